@@ -1,0 +1,148 @@
+"""The plain types of judgement: what a tick holds, what a judge is told, and what it may conclude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Counts = NDArray[np.float64]
+"""Counts with any leading batch axes; a scalar case has shape `()`."""
+
+
+class Plain(BaseModel):
+    """A frozen value that may travel over the wire."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class ArmTick(Plain):
+    """What one arm did in one tick: increments, never totals."""
+
+    requests: float = 0.0
+    errors: float = 0.0
+    timed: float = 0.0
+    """Requests in the latency histogram; it may trail `requests` by a flush."""
+    slow: tuple[float, ...] = ()
+    """Of these, how many took longer than each of the judge's boundaries (same order)."""
+
+
+class Tick(Plain):
+    """One comparable observation of both arms, and the latest readings of the user's own queries."""
+
+    time: float
+    """Sample time, seconds since the epoch."""
+    seconds: float
+    """Seconds the tick covers."""
+    canary: ArmTick = ArmTick()
+    stable: ArmTick = ArmTick()
+    readings: dict[str, float | None] = Field(default_factory=dict)
+    """Custom thresholds evaluated in this tick, by metric name; None where the query had no data."""
+
+
+class JudgeMetric(Plain):
+    """One thing that is judged."""
+
+    name: str
+    kind: Literal["errors", "latency", "success", "within", "threshold"]
+    """`errors` and `latency` compare with stable; `success` and `within` are absolute; `threshold` is a fixed gate."""
+    weight: float = 1.0
+    """Share of alpha, relative to the other metrics'; thresholds spend none."""
+    boundaries: tuple[int, ...] = ()
+    """Indices into `ArmTick.slow`, for `latency` (several) and `within` (one)."""
+    objective: float | None = None
+    """For `success` and `within`: the share of requests that must be good."""
+    maximum: float | None = None
+    minimum: float | None = None
+    failures: int = 3
+
+
+class Judge(Plain):
+    """How a rollout is judged, in numbers alone: the same for every step."""
+
+    metrics: tuple[JudgeMetric, ...]
+    alpha: float = 0.001
+    beta: float = 0.05
+    ratio: float = 1.2
+    absolute: float = 0.001
+    good_ratio: float = 1.5
+    warmup: float = 60.0
+    """Seconds after the first tick in which only gross harm counts."""
+    gross_share: float = 0.05
+    gross_ratio: float = 10.0
+
+
+class StepRule(Plain):
+    """When one step is over."""
+
+    hold: float
+    min_requests: float
+    limit: float | None
+    """Seconds after which the step is inconclusive; None watches for harm alone and never advances."""
+
+
+class Evidence(Plain):
+    """How far one metric's evidence has come: `value` of `needed`, both natural logarithms; shown, never a probability."""
+
+    metric: str
+    harm: float
+    harm_needed: float
+    good: float | None = None
+    good_needed: float | None = None
+    canary: float | None = None
+    """The canary's share of bad requests so far in the rollout, where it had any."""
+    stable: float | None = None
+    note: str = ""
+
+
+class Harm(Plain):
+    """The canary is worse than the margin allows, at the stated error rate."""
+
+    kind: Literal["harm"] = "harm"
+    metric: str
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Advance(Plain):
+    """The step has held, with enough requests and no harm."""
+
+    kind: Literal["advance"] = "advance"
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Inconclusive(Plain):
+    """Nothing can be said: too few requests in the time there was, or no telemetry at all."""
+
+    kind: Literal["inconclusive"] = "inconclusive"
+    cause: Literal["time", "noData", "leaseLost", "stopped"]
+    """`stopped`: the watch was ended by its workflow before it could say anything."""
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+Verdict = Annotated[Harm | Advance | Inconclusive, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchArm:
+    """`ArmTick` for many rollouts at once: shapes `batch`, and `batch + (boundaries,)` for `slow`."""
+
+    requests: Counts
+    errors: Counts
+    timed: Counts
+    slow: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTick:
+    """`Tick` for many rollouts at once."""
+
+    seconds: float
+    canary: BatchArm
+    stable: BatchArm
+    readings: dict[str, Counts] = field(default_factory=dict)

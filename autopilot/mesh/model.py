@@ -1,0 +1,171 @@
+"""What may be changed in a mesh, and what holds a change in place: plain frozen values without behaviour of their own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Plain(BaseModel):
+    """A frozen value that may travel over the wire."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Aspect(StrEnum):
+    """The side of a target that an operation holds; one holder each."""
+
+    TRAFFIC = "traffic"
+    FAULTS = "faults"
+    ACCESS = "access"
+    RESILIENCE = "resilience"
+
+
+class Tier(StrEnum):
+    """Who restores when everything of ours is gone."""
+
+    PROXY = "A"
+    """The proxy enforces the deadline by itself."""
+    GUARD = "B"
+    """Any live guard restores."""
+    CONTROLLER = "C"
+    """Restored when a controller returns."""
+
+
+class Target(Plain):
+    """A service behind which arms stand."""
+
+    mesh: str
+    namespace: str
+    service: str
+
+    @property
+    def ref(self) -> str:
+        """`namespace/service`."""
+        return f"{self.namespace}/{self.service}"
+
+    def __str__(self) -> str:
+        return f"{self.mesh}/{self.namespace}/{self.service}"
+
+
+class SplitTraffic(Plain):
+    """Shares the target's traffic among its arms; weights in percent, adding up to 100."""
+
+    kind: Literal["SplitTraffic"] = "SplitTraffic"
+    weights: dict[str, float]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if any(weight < 0 for weight in self.weights.values()) or abs(sum(self.weights.values()) - 100) > 1e-6:
+            raise ValueError(f"weights {self.weights} do not add up to 100")
+        return self
+
+    @property
+    def aspect(self) -> Aspect:
+        """What a lease must hold to make this change."""
+        return Aspect.TRAFFIC
+
+
+Change = SplitTraffic
+"""The closed set of changes; a new one joins this union (see CONTRIBUTING)."""
+
+
+class Holder(Plain):
+    """Who holds a lease: an operation (its workflow id, not its run) and how many held the target before it."""
+
+    operation: str
+    fencing: int
+
+    def __str__(self) -> str:
+        return f"{self.operation}#{self.fencing}"
+
+
+class LeasePhase(StrEnum):
+    """From `committing` on, every net rolls forward; before, back."""
+
+    ACTIVE = "active"
+    COMMITTING = "committing"
+
+
+class Lease(Plain):
+    """The exclusive right to change some aspects of a target, for as long as it is renewed."""
+
+    target: Target
+    aspects: tuple[Aspect, ...]
+    holder: Holder
+    ttl: float
+    """Seconds without renewal after which guards restore."""
+    max_unattended: float
+    """Seconds without renewal after which proxies fall back by themselves."""
+    planned_end: float | None = None
+    """Seconds since the epoch at which the operation ends in any case."""
+
+
+class LeaseStatus(Plain):
+    """A lease as it stands in the mesh."""
+
+    lease: Lease
+    phase: LeasePhase
+    tier: Tier
+    acquired: float
+    renewed: float
+    deadline: float | None
+    """When the proxies fall back by themselves, seconds since the epoch; None while nothing is changed."""
+    condemned: str | None = None
+    """Why it can no longer be renewed, where harm was found."""
+    changes: tuple[Change, ...] = ()
+
+
+class ArmState(Plain):
+    """One version behind a target."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    weight: float
+    """Percent of the traffic, in force now."""
+    base_weight: float
+    """Percent of the traffic when nobody operates."""
+
+
+class TargetState(Plain):
+    """What a target looks like now."""
+
+    target: Target
+    arms: tuple[ArmState, ...]
+    holders: tuple[str, ...] = ()
+
+    def arm(self, name: str) -> ArmState | None:
+        """The arm of that name, or None."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+
+class Plan(Plain):
+    """What a change would write: nothing is written by planning."""
+
+    target: Target
+    tier: Tier
+    diff: str
+    """Unified diff of the objects before and after; empty where nothing would change."""
+
+
+class Receipt(Plain):
+    """Proof of one write: the version every proxy must report before it counts as made."""
+
+    target: Target
+    holder: Holder
+    digest: str
+    """SHA-256 of what was written."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """`proxy/route table` → version."""
+    deadline: float | None = None
+
+
+class Capability(Plain):
+    """What a provider can do for one kind of change, and how safely."""
+
+    change: str
+    supported: bool
+    tier: Tier | None = None
+    note: str = ""

@@ -1,0 +1,97 @@
+"""What is observed: cumulative counters of one series at one instant, and the port every source implements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose traffic is counted: a service of a mesh, and the arms told apart."""
+
+    mesh: str
+    namespace: str
+    service: str
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals since the series began, in one view. `buckets` are cumulative: (upper bound in seconds, requests at most so slow)."""
+
+    requests: float = 0.0
+    """Requests completed, one way or the other."""
+    errors: float = 0.0
+    """Of these, the failed: HTTP 5xx, resets, no response."""
+    timed: float = 0.0
+    buckets: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSample:
+    """One series (one proxy's counters for one arm) at one instant."""
+
+    series: str
+    """What makes it one series, for instance `proxy web/shop/reviews/v2`."""
+    arm: str
+    time: float
+    """When the counters were read, seconds since the epoch."""
+    started: float | None
+    """When they began to count; a later start than before is a reset. None where the source can't tell."""
+    attempt: Counters
+    """Attempt view: every try counts, retried ones too; judges an arm."""
+    user: Counters
+    """User view: what callers got after retries; gives exposure."""
+    active: float = 0.0
+    """Requests under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything a source saw of one subject in one poll; `missing` names what did not answer and why."""
+
+    subject: Subject
+    time: float
+    samples: tuple[SeriesSample, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+class TelemetryError(Exception):
+    """A source could not answer; the message names its address and what to do."""
+
+
+@runtime_checkable
+class TelemetrySource(Protocol):
+    """Where counters come from. One call answers for all subjects, so that queries do not grow with rollouts."""
+
+    @property
+    def name(self) -> str:
+        """What people call this source, with its address where it has one."""
+        ...
+
+    async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
+        """Reads the counters of every subject, in the order asked; never raises for one subject alone.
+
+        Raises:
+            TelemetryError: the source as a whole did not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        ...
+
+
+@runtime_checkable
+class QuerySource(Protocol):
+    """Evaluates a user's own query to one number."""
+
+    async def query(self, expression: str) -> float | None:
+        """The value now; None for an empty, NaN or infinite result, or one that is stale.
+
+        Raises:
+            TelemetryError: the source did not answer, or refused the expression, or gave several series.
+        """
+        ...
