@@ -1,4 +1,4 @@
-"""What may be changed in a mesh, and what holds a change in place: plain frozen values without behaviour of their own."""
+"""What may be changed in a mesh, and what holds a change in place: plain frozen values."""
 
 from __future__ import annotations
 

@@ -52,10 +52,13 @@ class Mesh(Protocol):
         aspects: Sequence[Aspect],
         *,
         operation: str,
+        token: str,
         ttl: float,
         planned_end: float | None = None,
     ) -> Lease:
-        """Takes the lease, or returns the one this operation already holds.
+        """Takes the lease, or returns the one that the same `token` (a run of the operation) took before.
+
+        An earlier run of the same operation cannot be running any more: what it left is lifted first.
 
         Raises:
             LeaseHeld: another operation holds one of the aspects, or one that excludes them.
@@ -101,7 +104,7 @@ class Mesh(Protocol):
         ...
 
     async def lift(self, lease: Lease) -> Receipt | None:
-        """Takes the overlay away, and ends the lease; None where it is gone already. Rolls forward what was committing."""
+        """Takes the overlay away and ends the lease; None where it is gone. Rolls forward what was committing."""
         ...
 
     async def leases(self) -> list[LeaseStatus]:

@@ -30,3 +30,18 @@ class Metadata(SpecModel):
     namespace: Name = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Misplaced(ValueError):
+    """A validator's finding about a field further down: says where, so that the message can name its line.
+
+    Args:
+        message: what is wrong with that field.
+        at: path from the validated model to the field, names as in YAML: `("steps", 1, "weight")`.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, *, at: tuple[str | int, ...], hint: str = "") -> None:
+        self.message, self.at, self.hint = message, at, hint
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+        super().__init__(f"{where}: {message}" + (f"; {hint}" if hint else ""))

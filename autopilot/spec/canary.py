@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from autopilot.spec.base import Metadata, SpecModel
-from autopilot.spec.units import Fraction, Name, Percent, Seconds
+from autopilot.spec.base import Metadata, Misplaced, SpecModel
+from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
 
@@ -29,7 +29,7 @@ class CanaryArms(SpecModel):
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.stable == self.canary:
-            raise ValueError(f"stable and canary are both {self.stable!r}; name two versions")
+            raise Misplaced(f"is {self.canary!r}, the same as stable", at=("canary",), hint="name two versions")
         return self
 
 
@@ -47,7 +47,7 @@ class CanaryStep(SpecModel):
     """Share of the traffic the canary gets, in percent."""
     hold: Seconds = 60.0
     """At least this long at this weight."""
-    min_requests: Annotated[int, Field(ge=0)] = 100
+    min_requests: Annotated[Count, Field(ge=0)] = 100
     """At least this many requests served by the canary in this step."""
     timeout: Seconds | None = None
     """After this long without enough requests the step is inconclusive; default: the larger of 10 min and 5 x hold."""
@@ -70,7 +70,7 @@ class CanaryStep(SpecModel):
 class Margin(SpecModel):
     """How much worse the canary may be before it counts as harm: both must be exceeded."""
 
-    ratio: Annotated[float, Field(ge=1, le=100)] = 1.2
+    ratio: Annotated[Number, Field(ge=1, le=100)] = 1.2
     absolute: Fraction = 0.001
 
 
@@ -79,7 +79,7 @@ class ErrorRate(SpecModel):
 
     type: Literal["errorRate"] = "errorRate"
     name: Name = "errors"
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class Latency(SpecModel):
@@ -89,7 +89,7 @@ class Latency(SpecModel):
     name: Name = "latency"
     boundaries: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=12)] = (0.1, 0.25, 0.5, 1.0, 2.5)
     """Histogram boundaries to compare at; each is moved to the nearest one that the mesh's histogram has."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class SuccessRate(SpecModel):
@@ -98,7 +98,7 @@ class SuccessRate(SpecModel):
     type: Literal["successRate"] = "successRate"
     name: Name = "success-rate"
     objective: Annotated[Fraction, Field(gt=0, lt=1)]
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class LatencyObjective(SpecModel):
@@ -108,7 +108,7 @@ class LatencyObjective(SpecModel):
     name: Name = "latency-objective"
     within: Seconds
     objective: Annotated[Fraction, Field(gt=0, lt=1)] = 0.99
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
 class PromQL(SpecModel):
@@ -117,10 +117,10 @@ class PromQL(SpecModel):
     type: Literal["promql"] = "promql"
     name: Name
     query: Annotated[str, Field(min_length=1)]
-    max: float | None = None
-    min: float | None = None
+    max: Number | None = None
+    min: Number | None = None
     interval: Seconds = 10.0
-    failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    failures: Annotated[Count, Field(ge=1, le=1000)] = 3
     """So many evaluations out of bounds in a row are harm; an evaluation without data counts for neither side."""
 
     @model_validator(mode="after")
@@ -152,7 +152,7 @@ class Analysis(SpecModel):
     """Chance that a healthy rollout is rolled back, over its whole length."""
     beta: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.05
     """Chance that a step is taken for good though the canary is `goodRatio` times worse."""
-    good_ratio: Annotated[float, Field(gt=1, le=100)] = 1.5
+    good_ratio: Annotated[Number, Field(gt=1, le=100)] = 1.5
     margin: Margin = Margin()
     warmup: Seconds = 60.0
     """Once per rollout: for this long only gross harm (5 % errors and 10 times stable's) counts."""
@@ -161,9 +161,12 @@ class Analysis(SpecModel):
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        names = [metric.name for metric in self.metrics]
-        if doubled := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two metrics are called {', '.join(doubled)}; give each a name of its own")
+        seen: set[str] = set()
+        for index, metric in enumerate(self.metrics):
+            if metric.name in seen:
+                at = ("metrics", index, "name")
+                raise Misplaced(f"another metric is called {metric.name!r}", at=at, hint="give each a name of its own")
+            seen.add(metric.name)
         return self
 
 
@@ -186,9 +189,10 @@ class CanarySpec(SpecModel):
         before = 0.0
         for index, step in enumerate(self.steps):
             if step.weight < before and not step.allow_decrease:
-                raise ValueError(
-                    f"steps[{index}].weight goes down from {before:g} to {step.weight:g}; "
-                    "if that is meant, add `allowDecrease: true` to the step"
+                raise Misplaced(
+                    f"goes down from {before:g} to {step.weight:g}",
+                    at=("steps", index, "weight"),
+                    hint="if that is meant, add `allowDecrease: true` to the step",
                 )
             before = step.weight
         return self

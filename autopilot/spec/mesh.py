@@ -6,18 +6,17 @@ This file is the *base*: the configuration the mesh has when no operation is und
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from autopilot.spec.base import Metadata, SpecModel
-from autopilot.spec.units import Name, Percent, Seconds
+from autopilot.spec.base import Metadata, Misplaced, SpecModel
+from autopilot.spec.units import Count, Name, Percent, Seconds, explained
 
-Address = Annotated[str, Field(pattern=r"^[^\s/:]+:\d{1,5}$")]
+Address = Annotated[str, Field(pattern=explained(r"^[^\s/:]+:\d{1,5}$", "an address: host:port"))]
 """`host:port`."""
 
-ServiceRef = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]
+ServiceRef = Annotated[str, Field(pattern=explained(r"^[a-z0-9-]+/[a-z0-9-]+$", "a service: namespace/name"))]
 """`namespace/service`."""
 
 
@@ -35,7 +34,7 @@ class MeshService(SpecModel):
     arms: Annotated[dict[Name, MeshArm], Field(min_length=1)]
     weights: dict[Name, Percent]
     timeout: Seconds = 15.0
-    retries: Annotated[int, Field(ge=0, le=10)] = 0
+    retries: Annotated[Count, Field(ge=0, le=10)] = 0
 
     @property
     def ref(self) -> str:
@@ -44,12 +43,14 @@ class MeshService(SpecModel):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> Self:
-        if unknown := sorted(set(self.weights) - set(self.arms)):
-            raise ValueError(f"weights name {', '.join(unknown)}, which is no arm of {self.ref}")
+        for arm in self.weights:
+            if arm not in self.arms:
+                raise Misplaced(f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {', '.join(self.arms)}")
         if abs(sum(self.weights.values()) - 100) > 1e-6:
-            raise ValueError(f"weights of {self.ref} add up to {sum(self.weights.values()):g}, not 100")
-        if empty := sorted(arm for arm, weight in self.weights.items() if weight and not self.arms[arm].endpoints):
-            raise ValueError(f"arm {', '.join(empty)} of {self.ref} has a weight and no endpoints")
+            raise Misplaced(f"add up to {sum(self.weights.values()):g}, not 100", at=("weights",))
+        for arm, weight in self.weights.items():
+            if weight and not self.arms[arm].endpoints:
+                raise Misplaced(f"no endpoints, but {weight:g} % of the traffic", at=("arms", arm, "endpoints"))
         return self
 
 
@@ -91,27 +92,25 @@ class MeshSpec(SpecModel):
     services: Annotated[tuple[MeshService, ...], Field(min_length=1)]
     proxies: Annotated[tuple[Proxy, ...], Field(min_length=1)]
 
-    @field_validator("services")
-    @classmethod
-    def _services_once(cls, value: tuple[MeshService, ...]) -> tuple[MeshService, ...]:
-        _refuse_twice("service", [service.ref for service in value])
-        return value
-
-    @field_validator("proxies")
-    @classmethod
-    def _proxies_once(cls, value: tuple[Proxy, ...]) -> tuple[Proxy, ...]:
-        _refuse_twice("proxy", [proxy.name for proxy in value])
-        for proxy in value:
-            _refuse_twice(f"listener of {proxy.name}", [item.name for item in (*proxy.inbound, *proxy.outbound)])
-        return value
+    @model_validator(mode="after")
+    def _everything_once(self) -> Self:
+        _refuse_twice([service.ref for service in self.services], ("services",))
+        _refuse_twice([proxy.name for proxy in self.proxies], ("proxies",))
+        for index, proxy in enumerate(self.proxies):
+            _refuse_twice([item.name for item in proxy.inbound], ("proxies", index, "inbound"))
+            names = [item.name for item in (*proxy.inbound, *proxy.outbound)]
+            _refuse_twice(names, ("proxies", index, "outbound"), skip=len(proxy.inbound))
+        return self
 
     @model_validator(mode="after")
     def _known_services(self) -> Self:
         known = {service.ref for service in self.services}
-        for proxy in self.proxies:
-            for outbound in proxy.outbound:
-                if unknown := sorted(set(outbound.services) - known):
-                    raise ValueError(f"proxy {proxy.name} calls {', '.join(unknown)}, which is no service of the mesh")
+        for number, proxy in enumerate(self.proxies):
+            for place, outbound in enumerate(proxy.outbound):
+                for index, ref in enumerate(outbound.services):
+                    if ref not in known:
+                        at = ("proxies", number, "outbound", place, "services", index)
+                        raise Misplaced(f"{ref!r} is no service of the mesh", at=at, hint=f"known: {', '.join(sorted(known))}")
         return self
 
     def service(self, ref: str) -> MeshService | None:
@@ -134,6 +133,9 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _refuse_twice(what: str, names: list[str]) -> None:
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{what} {', '.join(doubled)} is there twice")
+def _refuse_twice(names: list[str], at: tuple[str | int, ...], *, skip: int = 0) -> None:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            raise Misplaced(f"{name!r} is there twice", at=(*at, index - skip, "name"))
+        seen.add(name)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = r"\d{1,15}(?:\.\d{1,15})?"
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)", re.ASCII)
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+EXPLAINED: dict[str, str] = {}
+"""What the patterns of text fields mean in words, for messages: pattern → what to write."""
+
+
+def explained(pattern: str, words: str) -> str:
+    """Remembers what a pattern means, and returns the pattern."""
+    EXPLAINED[pattern] = words
+    return pattern
+
+
+def refuse_bool(value: object) -> object:
+    """Keeps `true` from being read as the number 1.
+
+    Raises:
+        ValueError: the value is a truth value.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"expects a number, got {str(value).lower()}")  # noqa: TRY004 - pydantic catches ValueError
+    return value
 
 
 def parse_seconds(value: object) -> object:
@@ -18,43 +41,79 @@ def parse_seconds(value: object) -> object:
         ValueError: text that is no duration.
     """
     if not isinstance(value, str):
-        return value
+        return refuse_bool(value)
     text = value.strip()
-    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+    if re.fullmatch(_NUMBER, text, re.ASCII):
         return float(text)
     if not text or _PART.sub("", text):
-        raise ValueError(f"{value!r} is no duration; write for instance 250ms, 30s, 1m30s or 2h")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        raise ValueError(f"{shown(value)} is no duration; write for instance 250ms, 30s, 1m30s or 2h")
+    return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def parse_fraction(value: object) -> object:
     """Turns `0.1%` into 0.001; a plain number is taken as the fraction it is.
 
     Raises:
-        ValueError: text that is neither a percentage nor a number.
+        ValueError: text that is neither a percentage nor a number, or a number above 1 without a percent sign.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        number = text.removesuffix("%").rstrip()
+        if not _PLAIN.fullmatch(number):
+            raise ValueError(f"{shown(value)} is no share; write for instance 99.5% or 0.995")
+        if text.endswith("%"):
+            return float(number) / 100
+        value = float(number)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 1 < value <= 100:
+        raise ValueError(f"{value:g} is above 1; for a percentage write {value:g}%")
+    return refuse_bool(value)
+
+
+def parse_percent(value: object) -> object:
+    """Turns `10%` into 10; a plain number is percent already.
+
+    Raises:
+        ValueError: text that is neither.
     """
     if not isinstance(value, str):
-        return value
-    text = value.strip()
-    try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise ValueError(f"{value!r} is no share; write for instance 99.5% or 0.995") from None
+        return refuse_bool(value)
+    number = value.strip().removesuffix("%").rstrip()
+    if not _PLAIN.fullmatch(number):
+        raise ValueError(f"{shown(value)} is no percentage; write for instance 10 or 12.5%")
+    return float(number)
 
 
 def format_seconds(seconds: float) -> str:
-    """Writes a duration the way people would: `250ms`, `30s`, `1m30s`, `2h`."""
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    whole, parts = round(seconds, 3), []
+    """Writes a duration the way people would: `250ms`, `30s`, `1m30s`, `2h`; exact to the microsecond."""
+    micros = round(seconds * 1_000_000)
+    if 0 < micros < 1_000_000:
+        return _decimal(micros, 3) + "ms"
+    parts = []
     for unit in ("d", "h", "m"):
-        count, whole = divmod(whole, _UNITS[unit])
+        count, micros = divmod(micros, round(_UNITS[unit] * 1_000_000))
         if count:
-            parts.append(f"{count:g}{unit}")
-    if whole or not parts:
-        parts.append(f"{round(whole, 3):g}s")
+            parts.append(f"{count}{unit}")
+    if micros or not parts:
+        parts.append(_decimal(micros, 6) + "s")
     return "".join(parts)
 
+
+def _decimal(number: int, digits: int) -> str:
+    whole, rest = divmod(number, 10**digits)
+    return f"{whole}.{rest:0{digits}d}".rstrip("0").rstrip(".")
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """What the user wrote, quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+Number = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)]
+"""A finite number."""
+
+Count = Annotated[int, BeforeValidator(refuse_bool)]
+"""A whole number."""
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
 """A duration in seconds."""
@@ -62,8 +121,16 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=366 * 
 Fraction = Annotated[float, BeforeValidator(parse_fraction), Field(ge=0, le=1, allow_inf_nan=False)]
 """A share between 0 and 1."""
 
-Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Percent = Annotated[float, BeforeValidator(parse_percent), Field(ge=0, le=100, allow_inf_nan=False)]
 """A traffic weight in percent, 0 to 100."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Name = Annotated[
+    str,
+    Field(
+        pattern=explained(
+            r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+            "a name: lower-case letters, digits and dashes, at most 63, with a letter or digit at both ends",
+        )
+    ),
+]
 """A DNS label, as Kubernetes wants names to be."""

@@ -1,0 +1,63 @@
+"""Asks proxies themselves what configuration they have: the data plane's word, not the file's."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+
+from autopilot.mesh.errors import MeshUnavailable
+
+_LIMIT = aiohttp.ClientTimeout(total=2.0)
+
+
+class AdminClient:
+    """Reads the admin interface of any number of proxies; one connection pool, made when first used."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def route_versions(self, address: str) -> dict[str, str]:
+        """Route table → version, as the proxy at `host:port` has them.
+
+        Raises:
+            MeshUnavailable: it did not answer.
+        """
+        text = await self._get(
+            address, "/config_dump?resource=dynamic_route_configs&mask=version_info,route_config.name"
+        )
+        found = {}
+        for entry in json.loads(text).get("configs", []):
+            name = entry.get("route_config", {}).get("name")
+            if name:
+                found[name] = entry.get("version_info", "")
+        return found
+
+    async def ready(self, address: str) -> bool:
+        """Whether the proxy takes traffic."""
+        try:
+            return (await self._get(address, "/ready")).strip() == "LIVE"
+        except MeshUnavailable:
+            return False
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _get(self, address: str, path: str) -> str:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(timeout=_LIMIT)
+        try:
+            async with self._session.get(f"http://{address}{path}") as response:
+                text = await response.text()
+                if response.status != 200:
+                    raise MeshUnavailable(
+                        f"proxy admin at {address} answered {response.status} to {path}: {text[:200]}"
+                    )
+                return text
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise MeshUnavailable(
+                f"proxy admin at {address} did not answer ({str(error) or type(error).__name__}); is that Envoy running?"
+            ) from error

@@ -1,0 +1,56 @@
+"""Files that other processes follow: written whole or not at all, one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from autopilot.mesh.errors import MeshUnavailable
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Replaces a file by rename, so that a reader (a proxy's inotify watch among them) sees the old or the new one.
+
+    Raises:
+        MeshUnavailable: the disk refused; the file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MeshUnavailable(f"cannot write {path}: {error.strerror}; free space or mend permissions") from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
+    """Holds the lock file `path` for the block; other processes and other threads wait.
+
+    Raises:
+        MeshUnavailable: somebody else held it for `timeout` seconds.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise MeshUnavailable(f"cannot open {path}: {error.strerror}") from error
+    try:
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise MeshUnavailable(f"{path} was locked by another process for {timeout:g} s") from None
+                time.sleep(0.002)
+        yield
+    finally:
+        os.close(descriptor)

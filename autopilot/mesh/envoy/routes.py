@@ -1,0 +1,84 @@
+"""Routes of one service: the base first, then one route for each number of overlays that may be alive.
+
+Pure functions of the base and the overlays. With n overlays sorted by deadline, the k that live longest are exactly
+those alive when the filter counts k, so n + 1 routes say everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER, host_names, outbound_cluster
+from autopilot.mesh.envoy.records import Overlay
+from autopilot.mesh.model import Change, LeasePhase, SplitTraffic
+from autopilot.spec.mesh import MeshService
+
+_WEIGHT_SCALE = 100
+"""Envoy's weights are integers: hundredths of a percent."""
+
+
+def effective_weights(service: MeshService, changes: Sequence[Change]) -> dict[str, float]:
+    """Every arm's weight in percent, after the changes, in the order of the service's arms."""
+    weights = service.weights
+    for change in changes:
+        match change:
+            case SplitTraffic():
+                weights = change.weights
+    return {arm: weights.get(arm, 0.0) for arm in service.arms}
+
+
+def virtual_host(service: MeshService, overlays: Sequence[Overlay], *, sole: bool) -> dict[str, Any]:
+    """The virtual host of one service.
+
+    Args:
+        service: the base.
+        overlays: those over this service that are in force.
+        sole: the listener serves nothing else, so every Host header means this service.
+    """
+    base = [change for overlay in overlays if overlay.phase is LeasePhase.COMMITTING for change in overlay.changes]
+    expiring = sorted(
+        (overlay for overlay in overlays if overlay.phase is LeasePhase.ACTIVE),
+        key=lambda overlay: (-overlay.deadline, overlay.lease.holder.fencing),
+    )
+    without_header = {"name": OVERLAY_HEADER, "present_match": True, "invert_match": True}
+    first = _route(service, base, name="base", headers=[without_header])
+    if expiring:
+        deadlines = [str(round(overlay.deadline * 1000)) for overlay in expiring]
+        first["metadata"] = {"filter_metadata": {LUA_FILTER: {DEADLINES: deadlines}}}
+    routes = [first]
+    for alive in range(len(expiring), 0, -1):
+        changes = [*base, *(change for overlay in expiring[:alive] for change in overlay.changes)]
+        header = {"name": OVERLAY_HEADER, "string_match": {"exact": str(alive)}}
+        routes.append(_route(service, changes, name=f"overlay-{alive}", headers=[header]))
+    # A forged header that the filter could not remove (it was taken out, it failed) still means the base.
+    routes.append(_route(service, base, name="base-otherwise", headers=[]))
+    return {
+        "name": service.ref,
+        "domains": ["*"] if sole else host_names(service.namespace, service.name),
+        "routes": routes,
+    }
+
+
+def _route(
+    service: MeshService, changes: Sequence[Change], *, name: str, headers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    match: dict[str, Any] = {"prefix": "/"}
+    if headers:
+        match["headers"] = headers
+    clusters = [
+        {"name": outbound_cluster(service.ref, arm), "weight": round(weight * _WEIGHT_SCALE)}
+        for arm, weight in effective_weights(service, changes).items()
+    ]
+    action: dict[str, Any] = {"weighted_clusters": {"clusters": clusters}, "timeout": f"{service.timeout:g}s"}
+    if service.retries:
+        action["retry_policy"] = {
+            "retry_on": "connect-failure,refused-stream,unavailable,5xx",
+            "num_retries": service.retries,
+        }
+    return {
+        "name": f"{service.ref}/{name}",
+        "match": match,
+        "route": action,
+        "request_headers_to_remove": [OVERLAY_HEADER],
+    }

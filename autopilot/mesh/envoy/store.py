@@ -1,0 +1,196 @@
+"""Everything the provider keeps on disk, and the lock that orders all who write there.
+
+    <directory>/
+      autopilot/lock                      one writer at a time
+      autopilot/fencing/<ns>.<service>    how many leases this target has had
+      autopilot/leases/<ns>.<service>.<fencing>.json
+      autopilot/overlays/<ns>.<service>.<fencing>.json
+      proxies/<proxy>/                    bootstrap.json, clusters.json, listeners.json, routes-<listener>.json
+
+What must be undone lies here before the first change: whoever can read this directory can restore the base.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from autopilot.mesh.envoy.base import read_mesh
+from autopilot.mesh.envoy.files import exclusive, write_atomically
+from autopilot.mesh.envoy.records import LeaseRecord, Overlay
+from autopilot.mesh.envoy.render import ProxyFiles, render, version
+from autopilot.mesh.errors import MeshError
+from autopilot.mesh.model import Holder, Lease, Plain, Target
+from autopilot.spec.mesh import Mesh, Proxy
+
+_Record = TypeVar("_Record", bound=Plain)
+
+
+class Store:
+    """The directory of one standalone mesh. Methods that write must run under `locked()`."""
+
+    def __init__(self, mesh_file: Path) -> None:
+        self.mesh_file = mesh_file.resolve()
+        self._cached: tuple[tuple[int, int, int], Mesh] | None = None
+
+    @property
+    def mesh(self) -> Mesh:
+        """The base as it is on disk now.
+
+        Raises:
+            MeshError: the file is gone or describes no mesh.
+        """
+        try:
+            stat = self.mesh_file.stat()
+        except OSError:
+            return read_mesh(self.mesh_file)
+        key = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._cached is None or self._cached[0] != key:
+            self._cached = (key, read_mesh(self.mesh_file))
+        return self._cached[1]
+
+    @property
+    def directory(self) -> Path:
+        """Where everything but the mesh file lies."""
+        return (self.mesh_file.parent / self.mesh.spec.directory).resolve()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time, over all processes."""
+        own = self.directory / "autopilot"
+        for folder in ("leases", "overlays", "fencing"):
+            (own / folder).mkdir(parents=True, exist_ok=True)
+        with exclusive(own / "lock"):
+            yield
+
+    # Records
+
+    def leases(self) -> list[LeaseRecord]:
+        """Every lease held."""
+        return self._read("leases", LeaseRecord)
+
+    def overlays(self) -> list[Overlay]:
+        """Every overlay laid, alive or not."""
+        return self._read("overlays", Overlay)
+
+    def lease_of(self, lease: Lease) -> LeaseRecord | None:
+        """The record of this very lease (same target, same holder), or None when it is gone."""
+        path = self._path("leases", lease.target, lease.holder)
+        record = _parse(path, LeaseRecord)
+        return record if record and record.lease.holder == lease.holder else None
+
+    def overlay_of(self, lease: Lease) -> Overlay | None:
+        """What this lease has laid, or None."""
+        overlay = _parse(self._path("overlays", lease.target, lease.holder), Overlay)
+        return overlay if overlay and overlay.lease.holder == lease.holder else None
+
+    def next_fencing(self, target: Target) -> int:
+        """Counts one holder more for the target; never gives the same number twice."""
+        path = self.directory / "autopilot" / "fencing" / _stem(target)
+        number = int(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
+        write_atomically(path, f"{number}\n")
+        return number
+
+    def write_lease(self, record: LeaseRecord) -> None:
+        """Writes a lease record."""
+        write_atomically(self._path("leases", record.lease.target, record.lease.holder), record.model_dump_json())
+
+    def write_overlay(self, overlay: Overlay) -> None:
+        """Writes an overlay record; `publish` makes proxies follow it."""
+        write_atomically(self._path("overlays", overlay.lease.target, overlay.lease.holder), overlay.model_dump_json())
+
+    def forget(self, lease: Lease) -> None:
+        """Removes the overlay first and the lease last, so that a crash between leaves a lease to be swept."""
+        self._path("overlays", lease.target, lease.holder).unlink(missing_ok=True)
+        self._path("leases", lease.target, lease.holder).unlink(missing_ok=True)
+
+    def remember_commit(self, lease: Lease) -> None:
+        """Notes which holder was the last to commit, so that a repeated commit is told from a late one."""
+        write_atomically(self._committed_file(lease.target), str(lease.holder))
+
+    def committed(self, lease: Lease) -> bool:
+        """Whether this lease was the last to be committed on its target."""
+        path = self._committed_file(lease.target)
+        return path.exists() and path.read_text(encoding="utf-8") == str(lease.holder)
+
+    # Proxies' files
+
+    def rendered(self, now: float, overlays: list[Overlay] | None = None) -> dict[str, ProxyFiles]:
+        """What every proxy should have: the base and the overlays in force at `now` (seconds since the epoch)."""
+        spec = self.mesh.spec
+        alive = [overlay for overlay in (self.overlays() if overlays is None else overlays) if overlay.alive(now)]
+        paths = {
+            proxy.name: {outbound.name: str(self.routes_file(proxy.name, outbound.name)) for outbound in proxy.outbound}
+            for proxy in spec.proxies
+        }
+        return render(spec, alive, paths)
+
+    def publish(self, files: dict[str, ProxyFiles]) -> list[Path]:
+        """Writes what differs, clusters before the routes that need them; returns the files written."""
+        wanted: list[tuple[Path, str]] = []
+        for proxy, content in files.items():
+            folder = self.proxy_folder(proxy)
+            folder.mkdir(parents=True, exist_ok=True)
+            wanted += [(folder / "clusters.json", content.clusters), (folder / "listeners.json", content.listeners)]
+        for proxy, content in files.items():
+            wanted += [(self.routes_file(proxy, listener), table) for listener, table in content.routes.items()]
+        written = [path for path, text in wanted if _differs(path, text)]
+        for path, text in wanted:
+            if path in written:
+                write_atomically(path, text)
+        return written
+
+    def route_versions(self, files: dict[str, ProxyFiles], target: Target) -> dict[str, str]:
+        """`proxy/listener` → version, for every route table that steers the target."""
+        return {
+            f"{proxy.name}/{outbound.name}": version(files[proxy.name].routes[outbound.name])
+            for proxy in self.mesh.spec.proxies
+            for outbound in proxy.outbound
+            if target.ref in outbound.services
+        }
+
+    def proxy_folder(self, proxy: str) -> Path:
+        """Where one proxy's files lie."""
+        return self.directory / "proxies" / proxy
+
+    def routes_file(self, proxy: str, listener: str) -> Path:
+        """The route table of one outbound listener."""
+        return self.proxy_folder(proxy) / f"routes-{listener}.json"
+
+    def proxy(self, name: str) -> Proxy:
+        """The proxy of that name."""
+        return next(proxy for proxy in self.mesh.spec.proxies if proxy.name == name)
+
+    def _committed_file(self, target: Target) -> Path:
+        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.committed"
+
+    def _path(self, folder: str, target: Target, holder: Holder) -> Path:
+        return self.directory / "autopilot" / folder / f"{_stem(target)}.{holder.fencing}.json"
+
+    def _read(self, folder: str, model: type[_Record]) -> list[_Record]:
+        paths = sorted((self.directory / "autopilot" / folder).glob("*.json"))
+        return [record for path in paths if (record := _parse(path, model)) is not None]
+
+
+def _stem(target: Target) -> str:
+    return f"{target.namespace}.{target.service}"
+
+
+def _parse(path: Path, model: type[_Record]) -> _Record | None:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise MeshError(f"{path} is damaged: {error}; remove it, and the base is restored at the next sweep") from error
+
+
+def _differs(path: Path, content: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") != content
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,181 @@
+"""YAML text as plain data that remembers where every key and value stood.
+
+Composes nodes with ruamel.yaml's safe, pure-Python loader and turns them into plain values here, so that duplicate
+keys, tags, endless aliases and junk become findings with a place instead of exceptions from inside a parser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from autopilot.spec.errors import Path, Problem, field_path
+
+MAX_NODES = 200_000
+MAX_DEPTH = 100
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+
+
+@dataclass(slots=True)
+class Source:
+    """One document: its data, where its parts stood, and what was wrong with it before any meaning."""
+
+    data: Any
+    file: str
+    keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    """Line and column (from 1) of each key, by its path."""
+    values: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, path: Path, message: str, *, hint: str = "", at: str = "value") -> Problem:
+        """A problem at a path; `at="key"` points to the field's name, and what is absent to what should hold it."""
+        order = (self.keys, self.values) if at == "key" else (self.values, self.keys)
+        shorter = path
+        while True:
+            place = next((marks[shorter] for marks in order if shorter in marks), None)
+            if place is not None or not shorter:
+                break
+            order, shorter = (self.keys, self.values), shorter[:-1]
+        line, column = place or (1, 1)
+        return Problem(message, self.file, line, column, field_path(path), hint)
+
+
+def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
+    """Every document of the text that is not empty, and the problems that belong to none of them (bad syntax)."""
+    yaml = YAML(typ="safe", pure=True)
+    constructor = yaml.constructor
+    sources: list[Source] = []
+    try:
+        for node in yaml.compose_all(text):
+            if not _is_empty(node):
+                sources.append(_Reader(Source(None, file), constructor).read(node))
+    except MarkedYAMLError as error:
+        return sources, [_syntax(error, file)]
+    except RecursionError:
+        return sources, [Problem("nested too deeply", file)]
+    except (YAMLError, ValueError, AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
+        # The parser stumbles over some junk instead of reporting it; for the author both mean the same.
+        reason = str(error).strip().splitlines()
+        return sources, [Problem(f"is no YAML: {reason[0] if reason else type(error).__name__}", file)]
+    return sources, []
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.tag == f"{_TAG}null"
+
+
+def _syntax(error: MarkedYAMLError, file: str) -> Problem:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+    message = str(error.problem or error.context or "cannot be parsed").strip()
+    hint = "indent with spaces" if "\\t" in message or "tab" in message else ""
+    if error.problem and error.context and mark is error.problem_mark:
+        message = f"{message} {error.context}".strip()
+    return Problem(f"YAML syntax: {message}", file, line, column, hint=hint)
+
+
+class _Reader:
+    """Turns one document's nodes into plain data."""
+
+    def __init__(self, source: Source, constructor: Any) -> None:
+        self.source, self.constructor = source, constructor
+        self.nodes = 0
+        self.open: set[int] = set()
+
+    def read(self, node: Node) -> Source:
+        self.source.data = self._value(node, ())
+        return self.source
+
+    def _find(self, node: Node, path: Path, message: str, hint: str = "") -> None:
+        line, column = _place(node)
+        self.source.problems.append(Problem(message, self.source.file, line, column, field_path(path), hint))
+
+    def _value(self, node: Node, path: Path) -> Any:
+        self.source.values[path] = _place(node)
+        self.nodes += 1
+        if id(node) in self.open:
+            self._find(node, path, "contains itself")
+            return None
+        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            if self.nodes <= MAX_NODES + 1 or len(path) == MAX_DEPTH + 1:
+                self._find(node, path, "is too large, or nested too deeply")
+            return None
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path)
+        self.open.add(id(node))
+        try:
+            if isinstance(node, MappingNode):
+                return self._mapping(node, path)
+            if isinstance(node, SequenceNode):
+                return self._sequence(node, path)
+        finally:
+            self.open.discard(id(node))
+        return None  # pragma: no cover - there is no fourth kind of node
+
+    def _sequence(self, node: SequenceNode, path: Path) -> list[Any]:
+        self._only(node, path, "seq")
+        return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
+
+    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+        self._only(node, path, "map")
+        result: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                merged |= self._merge(value, path)
+                continue
+            if not isinstance(key, ScalarNode):
+                self._find(key, path, "a field's name must be text")
+                continue
+            name = str(key.value)
+            if name in result:
+                first = self.source.keys[(*path, name)][0]
+                self._find(key, (*path, name), f"is there twice; first in line {first}")
+                continue
+            self.source.keys[(*path, name)] = _place(key)
+            result[name] = self._value(value, (*path, name))
+        return merged | result
+
+    def _merge(self, value: Node, path: Path) -> dict[str, Any]:
+        """What `<<: *anchor` (or a list of them) brings in; the earlier of a list wins."""
+        nodes = list(value.value) if isinstance(value, SequenceNode) else [value]
+        result: dict[str, Any] = {}
+        for node in reversed(nodes):
+            data = self._value(node, path)
+            if isinstance(data, dict):
+                result |= data
+            else:
+                self._find(node, path, "`<<` takes a mapping")
+        return result
+
+    def _scalar(self, node: ScalarNode, path: Path) -> Any:
+        tag = str(node.tag or "").removeprefix(_TAG)
+        if tag in {"str", "timestamp"}:
+            return str(node.value)
+        make = {
+            "null": self.constructor.construct_yaml_null,
+            "bool": self.constructor.construct_yaml_bool,
+            "int": self.constructor.construct_yaml_int,
+            "float": self.constructor.construct_yaml_float,
+        }.get(tag)
+        if make is None:
+            self._find(node, path, f"the tag {node.tag} means nothing here", hint="write plain YAML")
+            return None
+        try:
+            return make(node)
+        except (ValueError, KeyError, IndexError, AttributeError, OverflowError):
+            self._find(node, path, f"{str(node.value)[:60]!r} is no {tag}")
+            return None
+
+    def _only(self, node: Node, path: Path, tag: str) -> None:
+        if node.tag != f"{_TAG}{tag}":
+            self._find(node, path, f"the tag {node.tag} means nothing here", hint="write plain YAML")
+
+
+def _place(node: Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
