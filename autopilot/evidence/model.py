@@ -53,6 +53,8 @@ class JudgeMetric(Plain):
     """Share of alpha, relative to the other metrics'; thresholds spend none."""
     boundaries: tuple[int, ...] = ()
     """Indices into `ArmTick.slow`, for `latency` (several) and `within` (one)."""
+    seconds: tuple[float, ...] = ()
+    """What those boundaries are in seconds, for words alone; may be left out."""
     objective: float | None = None
     """For `success` and `within`: the share of requests that must be good."""
     maximum: float | None = None
@@ -85,7 +87,7 @@ class StepRule(Plain):
 
 
 class Evidence(Plain):
-    """How far one metric's evidence has come: `value` of `needed`, both natural logarithms; shown, never a probability."""
+    """How far one metric's evidence has come: natural logarithms, so much of so much needed; never a probability."""
 
     metric: str
     harm: float

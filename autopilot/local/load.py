@@ -94,24 +94,30 @@ class Load:
     _rate_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Sends for ever."""
-        dice = random.Random(self.seed)  # noqa: S311  (arrival times, not a secret)
+        """Sends until it is cancelled."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=self.timeout)
         ) as session:
-            due = time.monotonic()
-            while True:
-                if self.rate <= 0:
-                    await self._rate_changed.wait()
-                    due = time.monotonic()
-                self._rate_changed.clear()
-                due += dice.expovariate(self.rate) if self.arrivals == "poisson" else 1 / self.rate
-                wait = due - time.monotonic()
-                # A turn of the loop even when late, so that answers are taken in between.
-                if await self._pause(max(0.0, wait)):
-                    due = time.monotonic()
-                    continue
-                self._send(session, due)
+            try:
+                await self._send_on_schedule(session)
+            finally:
+                await self.close()
+
+    async def _send_on_schedule(self, session: aiohttp.ClientSession) -> None:
+        dice = random.Random(self.seed)  # noqa: S311  (arrival times, not a secret)
+        due = time.monotonic()
+        while True:
+            self._rate_changed.clear()
+            if self.rate <= 0:
+                await self._rate_changed.wait()
+                due = time.monotonic()
+                continue
+            due += dice.expovariate(self.rate) if self.arrivals == "poisson" else 1 / self.rate
+            # A turn of the loop even when late, so that answers are taken in between.
+            if await self._pause(max(0.0, due - time.monotonic())):
+                due = time.monotonic()
+                continue
+            self._send(session, due)
 
     async def _pause(self, seconds: float) -> bool:
         """Waits until the next request is due; True where the rate was changed meanwhile."""
@@ -179,9 +185,7 @@ class Load:
 
         async def change(request: web.Request) -> web.Response:
             try:
-                rate = float((await request.json())["rate"])
-                if not 0 <= rate <= HIGHEST_RATE:
-                    raise ValueError(f"{rate} is out of bounds")
+                rate = _rate((await request.json())["rate"])
             except (ValueError, KeyError, TypeError) as error:
                 message = f'send {{"rate": N}}, requests a second from 0 to {HIGHEST_RATE:g} ({error})'
                 return web.json_response({"error": message}, status=400)
@@ -195,13 +199,19 @@ class Load:
             yield
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await self.close()
 
         application = web.Application()
         application.router.add_get("/counts", show)
         application.router.add_post("/rate", change)
         application.cleanup_ctx.append(sending)
         return application
+
+
+def _rate(value: object) -> float:
+    rate = float(str(value))
+    if not 0 <= rate <= HIGHEST_RATE:
+        raise ValueError(f"{value} is out of bounds")
+    return rate
 
 
 def _end_with(task: asyncio.Task[None]) -> None:

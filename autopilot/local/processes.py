@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ def environment(extra: Mapping[str, str], *, drop: Sequence[str] = ("TEMPORAL_",
     for name in ("NO_PROXY", "no_proxy"):
         kept[name] = ",".join(filter(None, (kept.get(name), _LOOPBACK_HOSTS)))
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules; `-P`: what lies in the working directory is not imported."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 class Child:
@@ -139,8 +145,9 @@ def launch(
     """
     if death_signal is not None and threading.current_thread() is not threading.main_thread():
         raise RuntimeError("children that die with their parent are started from the main thread only")
+    # What runs between fork and exec is one system call, and forks come from the main thread.
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: PLW1509  (one system call, and this process forks from its main thread)
+        return subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -149,7 +156,7 @@ def launch(
             pass_fds=tuple(pass_fds),
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=dies_with_parent(death_signal) if death_signal is not None else None,
+            preexec_fn=dies_with_parent(death_signal) if death_signal is not None else None,  # noqa: PLW1509  (see above)
         )
 
 

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from autopilot.local.ports import LOOPBACK
 
 _KEPT = "envoy_cluster_upstream_rq.*|envoy_cluster_upstream_cx_active|envoy_cluster_retry.*|envoy_http_downstream_rq.*"
+_DROPPED = "envoy_cluster_upstream_rq_per_cx.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,10 @@ def write_config(file: Path, *, proxies: Mapping[str, str], ours: Mapping[str, s
             "job_name": "envoy",
             "metrics_path": "/stats/prometheus",
             "static_configs": targets(proxies),
-            "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": _KEPT, "action": "keep"}],
+            "metric_relabel_configs": [
+                {"source_labels": ["__name__"], "regex": _KEPT, "action": "keep"},
+                {"source_labels": ["__name__"], "regex": _DROPPED, "action": "drop"},
+            ],
         }
     ]
     if ours:

@@ -50,10 +50,11 @@ class Behaviour:
         """The behaviour before, with what the body names changed.
 
         Raises:
-            ValueError: an unknown field, or a value out of bounds.
+            TypeError: no object, or `hang` is no boolean.
+            ValueError: an unknown field, or a number out of bounds.
         """
         if not isinstance(body, dict):
-            raise ValueError('send an object, for instance {"errors": 0.2}')
+            raise TypeError('send an object, for instance {"errors": 0.2}')
         if unknown := sorted(set(body) - {"errors", "delay", "hang"}):
             raise ValueError(f"{', '.join(map(str, unknown))}: no such setting; there are errors, delay and hang")
         for name, highest in (("errors", 1.0), ("delay", 60.0)):
@@ -61,7 +62,7 @@ class Behaviour:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
                 raise ValueError(f"{name}: a number from 0 to {highest:g}")
         if not isinstance(body.get("hang", False), bool):
-            raise ValueError("hang: true or false")
+            raise TypeError("hang: true or false")
         return replace(before, **body)
 
 
@@ -96,18 +97,20 @@ class Shop:
 
     async def show(self, _: web.Request) -> web.Response:
         """`GET /_shop`: who this is and how it behaves."""
-        return web.json_response({
-            "service": self.service,
-            "version": self.version,
-            "requests": self.requests,
-            **asdict(self.behaviour),
-        })
+        return web.json_response(
+            {
+                "service": self.service,
+                "version": self.version,
+                "requests": self.requests,
+                **asdict(self.behaviour),
+            }
+        )
 
     async def change(self, request: web.Request) -> web.Response:
         """`POST /_shop`: behaves differently from now on; requests that hang are let go when hanging ends."""
         try:
             self.behaviour = Behaviour.read(await request.json(), self.behaviour)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
         self.changed.set()
         self.changed = asyncio.Event()

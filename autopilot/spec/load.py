@@ -18,32 +18,30 @@ from autopilot.spec.text import Source, read_documents
 Document = MeshCanary | Mesh
 """Any kind that may stand in a file."""
 
-KINDS: dict[str, type[MeshCanary] | type[Mesh]] = {
+KINDS: dict[str, type[MeshCanary | Mesh]] = {
     "MeshCanary": MeshCanary,
     "Mesh": Mesh,
 }
 """Every kind by its name; a new one joins here and in `Document`."""
 
-STDIN = "-"
+STDIN = Path("-")
 
 
 def load(source: Path | str, source_name: str | None = None) -> list[Document]:
     """Reads and checks every document of a file or of a text.
 
     Args:
-        source: a `Path` is a file (`Path("-")` is standard input), a `str` is the YAML itself (`"-"` is standard input).
+        source: a `Path` is a file (`Path("-")` is standard input), a `str` is the YAML itself.
         source_name: what messages call it; by default the path, or `<text>`.
 
     Raises:
         SpecError: anything is wrong; it names every problem of every document, and nothing is returned.
     """
-    if str(source) == STDIN:
-        name = source_name or "<stdin>"
-        return _load(_decode(sys.stdin.buffer.read(), name), name)
-    if isinstance(source, Path):
-        name = source_name or str(source)
-        return _load(_decode(_read(source, name), name), name)
-    return _load(source, source_name or "<text>")
+    if isinstance(source, str):
+        return _load(source, source_name or "<text>")
+    name = source_name or ("<stdin>" if source == STDIN else str(source))
+    raw = sys.stdin.buffer.read() if source == STDIN else _read(source, name)
+    return _load(_decode(raw, name), name)
 
 
 def _load(text: str, file: str) -> list[Document]:

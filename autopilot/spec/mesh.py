@@ -45,7 +45,9 @@ class MeshService(SpecModel):
     def _weights_add_up(self) -> Self:
         for arm in self.weights:
             if arm not in self.arms:
-                raise Misplaced(f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {', '.join(self.arms)}")
+                raise Misplaced(
+                    f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {', '.join(self.arms)}"
+                )
         if abs(sum(self.weights.values()) - 100) > 1e-6:
             raise Misplaced(f"add up to {sum(self.weights.values()):g}, not 100", at=("weights",))
         for arm, weight in self.weights.items():
@@ -98,7 +100,7 @@ class MeshSpec(SpecModel):
         _refuse_twice([proxy.name for proxy in self.proxies], ("proxies",))
         for index, proxy in enumerate(self.proxies):
             _refuse_twice([item.name for item in proxy.inbound], ("proxies", index, "inbound"))
-            names = [item.name for item in (*proxy.inbound, *proxy.outbound)]
+            names = [*(item.name for item in proxy.inbound), *(item.name for item in proxy.outbound)]
             _refuse_twice(names, ("proxies", index, "outbound"), skip=len(proxy.inbound))
         return self
 
@@ -110,7 +112,9 @@ class MeshSpec(SpecModel):
                 for index, ref in enumerate(outbound.services):
                     if ref not in known:
                         at = ("proxies", number, "outbound", place, "services", index)
-                        raise Misplaced(f"{ref!r} is no service of the mesh", at=at, hint=f"known: {', '.join(sorted(known))}")
+                        raise Misplaced(
+                            f"{ref!r} is no service of the mesh", at=at, hint=f"known: {', '.join(sorted(known))}"
+                        )
         return self
 
     def service(self, ref: str) -> MeshService | None:

@@ -6,6 +6,7 @@ keys, tags, endless aliases and junk become findings with a place instead of exc
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,13 +48,11 @@ class Source:
 
 def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
     """Every document of the text that is not empty, and the problems that belong to none of them (bad syntax)."""
-    yaml = YAML(typ="safe", pure=True)
-    constructor = yaml.constructor
     sources: list[Source] = []
     try:
-        for node in yaml.compose_all(text):
-            if not _is_empty(node):
-                sources.append(_Reader(Source(None, file), constructor).read(node))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parser's taste (a reused anchor) is no problem of the author's
+            _compose(text, file, sources)
     except MarkedYAMLError as error:
         return sources, [_syntax(error, file)]
     except RecursionError:
@@ -65,6 +64,14 @@ def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
     return sources, []
 
 
+def _compose(text: str, file: str, sources: list[Source]) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    constructor = yaml.constructor
+    nodes = (node for node in yaml.compose_all(text) if not _is_empty(node))
+    # One at a time: what stands before a syntax error is kept.
+    sources.extend(_Reader(Source(None, file), constructor).read(node) for node in nodes)
+
+
 def _is_empty(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.tag == f"{_TAG}null"
 
@@ -73,7 +80,7 @@ def _syntax(error: MarkedYAMLError, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
     message = str(error.problem or error.context or "cannot be parsed").strip()
-    hint = "indent with spaces" if "\\t" in message or "tab" in message else ""
+    hint = "indent with spaces, not tabs" if "\\t" in message else ""
     if error.problem and error.context and mark is error.problem_mark:
         message = f"{message} {error.context}".strip()
     return Problem(f"YAML syntax: {message}", file, line, column, hint=hint)
@@ -96,7 +103,8 @@ class _Reader:
         self.source.problems.append(Problem(message, self.source.file, line, column, field_path(path), hint))
 
     def _value(self, node: Node, path: Path) -> Any:
-        self.source.values[path] = _place(node)
+        absent = node.value == "" and path in self.source.keys  # `steps:` with nothing behind it
+        self.source.values[path] = self.source.keys[path] if absent else _place(node)
         self.nodes += 1
         if id(node) in self.open:
             self._find(node, path, "contains itself")

@@ -19,14 +19,16 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Totals since the series began, in one view. `buckets` are cumulative: (upper bound in seconds, requests at most so slow)."""
+    """Totals since the series began, in one view."""
 
     requests: float = 0.0
     """Requests completed, one way or the other."""
     errors: float = 0.0
     """Of these, the failed: HTTP 5xx, resets, no response."""
     timed: float = 0.0
+    """Requests in the latency histogram, which may trail the counters by a flush."""
     buckets: tuple[tuple[float, float], ...] = ()
+    """Cumulative: (upper bound in seconds, requests at most so slow)."""
 
 
 @dataclass(frozen=True, slots=True)

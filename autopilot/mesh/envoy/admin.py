@@ -59,5 +59,5 @@ class AdminClient:
                 return text
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise MeshUnavailable(
-                f"proxy admin at {address} did not answer ({str(error) or type(error).__name__}); is that Envoy running?"
+                f"proxy admin at {address} did not answer ({error!r}); is that Envoy running?"
             ) from error

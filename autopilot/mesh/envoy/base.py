@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -35,10 +36,13 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
     Raises:
         InvalidChange: no such service, or the result would be no valid mesh. Nothing was written.
     """
+    text = path.read_text(encoding="utf-8")
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    dash = _dash_offset(text)
+    yaml.indent(mapping=2, sequence=2 + dash, offset=dash)
+    document = yaml.load(text)
     for service in document["spec"]["services"]:
         if f"{service.get('namespace', 'default')}/{service['name']}" == service_ref:
             break
@@ -61,3 +65,9 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
     stream = io.StringIO()
     yaml.dump(document, stream)
     write_atomically(path, stream.getvalue())
+
+
+def _dash_offset(text: str) -> int:
+    """How far the file's author indents the dashes of a list below its key, so that writing back keeps the style."""
+    found = re.search(r"^( *)services:[^\n]*\n(?: *(?:#[^\n]*)?\n)*( *)- ", text, re.MULTILINE)
+    return max(0, len(found[2]) - len(found[1])) if found else 2

@@ -264,7 +264,9 @@ class Ledger:
     def _receipt(self, lease: Lease, now: float, deadline: float | None) -> Receipt:
         versions = self.store.route_versions(self.store.rendered(now), lease.target)
         digest = hashlib.sha256("\n".join(f"{name} {versions[name]}" for name in sorted(versions)).encode()).hexdigest()
-        return Receipt(target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline)
+        return Receipt(
+            target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline, written=now
+        )
 
 
 def _exclude(held: Sequence[Aspect], wanted: Sequence[Aspect]) -> bool:

@@ -1,0 +1,72 @@
+"""Effects on a mesh: each safe to repeat, each refused where the lease is no longer ours."""
+
+from __future__ import annotations
+
+import time
+
+from temporalio import activity
+
+from activities.meshes import Meshes
+from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
+from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
+from autopilot.mesh.model import Lease, Receipt, SplitTraffic
+
+
+class MeshActivities(MeshSignatures):
+    """The meshes this worker drives, as activities."""
+
+    def __init__(self, meshes: Meshes) -> None:
+        self._meshes = meshes
+
+    @activity.defn(name="mesh.acquire")
+    async def acquire(self, request: AcquireRequest) -> Lease:
+        """Takes the lease, or returns the one this run already holds."""
+        mesh = self._meshes[request.target.mesh].mesh
+        lease = await mesh.acquire(
+            request.target,
+            request.aspects,
+            operation=request.operation,
+            token=request.token,
+            ttl=request.ttl,
+            planned_end=request.planned_end,
+        )
+        show_leases(await mesh.leases())
+        return lease
+
+    @activity.defn(name="mesh.apply")
+    async def apply(self, request: ApplyRequest) -> Receipt:
+        """Plans, writes, and verifies at the proxies."""
+        mesh = self._meshes[request.lease.target.mesh].mesh
+        await mesh.plan(request.lease.target, request.changes)  # refuses what cannot be made before anything is written
+        receipt = await mesh.apply(request.lease, request.changes)
+        await mesh.verify(receipt)
+        for change in request.changes:
+            if isinstance(change, SplitTraffic):
+                for arm, weight in change.weights.items():
+                    CANARY_WEIGHT.labels(request.lease.target.namespace, request.name, arm, "set").set(weight)
+        return receipt
+
+    @activity.defn(name="mesh.commit")
+    async def commit(self, request: EndRequest) -> Ended:
+        """Makes the overlay the base."""
+        mesh = self._meshes[request.lease.target.mesh].mesh
+        started = time.monotonic()
+        receipt = await mesh.commit(request.lease)
+        if receipt is not None:
+            await mesh.verify(receipt)
+        show_leases(await mesh.leases())
+        return Ended(receipt=receipt, seconds=time.monotonic() - started)
+
+    @activity.defn(name="mesh.lift")
+    async def lift(self, request: EndRequest) -> Ended:
+        """Restores the base; done before is done well."""
+        mesh = self._meshes[request.lease.target.mesh].mesh
+        started = time.monotonic()
+        receipt = await mesh.lift(request.lease)
+        if receipt is not None:
+            await mesh.verify(receipt)
+        seconds = time.monotonic() - started
+        if receipt is not None:
+            RESTORE_SECONDS.labels(request.net).observe(seconds)
+        show_leases(await mesh.leases())
+        return Ended(receipt=receipt, seconds=seconds)

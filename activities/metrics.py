@@ -1,0 +1,68 @@
+"""What autopilot says of itself to Prometheus, in worker and guard alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from autopilot.mesh.model import LeaseStatus
+from autopilot.spec.mesh import split_address
+
+REGISTRY = CollectorRegistry(auto_describe=True)
+
+OPERATIONS = Counter("autopilot_operations_total", "Operations ended", ["kind", "outcome"], registry=REGISTRY)
+CANARY_WEIGHT = Gauge(
+    "autopilot_canary_weight",
+    "Weight of an arm in percent, as set and as measured from requests",
+    ["namespace", "name", "arm", "source"],
+    registry=REGISTRY,
+)
+LEASE_EXPIRY = Gauge(
+    "autopilot_lease_expiry_timestamp_seconds",
+    "When a lease ends unless it is renewed",
+    ["mesh", "namespace", "service", "holder"],
+    registry=REGISTRY,
+)
+RESTORE_SECONDS = Histogram(
+    "autopilot_restore_duration_seconds",
+    "From the order to restore until the proxies report the base",
+    ["net"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+TELEMETRY_AGE = Gauge(
+    "autopilot_telemetry_age_seconds",
+    "Age of the latest comparable tick of a watched target",
+    ["namespace", "name"],
+    registry=REGISTRY,
+)
+GUARD_SWEEP = Gauge(
+    "autopilot_guard_last_sweep_timestamp_seconds", "When a guard last swept a mesh", ["mesh"], registry=REGISTRY
+)
+
+
+def serve(address: str) -> None:
+    """Serves the metrics at `host:port`.
+
+    Raises:
+        OSError: the address is taken.
+    """
+    host, port = split_address(address)
+    start_http_server(port, addr=host, registry=REGISTRY)
+
+
+def show_leases(statuses: Iterable[LeaseStatus]) -> None:
+    """Exports when each lease ends; leases that are gone are no longer exported."""
+    LEASE_EXPIRY.clear()
+    for status in statuses:
+        target = status.lease.target
+        LEASE_EXPIRY.labels(target.mesh, target.namespace, target.service, status.lease.holder.operation).set(
+            status.renewed + status.lease.ttl
+        )
+
+
+def forget_canary(namespace: str, name: str) -> None:
+    """Stops exporting a rollout that has ended, so that no stale weight is taken for a live one."""
+    CANARY_WEIGHT.remove_by_labels({"namespace": namespace, "name": name})
+    TELEMETRY_AGE.remove_by_labels({"namespace": namespace, "name": name})

@@ -1,0 +1,172 @@
+"""What workflows may ask of activities: wire models and typed signatures, without any client behind them.
+
+Workflows import this module alone; the implementations (`activities.mesh`, `activities.telemetry`, …) subclass it, so
+mypy holds both sides to the same contract and no heavy import reaches the workflow sandbox.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from temporalio import activity
+
+from autopilot.evidence.model import StepRule, Verdict
+from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
+from autopilot.report import CanaryReport, Exposure, Progress, Wire
+from autopilot.spec.canary import Analysis, CanaryArms
+
+WORKFLOW_QUEUE = "autopilot"
+"""Workflows and short effects: a restore never waits for a slot."""
+WATCH_QUEUE = "autopilot-watch"
+"""Long watches."""
+
+
+class AcquireRequest(Wire):
+    """Takes a lease."""
+
+    target: Target
+    aspects: tuple[Aspect, ...]
+    operation: str
+    token: str
+    ttl: float
+    planned_end: float | None
+
+
+class ApplyRequest(Wire):
+    """Lays changes over the base, and waits until the proxies have them."""
+
+    lease: Lease
+    changes: tuple[Change, ...]
+    canary: str = ""
+    """The arm whose weight is exported as a metric, under the resource's name."""
+    name: str = ""
+
+
+class EndRequest(Wire):
+    """Commits or lifts what a lease has laid; `net` says which safety net asks."""
+
+    lease: Lease
+    net: str = "workflow"
+
+
+class Ended(Wire):
+    """What committing or lifting came to."""
+
+    receipt: Receipt | None
+    """None where it had been done before."""
+    seconds: float
+    """Until the proxies themselves reported it."""
+
+
+class CountRequest(Wire):
+    """Reads an arm's totals as users met them."""
+
+    target: Target
+    arms: CanaryArms
+    analysis: Analysis
+
+
+class Totals(Wire):
+    """Totals of the canary arm since its counters began, per series, so that a restarted proxy is no negative count."""
+
+    time: float
+    series: dict[str, tuple[float, float]]
+    """Series → (requests, failures)."""
+
+    def since(self, before: Totals) -> Exposure:
+        """What users met between the two readings."""
+        requests = failures = 0.0
+        for name, (total, failed) in self.series.items():
+            old_total, old_failed = before.series.get(name, (0.0, 0.0))
+            restarted = total < old_total
+            requests += total - (0.0 if restarted else old_total)
+            failures += failed - (0.0 if restarted else old_failed)
+        return Exposure(requests=requests, failures=max(0.0, failures), seconds=self.time - before.time)
+
+
+class WatchRequest(Wire):
+    """Watches one step until something can be said."""
+
+    lease: Lease
+    target: Target
+    name: str
+    arms: CanaryArms
+    analysis: Analysis
+    rule: StepRule
+    weight: float
+    step: int
+    state: str = ""
+    """The judge's memory as JSON, opaque to workflows; empty at the start of the rollout."""
+    fresh_step: bool = True
+    """Whether good evidence and the step's clock start afresh."""
+    patient: bool = False
+    """Whether silence of telemetry is put up with (somebody is being asked already)."""
+    temporal_grace: float = 120.0
+    """Seconds without an answer of Temporal after which the lease is no longer renewed."""
+
+
+class WatchBeat(Wire):
+    """What a watch heartbeats: enough to go on elsewhere, and to be looked at meanwhile."""
+
+    state: str
+    progress: Progress
+    silent_since: float | None = None
+
+
+class WatchResult(Wire):
+    """What a watch came to."""
+
+    verdict: Verdict
+    state: str
+    progress: Progress
+
+
+class MeshSignatures:
+    """Effects on a mesh."""
+
+    @activity.defn(name="mesh.acquire")
+    async def acquire(self, request: AcquireRequest) -> Lease:
+        """Takes the lease, or returns the one this run already holds."""
+        _signature_only()
+
+    @activity.defn(name="mesh.apply")
+    async def apply(self, request: ApplyRequest) -> Receipt:
+        """Plans, writes, and verifies at the proxies."""
+        _signature_only()
+
+    @activity.defn(name="mesh.commit")
+    async def commit(self, request: EndRequest) -> Ended:
+        """Makes the overlay the base."""
+        _signature_only()
+
+    @activity.defn(name="mesh.lift")
+    async def lift(self, request: EndRequest) -> Ended:
+        """Restores the base; done before is done well."""
+        _signature_only()
+
+
+class TelemetrySignatures:
+    """Reading what the mesh does."""
+
+    @activity.defn(name="telemetry.count")
+    async def count(self, request: CountRequest) -> Totals:
+        """Reads totals once."""
+        _signature_only()
+
+    @activity.defn(name="telemetry.watch")
+    async def watch(self, request: WatchRequest) -> WatchResult:
+        """Folds ticks until a verdict; heartbeats its state, renews the lease, condemns it on harm."""
+        _signature_only()
+
+
+class ReportSignatures:
+    """Keeping what Temporal forgets."""
+
+    @activity.defn(name="report.archive")
+    async def archive(self, report: CanaryReport) -> str:
+        """Writes the report to the archive and counts the outcome; returns where."""
+        _signature_only()
+
+
+def _signature_only() -> NoReturn:
+    raise TypeError("this is a signature; register the activity class that implements it")

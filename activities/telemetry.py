@@ -1,0 +1,56 @@
+"""Reading what a mesh does: totals once, and the watch that folds ticks into a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity
+
+from activities.meshes import Meshes
+from activities.pulse import Pulse
+from activities.signatures import (
+    CountRequest,
+    TelemetrySignatures,
+    Totals,
+    WatchBeat,
+    WatchRequest,
+    WatchResult,
+)
+from activities.watching import Watching, subject_of
+from autopilot.evidence.model import Inconclusive
+
+
+class TelemetryActivities(TelemetrySignatures):
+    """What the meshes of this worker do, as activities."""
+
+    def __init__(self, meshes: Meshes, pulse: Pulse) -> None:
+        self._meshes = meshes
+        self._pulse = pulse
+
+    @activity.defn(name="telemetry.count")
+    async def count(self, request: CountRequest) -> Totals:
+        """Reads totals once."""
+        hub = self._meshes[request.target.mesh].hub(request.analysis.source)
+        (observation,) = await hub.source.observe([subject_of(request.target, request.arms)])
+        return Totals(
+            time=observation.time,
+            series={
+                sample.series: (sample.user.requests, sample.user.errors)
+                for sample in observation.samples
+                if sample.arm == request.arms.canary
+            },
+        )
+
+    @activity.defn(name="telemetry.watch")
+    async def watch(self, request: WatchRequest) -> WatchResult:
+        """Folds ticks until a verdict; heartbeats its state, renews the lease, condemns it on harm."""
+        beats = activity.info().heartbeat_details
+        earlier = WatchBeat.model_validate(beats[0]) if beats else None
+        watching = Watching(request, self._meshes[request.target.mesh], self._pulse, earlier)
+        try:
+            return await watching.run(activity.heartbeat)
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if details is None or not details.cancel_requested:
+                raise  # this worker stops: another goes on from the last heartbeat
+            return watching.result(Inconclusive(cause="stopped", reason="the watch was asked to stop"))

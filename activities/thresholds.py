@@ -1,0 +1,61 @@
+"""Evaluates a rollout's own PromQL queries beside the watch, each at its own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+
+from autopilot.mesh.model import Target
+from autopilot.spec.canary import CanaryArms, PromQL
+from autopilot.telemetry.model import QuerySource, TelemetryError
+
+
+class Thresholds:
+    """The latest readings nobody has judged yet."""
+
+    def __init__(self) -> None:
+        self._fresh: dict[str, float | None] = {}
+
+    def take(self) -> dict[str, float | None]:
+        """The readings since the last call, by metric name; None where the query had no data."""
+        taken, self._fresh = self._fresh, {}
+        return taken
+
+    @contextlib.asynccontextmanager
+    async def following(
+        self, metrics: Iterable[PromQL], source: QuerySource | None, target: Target, arms: CanaryArms
+    ) -> AsyncIterator[None]:
+        """Evaluates every metric while the context lasts."""
+        tasks = [
+            asyncio.create_task(self._follow(metric, source, filled(metric.query, target, arms)), name=metric.name)
+            for metric in metrics
+            if source is not None
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, metric: PromQL, source: QuerySource, query: str) -> None:
+        while True:
+            try:
+                self._fresh[metric.name] = await source.query(query)
+            except TelemetryError:
+                self._fresh[metric.name] = None
+            await asyncio.sleep(metric.interval)
+
+
+def filled(query: str, target: Target, arms: CanaryArms) -> str:
+    """The query with the rollout's own names in place of `{{service}}` and the like."""
+    names = {
+        "service": target.service,
+        "namespace": target.namespace,
+        "stable": arms.stable,
+        "canary": arms.canary,
+    }
+    for name, value in names.items():
+        query = query.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
+    return query

@@ -1,0 +1,170 @@
+"""One watch of one step: ticks in, verdict out; meanwhile the lease is kept alive, and everybody can look.
+
+Apart from Temporal: what it heartbeats and how it is cancelled belongs to the activity around it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from prometheus_client import Gauge
+
+from activities.meshes import Attached
+from activities.metrics import CANARY_WEIGHT, TELEMETRY_AGE
+from activities.pulse import Pulse
+from activities.signatures import WatchBeat, WatchRequest, WatchResult
+from activities.thresholds import Thresholds
+from autopilot.evidence import canary
+from autopilot.evidence.model import Harm, Inconclusive, Verdict
+from autopilot.evidence.setup import boundaries_of, judge_from
+from autopilot.evidence.state import JudgeState
+from autopilot.mesh.errors import LeaseLost, MeshUnavailable
+from autopilot.mesh.model import Target
+from autopilot.report import Exposure, Progress
+from autopilot.spec.canary import CanaryArms, PromQL
+from autopilot.telemetry.difference import Gap, HubTick
+from autopilot.telemetry.model import Subject
+
+_RECENT = 10
+"""Ticks over which the measured share is shown."""
+
+
+class Watching:
+    """Folds what the hub sees into the judge's state."""
+
+    def __init__(self, request: WatchRequest, attached: Attached, pulse: Pulse, earlier: WatchBeat | None) -> None:
+        self._request = request
+        self._attached = attached
+        self._pulse = pulse
+        self._judge = judge_from(request.analysis)
+        self._state = self._begin(earlier)
+        self._progress = earlier.progress if earlier else Progress(time=time.time(), weight=request.weight)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+        self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
+        self._renewed = 0.0
+        self._thresholds = Thresholds()
+
+    async def run(self, heartbeat: Callable[[WatchBeat], None]) -> WatchResult:
+        """Watches until there is a verdict. `heartbeat` is called at every tick.
+
+        Raises:
+            InvalidChange: the spec needs a source that this process does not have.
+        """
+        request, analysis = self._request, self._request.analysis
+        hub = self._attached.hub(analysis.source)
+        queries = [metric for metric in analysis.metrics if isinstance(metric, PromQL)]
+        source = self._attached.query_source(queries[0].name) if queries else None
+        async with (
+            self._thresholds.following(queries, source, request.target, request.arms),
+            hub.subscribe(
+                subject_of(request.target, request.arms),
+                canary=request.arms.canary,
+                stable=request.arms.stable,
+                boundaries=boundaries_of(analysis),
+                tick=analysis.tick,
+            ) as feed,
+        ):
+            async for item in feed:
+                verdict = self._fold(item)
+                if isinstance(verdict, Harm):
+                    await self._condemn(verdict)
+                elif verdict is None:
+                    verdict = await self._renew()
+                heartbeat(self._beat())
+                if verdict is not None:
+                    return self.result(verdict)
+        raise RuntimeError("the telemetry hub was closed while a watch was under way")
+
+    def result(self, verdict: Verdict) -> WatchResult:
+        """The answer to the workflow."""
+        return WatchResult(verdict=verdict, state=self._state.model_dump_json(), progress=self._progress)
+
+    def _begin(self, earlier: WatchBeat | None) -> JudgeState:
+        if earlier is not None:
+            return JudgeState.model_validate_json(earlier.state)
+        if not self._request.state:
+            return canary.start(self._judge)
+        state = JudgeState.model_validate_json(self._request.state)
+        return canary.begin_step(self._judge, state) if self._request.fresh_step else state
+
+    def _beat(self) -> WatchBeat:
+        return WatchBeat(state=self._state.model_dump_json(), progress=self._progress, silent_since=self._heard)
+
+    def _fold(self, item: HubTick | Gap) -> Verdict | None:
+        if isinstance(item, Gap):
+            return self._silence(item)
+        self._heard = time.time()
+        tick = item.tick.model_copy(update={"readings": self._thresholds.take()})
+        self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
+        self._show(item)
+        return verdict
+
+    def _silence(self, gap: Gap) -> Verdict | None:
+        silent = time.time() - self._heard
+        self._progress = self._progress.model_copy(update={"time": time.time(), "silent": silent})
+        self._labelled(TELEMETRY_AGE).set(silent)
+        no_data = self._request.analysis.no_data
+        if silent < no_data.after or self._request.patient:
+            return None
+        return Inconclusive(
+            cause="noData",
+            reason=f"telemetry has been silent for {silent:.0f} s: {gap.reason}",
+            evidence=canary.evidence(self._judge, self._state),
+        )
+
+    def _show(self, item: HubTick) -> None:
+        before, request = self._progress, self._request
+        self._recent.append((item.tick.canary.requests, item.tick.stable.requests))
+        mine, others = (sum(column) for column in zip(*self._recent, strict=True))
+        measured = 100 * mine / (mine + others) if mine + others else None
+        seen = item.exposure
+        self._progress = Progress(
+            time=item.tick.time,
+            weight=request.weight,
+            measured=measured,
+            requests=before.requests + item.tick.canary.requests,
+            stable_requests=before.stable_requests + item.tick.stable.requests,
+            failures=before.failures + item.tick.canary.errors,
+            seconds=before.seconds + item.tick.seconds,
+            evidence=canary.evidence(self._judge, self._state),
+            exposure=before.exposure + Exposure(requests=seen.requests, failures=seen.failures, seconds=seen.seconds),
+        )
+        self._labelled(TELEMETRY_AGE).set(max(0.0, time.time() - item.tick.time))
+        if measured is not None:
+            labels = (request.target.namespace, request.name)
+            CANARY_WEIGHT.labels(*labels, request.arms.canary, "measured").set(measured)
+            CANARY_WEIGHT.labels(*labels, request.arms.stable, "measured").set(100 - measured)
+
+    def _labelled(self, gauge: Gauge) -> Gauge:
+        return gauge.labels(self._request.target.namespace, self._request.name)
+
+    async def _renew(self) -> Verdict | None:
+        """Keeps the lease alive, unless Temporal is gone; says so when the lease is."""
+        lease = self._request.lease
+        if time.monotonic() - self._renewed < min(5.0, lease.ttl / 10):
+            return None
+        if self._pulse.silent > self._request.temporal_grace:
+            return None  # nobody would ever hear our verdict: let the guards restore
+        try:
+            await self._attached.mesh.renew(lease)
+        except LeaseLost as error:
+            return Inconclusive(cause="leaseLost", reason=str(error))
+        except MeshUnavailable:
+            return None  # the next tick tries again; the deadline stands meanwhile
+        self._renewed = time.monotonic()
+        return None
+
+    async def _condemn(self, harm: Harm) -> None:
+        try:
+            await self._attached.mesh.condemn(self._request.lease, harm.reason)
+        except MeshUnavailable:
+            return  # the workflow restores in any case; condemning only helps where it cannot
+
+
+def subject_of(target: Target, arms: CanaryArms) -> Subject:
+    """Whose traffic a rollout looks at."""
+    return Subject(
+        mesh=target.mesh, namespace=target.namespace, service=target.service, arms=(arms.stable, arms.canary)
+    )

@@ -1,0 +1,62 @@
+"""From what a user writes under `analysis` to what the judge computes with."""
+
+from __future__ import annotations
+
+from autopilot.evidence.model import Judge, JudgeMetric
+from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, Metric, SuccessRate
+
+
+def boundaries_of(analysis: Analysis) -> tuple[float, ...]:
+    """Every latency boundary that any metric needs, in seconds, rising: the order of `ArmTick.slow`."""
+    found: set[float] = set()
+    for metric in analysis.metrics:
+        if isinstance(metric, Latency):
+            found.update(metric.boundaries)
+        elif isinstance(metric, LatencyObjective):
+            found.add(metric.within)
+    return tuple(sorted(found))
+
+
+def judge_from(analysis: Analysis) -> Judge:
+    """The judge that an analysis asks for; indices of boundaries refer to `boundaries_of`."""
+    order = boundaries_of(analysis)
+    return Judge(
+        metrics=tuple(_metric(metric, order) for metric in analysis.metrics),
+        alpha=analysis.alpha,
+        beta=analysis.beta,
+        ratio=analysis.margin.ratio,
+        absolute=analysis.margin.absolute,
+        good_ratio=analysis.good_ratio,
+        warmup=analysis.warmup,
+    )
+
+
+def _metric(metric: Metric, order: tuple[float, ...]) -> JudgeMetric:
+    match metric:
+        case ErrorRate():
+            return JudgeMetric(name=metric.name, kind="errors", weight=metric.weight)
+        case Latency():
+            seconds = tuple(sorted(set(metric.boundaries)))
+            indices = tuple(order.index(boundary) for boundary in seconds)
+            return JudgeMetric(
+                name=metric.name, kind="latency", weight=metric.weight, boundaries=indices, seconds=seconds
+            )
+        case SuccessRate():
+            return JudgeMetric(name=metric.name, kind="success", weight=metric.weight, objective=metric.objective)
+        case LatencyObjective():
+            return JudgeMetric(
+                name=metric.name,
+                kind="within",
+                weight=metric.weight,
+                boundaries=(order.index(metric.within),),
+                seconds=(metric.within,),
+                objective=metric.objective,
+            )
+        case _:
+            return JudgeMetric(
+                name=metric.name,
+                kind="threshold",
+                maximum=metric.max,
+                minimum=metric.min,
+                failures=metric.failures,
+            )

@@ -1,0 +1,109 @@
+"""What a judge remembers between ticks: small, plain, and the same after a trip through JSON."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autopilot.evidence.eprocess import POINTS
+from autopilot.evidence.model import ArmTick, BatchArm, Counts, JudgeMetric, Plain
+from autopilot.evidence.process import RELATIVE, Process
+
+_DECIMALS = 9
+"""Digits kept of a logarithm: what is dropped adds up to less than 0.001 in a million ticks."""
+
+
+class Tally(Plain):
+    """Requests of both arms, and how many were bad (at each boundary)."""
+
+    canary: float = 0.0
+    canary_bad: tuple[float, ...] = ()
+    stable: float = 0.0
+    stable_bad: tuple[float, ...] = ()
+
+
+class MetricState(Plain):
+    """What one metric has gathered."""
+
+    worse: tuple[float, ...] = ()
+    """Harm: log-likelihood ratios, boundary by boundary, `POINTS` each."""
+    better: tuple[float, ...] = ()
+    """Good side: the same, since the step began."""
+    since: Tally = Tally()
+    """Since harm evidence began: at the start, and again when the warm-up ended."""
+    total: Tally = Tally()
+    """Since the rollout began."""
+    failures: int = 0
+    """Readings out of bounds in a row."""
+    reading: float | None = None
+    """The last reading of a threshold that had data."""
+
+
+class JudgeState(Plain):
+    """Everything a verdict rests on; its metrics are in the judge's order."""
+
+    ticks: int = 0
+    first: float | None = None
+    """When the first tick began, seconds since the epoch."""
+    last: float | None = None
+    """When the last one ended."""
+    warm: bool = False
+    """Still in the warm-up."""
+    requests: float = 0.0
+    """The canary's requests since the rollout began."""
+    step_ticks: int = 0
+    step_seconds: float = 0.0
+    """Seconds covered by ticks since the step began: silence does not count."""
+    step_requests: float = 0.0
+    """The canary's requests since the step began."""
+    metrics: tuple[MetricState, ...] = ()
+
+
+def arm_of(tick: ArmTick) -> BatchArm:
+    """One arm's tick as arrays of shape ``()`` and ``(boundaries,)``."""
+    return BatchArm(
+        requests=np.asarray(tick.requests, dtype=np.float64),
+        errors=np.asarray(tick.errors, dtype=np.float64),
+        timed=np.asarray(tick.timed, dtype=np.float64),
+        slow=np.asarray(tick.slow, dtype=np.float64),
+    )
+
+
+def pack(process: Process) -> tuple[tuple[float, ...], tuple[float, ...], Tally]:
+    """A scalar process as what `MetricState` keeps: worse, better, since."""
+    since = Tally(
+        canary=float(process.canary_all[0]),
+        canary_bad=_floats(process.canary_bad),
+        stable=float(process.stable_all[0]),
+        stable_bad=_floats(process.stable_bad),
+    )
+    return _floats(process.worse), _floats(process.better), since
+
+
+def unpack(metric: JudgeMetric, state: MetricState) -> Process:
+    """The way back."""
+    wide = len(state.since.canary_bad)
+    points = POINTS if metric.kind in RELATIVE else 0
+    return Process(
+        worse=np.asarray(state.worse).reshape(wide, points),
+        better=np.asarray(state.better).reshape(wide, points),
+        canary_bad=np.asarray(state.since.canary_bad),
+        canary_all=np.asarray([state.since.canary]),
+        stable_bad=np.asarray(state.since.stable_bad),
+        stable_all=np.asarray([state.since.stable]),
+    )
+
+
+def add(tally: Tally, canary: tuple[Counts, Counts], stable: tuple[Counts, Counts]) -> Tally:
+    """A tally with one tick's (bad, all) of each arm added."""
+    before = tally.canary_bad or (0.0,) * canary[0].shape[-1]
+    stable_before = tally.stable_bad or (0.0,) * stable[0].shape[-1]
+    return Tally(
+        canary=tally.canary + float(canary[1][0]),
+        canary_bad=_floats(np.asarray(before) + canary[0]),
+        stable=tally.stable + float(stable[1][0]),
+        stable_bad=_floats(np.asarray(stable_before) + stable[0]),
+    )
+
+
+def _floats(values: Counts) -> tuple[float, ...]:
+    return tuple(np.round(values, _DECIMALS).ravel().tolist())

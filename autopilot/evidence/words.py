@@ -1,0 +1,66 @@
+"""What a judge says, in sentences for whoever is on call: shares, counts and evidence, never a probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autopilot.evidence.model import Evidence, JudgeMetric
+from autopilot.evidence.state import Tally
+from autopilot.spec.units import format_seconds
+
+
+def share(bad: float, total: float) -> float | None:
+    """The share of bad requests, between 0 and 1; None where there were none at all."""
+    return min(1.0, bad / total) if total > 0 else None
+
+
+def percent(value: float | None) -> str:
+    """A share as people write it, with more digits where it is small."""
+    if value is None:
+        return "none"
+    hundredths = value * 100
+    return f"{hundredths:.1f} %" if hundredths >= 1 or hundredths < 0.0005 else f"{hundredths:.2g} %"
+
+
+def note(metric: JudgeMetric, index: int, *, warm: bool) -> str:
+    """What has to be known to read a metric's numbers."""
+    parts = [f"slower than {format_seconds(metric.seconds[index])}"] if index < len(metric.seconds) else []
+    if warm:
+        parts.append("warm-up: only gross harm counts")
+    return "; ".join(parts)
+
+
+def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, warm: bool) -> str:
+    """Why this is harm."""
+    canary = percent(share(since.canary_bad[index], since.canary))
+    stable = percent(share(since.stable_bad[index], since.stable))
+    boundary = format_seconds(metric.seconds[index]) if index < len(metric.seconds) else "the boundary"
+    did = "" if metric.kind in {"errors", "success"} else f" took longer than {boundary}"
+    if metric.kind in {"errors", "latency"}:
+        against = f"against {stable} of {since.stable:.0f} stable ones"
+    else:
+        against = f"where {percent(1 - (metric.objective or 0.0))} are allowed"
+        did = did or " failed"
+    when = ", in the warm-up" if warm else ""
+    return (
+        f"{metric.name}: {canary} of {since.canary:.0f} canary requests{did} {against}{when}; "
+        f"evidence {found.harm:.1f} of {found.harm_needed:.1f} needed"
+    )
+
+
+def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_evidence: bool) -> str:
+    """Why the next step may come."""
+    held = f"held {format_seconds(round(seconds, 1))} with {requests:.0f} canary requests"
+    how = "few, but enough to show that it is not worse" if by_evidence else "and no harm found"
+    most = ", ".join(f"{found.metric} {found.harm:.1f} of {found.harm_needed:.1f}" for found in shown)
+    return f"{held}, {how}; evidence of harm: {most}"
+
+
+def out_of_time(seconds: float, requests: float, needed: float, *, warm: bool) -> str:
+    """Why nothing can be said."""
+    after = f"after {format_seconds(round(seconds, 1))}"
+    if warm:
+        return f"{after} the warm-up is not over, so only gross harm was looked for"
+    return (
+        f"{after} the canary had {requests:.0f} of {needed:.0f} requests needed, and evidence says neither good nor bad"
+    )

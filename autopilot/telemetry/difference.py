@@ -1,0 +1,277 @@
+"""From running totals to what happened between two looks: series by series, then summed over an arm.
+
+Differences come first and sums second, for a sum of totals falls when a pod leaves, and that is no reset. What can't
+be told is left out and said so: no data is neither success nor failure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from autopilot.evidence.model import ArmTick, Tick
+from autopilot.telemetry.model import Counters, Observation, SeriesSample
+
+RESTART_SLACK = 2.5
+"""Seconds by which a start time may move without being a restart: sources know it to the second at best."""
+
+FORGET = 900.0
+"""Seconds after which the totals of a series that has gone are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What users met of the canary, in the user view: counts since the tick before."""
+
+    requests: float = 0.0
+    failures: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HubTick:
+    """What happened between two samples of the same series."""
+
+    tick: Tick
+    """Both arms in the attempt view: what a judge takes."""
+    exposure: Exposure
+    users: float = 0.0
+    """Requests of all arms in the user view."""
+    active: float = 0.0
+    """The canary's requests under way."""
+    boundaries: tuple[float, ...] = ()
+    """The histogram bounds, in seconds, that `tick.*.slow` refers to, in the order asked; empty before any was seen."""
+    notes: tuple[str, ...] = ()
+    """What is missing from this tick: proxies that did not answer, series that began anew."""
+
+    @property
+    def measured(self) -> float | None:
+        """The canary's share of the requests in this tick; None without requests."""
+        return self.exposure.requests / self.users if self.users > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Nothing advanced: neither good nor bad, but time went by."""
+
+    time: float
+    """When this was noticed, seconds since the epoch."""
+    silent_seconds: float
+    """Since anything advanced, or since watching began."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Differencer:
+    """Differences one subject's observations for a canary arm and a stable arm."""
+
+    canary: str
+    stable: str
+    wanted: tuple[float, ...] = ()
+    """Latency boundaries asked for, in seconds."""
+    boundaries: tuple[float, ...] = ()
+    """Those the histograms have, nearest by logarithm; fixed when the first histogram is seen."""
+    _before: dict[str, SeriesSample] = field(default_factory=dict)
+    _arms: dict[str, list[Counters]] = field(default_factory=dict)
+    """Increments by arm since the last tick, attempt view."""
+    _users: dict[str, list[Counters]] = field(default_factory=dict)
+    """The same in the user view."""
+    _sampled: float | None = None
+    _advanced: float | None = None
+
+    def fold(self, observation: Observation) -> HubTick | Gap:
+        """Takes the next observation; a tick where any series' sample time advanced, else a gap that says why."""
+        usable, notes = _usable(observation)
+        self._settle(usable)
+        for sample in usable:
+            before = self._before.get(sample.series)
+            if before is not None and sample.time <= before.time:
+                continue
+            self._before[sample.series] = sample
+            since = self._base(sample, before)
+            if since is None:
+                if before is not None:
+                    notes.append(f"{sample.series} began anew; what it counted in between is left out")
+                continue
+            self._arms.setdefault(sample.arm, []).append(_minus(sample.attempt, since.attempt))
+            self._users.setdefault(sample.arm, []).append(_minus(sample.user, since.user))
+        self._forget(observation.time)
+        return self._result(observation, usable, notes)
+
+    def silent(self, time: float) -> float:
+        """Seconds since anything advanced, as of `time`; the first call starts the clock."""
+        if self._advanced is None:
+            self._advanced = time
+        return max(0.0, time - self._advanced)
+
+    def _result(self, observation: Observation, usable: list[SeriesSample], notes: list[str]) -> HubTick | Gap:
+        """A tick of what has come together, once the newest sample is newer than the last tick's."""
+        newest = max((sample.time for sample in usable), default=None)
+        before, silent = self._sampled, self.silent(observation.time)
+        if newest is not None:
+            self._sampled = newest if before is None else max(before, newest)
+        if not self._arms or before is None or newest is None or newest <= before:
+            reason = _why(observation, usable, notes, first=before is None)
+            return Gap(time=observation.time, silent_seconds=silent, reason=reason)
+        self._advanced = observation.time
+        arms, self._arms = self._arms, {}
+        users, self._users = self._users, {}
+        user = _total(users.get(self.canary, ()))
+        return HubTick(
+            tick=Tick(
+                time=newest,
+                seconds=newest - before,
+                canary=self._arm(arms.get(self.canary, [])),
+                stable=self._arm(arms.get(self.stable, [])),
+            ),
+            exposure=Exposure(requests=user.requests, failures=user.errors, seconds=newest - before),
+            users=sum(counters.requests for found in users.values() for counters in found),
+            active=sum(sample.active for sample in usable if sample.arm == self.canary),
+            boundaries=self.boundaries,
+            notes=tuple(notes),
+        )
+
+    def _base(self, sample: SeriesSample, before: SeriesSample | None) -> SeriesSample | None:
+        """The totals to subtract: those before, noughts for a series born since, None where that can't be told."""
+        seen = before.time if before is not None else self._sampled
+        nought = replace(sample, attempt=_nought(sample.attempt), user=_nought(sample.user))
+        born = sample.started is not None and seen is not None and sample.started > seen
+        if before is None:
+            return nought if born else None
+        restarted = (
+            sample.started is not None
+            and before.started is not None
+            and sample.started > before.started + RESTART_SLACK
+        )
+        if restarted or _fell(sample.attempt, before.attempt) or _fell(sample.user, before.user):
+            return nought if born else None
+        return before
+
+    def _settle(self, samples: Iterable[SeriesSample]) -> None:
+        """Moves each boundary to the nearest bound that every histogram has, once."""
+        if self.boundaries or not self.wanted:
+            return
+        found = [{bound for bound, _ in sample.attempt.buckets if 0 < bound < math.inf} for sample in samples]
+        common = set.intersection(*(bounds for bounds in found if bounds)) if any(found) else set()
+        if common:
+            self.boundaries = tuple(_nearest(wanted, common) for wanted in self.wanted)
+
+    def _arm(self, found: list[Counters]) -> ArmTick:
+        total = _total(found)
+        timed, slow = 0.0, [0.0] * len(self.boundaries)
+        for counters in found:
+            within = dict(counters.buckets)
+            if all(bound in within for bound in self.boundaries):
+                timed += counters.timed
+                for index, bound in enumerate(self.boundaries):
+                    slow[index] += max(0.0, counters.timed - within[bound])
+        known = bool(self.boundaries)
+        return ArmTick(
+            requests=total.requests,
+            errors=total.errors,
+            timed=timed if known else 0.0,
+            slow=tuple(slow) if known else (0.0,) * len(self.wanted),
+        )
+
+    def _forget(self, time: float) -> None:
+        for series in [name for name, sample in self._before.items() if time - sample.time > FORGET]:
+            del self._before[series]
+
+
+def merge(first: HubTick, second: HubTick) -> HubTick:
+    """Two ticks in a row as one: counts and seconds add up, so a slow consumer loses nothing."""
+    seconds = first.tick.seconds + second.tick.seconds
+    return HubTick(
+        tick=Tick(
+            time=second.tick.time,
+            seconds=seconds,
+            canary=_join(first.tick.canary, second.tick.canary),
+            stable=_join(first.tick.stable, second.tick.stable),
+        ),
+        exposure=Exposure(
+            requests=first.exposure.requests + second.exposure.requests,
+            failures=first.exposure.failures + second.exposure.failures,
+            seconds=seconds,
+        ),
+        users=first.users + second.users,
+        active=second.active,
+        boundaries=second.boundaries,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+    )
+
+
+def _join(first: ArmTick, second: ArmTick) -> ArmTick:
+    return ArmTick(
+        requests=first.requests + second.requests,
+        errors=first.errors + second.errors,
+        timed=first.timed + second.timed,
+        slow=tuple(a + b for a, b in zip(first.slow, second.slow, strict=True)),
+    )
+
+
+def _usable(observation: Observation) -> tuple[list[SeriesSample], list[str]]:
+    """The samples that are numbers throughout, and what is to be said of the rest."""
+    usable, notes = [], [f"{name} is missing: {why}" for name, why in observation.missing.items()]
+    for sample in observation.samples:
+        if all(map(math.isfinite, _numbers(sample))):
+            usable.append(sample)
+        else:
+            notes.append(f"{sample.series} has counters that are no numbers")
+    return usable, notes
+
+
+def _why(observation: Observation, usable: list[SeriesSample], notes: list[str], *, first: bool) -> str:
+    """Why there is no tick."""
+    subject = observation.subject
+    if not usable:
+        what = f"no counters for {subject.namespace}/{subject.service}"
+    elif first:
+        what = "first reading: there is nothing to compare with yet"
+    else:
+        what = "no new sample"
+    return "; ".join([what, *notes])
+
+
+def _numbers(sample: SeriesSample) -> list[float]:
+    found = [sample.time, sample.active]
+    for view in (sample.attempt, sample.user):
+        found += [view.requests, view.errors, view.timed, *(count for _, count in view.buckets)]
+    return found
+
+
+def _fell(now: Counters, before: Counters) -> bool:
+    earlier = dict(before.buckets)
+    return (
+        now.requests < before.requests
+        or now.errors < before.errors
+        or now.timed < before.timed
+        or any(count < earlier.get(bound, 0.0) for bound, count in now.buckets)
+    )
+
+
+def _nought(like: Counters) -> Counters:
+    return Counters(buckets=tuple((bound, 0.0) for bound, _ in like.buckets))
+
+
+def _minus(now: Counters, before: Counters) -> Counters:
+    """Increments; a histogram that was not there before has none, for its totals may be old."""
+    earlier = dict(before.buckets)
+    return Counters(
+        requests=now.requests - before.requests,
+        errors=now.errors - before.errors,
+        timed=now.timed - before.timed if earlier else 0.0,
+        buckets=tuple((bound, count - earlier[bound]) for bound, count in now.buckets if bound in earlier),
+    )
+
+
+def _total(found: Iterable[Counters]) -> Counters:
+    parts = list(found)
+    return Counters(
+        requests=sum(counters.requests for counters in parts),
+        errors=sum(counters.errors for counters in parts),
+    )
+
+
+def _nearest(wanted: float, bounds: set[float]) -> float:
+    return min(sorted(bounds), key=lambda bound: abs(math.log(bound / max(wanted, 1e-9))))

@@ -1,0 +1,178 @@
+"""Reads the callers' Envoys directly, through their admin interface: fresh at every look, with nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from autopilot.telemetry import envoy_names as names
+from autopilot.telemetry.model import Observation, SeriesSample, Subject, TelemetryError
+
+_STAT = re.compile(
+    rf"^cluster\.(?P<cluster>{names.PREFIX}/[^/]+/[^/]+/[^/.]+)\.(?P<name>(?:retry\.)?upstream_rq_[a-z0-9]+)$"
+)
+_UPTIME = re.compile(r"^(\d+(?:\.\d+)?)s$")
+
+
+@dataclass(slots=True)
+class ClusterStats:
+    """What one proxy has counted for one cluster."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    buckets: list[tuple[float, float]] = field(default_factory=list)
+    """(upper bound in seconds, requests at most so slow)."""
+
+
+class EnvoyStats:
+    """A `TelemetrySource` over the admin interfaces of some Envoys.
+
+    Histograms trail counters by the proxy's `stats_flush_interval` (5 s unless set otherwise): set it to the tick.
+
+    Args:
+        proxies: names to `host:port` of the admin interface; looked up at every poll, so it may change.
+        timeout: seconds that a proxy has to answer.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, proxies: Mapping[str, str], *, timeout: float = 2.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._proxies = proxies
+        self._timeout = timeout
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call this source."""
+        return f"Envoy ({', '.join(f'{name} at {address}' for name, address in self._proxies.items()) or 'no proxies'})"
+
+    async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
+        """Asks all proxies at once for the counters of all subjects.
+
+        Raises:
+            TelemetryError: not one proxy answered.
+        """
+        proxies = dict(self._proxies)
+        if not proxies:
+            raise TelemetryError("no Envoy is known to read counters from; start one, or name its admin address")
+        answers = await asyncio.gather(*(self._read(address, subjects) for address in proxies.values()))
+        found = dict(zip(proxies, answers, strict=True))
+        missing = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+        if len(missing) == len(proxies):
+            said = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            raise TelemetryError(f"no Envoy answered ({said}); check that they run and that their admin ports are open")
+        now = self._clock()
+        return [
+            Observation(
+                subject=subject,
+                time=now,
+                samples=tuple(
+                    sample
+                    for name, answer in found.items()
+                    if isinstance(answer, _Answer)
+                    for sample in answer.samples(name, subject)
+                ),
+                missing=missing,
+            )
+            for subject in subjects
+        ]
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _read(self, address: str, subjects: Sequence[Subject]) -> _Answer | str:
+        """What one proxy has counted, or why that is not known."""
+        counted = "|".join(map(re.escape, names.COUNTED))
+        query = {
+            "format": "json",
+            "histogram_buckets": "cumulative",
+            "filter": rf"^cluster\.{names.cluster_pattern(subjects)}\.({counted})$",
+        }
+        try:
+            async with asyncio.timeout(self._timeout):
+                stats, info = await asyncio.gather(
+                    self._get(address, "/stats", query), self._get(address, "/server_info", {})
+                )
+            now = self._clock()
+            return _Answer(time=now, started=_started(info, now), clusters=parse_stats(stats))
+        except TimeoutError:
+            return f"{address} did not answer within {self._timeout:g} s"
+        except aiohttp.ClientError as failure:
+            return f"{address} can't be read: {failure}"
+        except (ValueError, KeyError, TypeError) as failure:
+            return f"{address} gave an answer that is not Envoy's: {failure!r}"
+
+    async def _get(self, address: str, path: str, query: Mapping[str, str]) -> str:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
+        async with self._session.get(f"http://{address}{path}", params=query) as response:
+            text = await response.text()
+            if response.status != 200:
+                raise ValueError(f"status {response.status} for {path}: {text[:200].strip()}")
+            return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One proxy's answer."""
+
+    time: float
+    started: float | None
+    clusters: dict[str, ClusterStats]
+
+    def samples(self, proxy: str, subject: Subject) -> list[SeriesSample]:
+        found = []
+        for arm in subject.arms:
+            cluster = names.cluster_of(subject, arm)
+            if (stats := self.clusters.get(cluster)) is None or names.COMPLETED not in stats.values:
+                continue
+            timed = max((count for _, count in stats.buckets), default=0.0)
+            attempt, user = names.views(stats.values, stats.buckets, timed)
+            found.append(
+                SeriesSample(
+                    series=f"{proxy}|{cluster}",
+                    arm=arm,
+                    time=self.time,
+                    started=self.started,
+                    attempt=attempt,
+                    user=user,
+                    active=stats.values.get(names.ACTIVE, 0.0),
+                )
+            )
+        return found
+
+
+def parse_stats(text: str) -> dict[str, ClusterStats]:
+    """Reads the answer to `/stats?format=json&histogram_buckets=cumulative` by cluster; other stats are passed over.
+
+    Raises:
+        ValueError: the text is no JSON.
+        KeyError: it has no `stats`.
+    """
+    found: defaultdict[str, ClusterStats] = defaultdict(ClusterStats)
+    for stat in json.loads(text)["stats"]:
+        for histogram in stat.get("histograms", ()):
+            if (match := _STAT.match(histogram["name"])) and match["name"] == names.TIME:
+                found[match["cluster"]].buckets = [
+                    (bucket["upper_bound"] / 1000, float(bucket["cumulative"])) for bucket in histogram["buckets"]
+                ]
+        if "value" in stat and (match := _STAT.match(stat["name"])):
+            found[match["cluster"]].values[match["name"]] = float(stat["value"])
+    return dict(found)
+
+
+def _started(info: str, now: float) -> float | None:
+    """When the proxy began to count, to the second; a hot restart hands counters over and so is no start."""
+    match = _UPTIME.match(json.loads(info).get("uptime_all_epochs", ""))
+    return now - float(match[1]) if match else None

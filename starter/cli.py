@@ -1,0 +1,112 @@
+"""The `autopilot` command: which commands there are, and what every one of them does when something goes wrong."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from starter.errors import ERROR, explain
+from starter.lazy import Entry, LazyGroup
+
+ROLLOUTS = "Rollouts"
+COMMANDS = "What a running operation can be told"
+PROCESSES = "Processes"
+MACHINE = "This machine"
+
+ENTRIES = (
+    Entry("apply", "Start what a file describes.", "starter.commands.apply:apply", ROLLOUTS),
+    Entry("plan", "Show what a file would do; writes nothing.", "starter.commands.plan:plan", ROLLOUTS),
+    Entry("list", "List operations.", "starter.commands.observe:list_", ROLLOUTS),
+    Entry("get", "Show one operation as it stands, or as it ended.", "starter.commands.observe:get", ROLLOUTS),
+    Entry("watch", "Follow one operation live.", "starter.commands.observe:watch", ROLLOUTS),
+    Entry("status", "Tell a pipeline how it went, by exit code.", "starter.commands.observe:status", ROLLOUTS),
+    Entry("pause", "Hold it where it is; harm still restores.", "starter.commands.operations:pause", COMMANDS),
+    Entry("resume", "Go on after a pause.", "starter.commands.operations:resume", COMMANDS),
+    Entry("abort", "Restore the mesh and end it.", "starter.commands.operations:abort", COMMANDS),
+    Entry("approve", "Let it pass the gate it waits at.", "starter.commands.operations:approve", COMMANDS),
+    Entry("promote", "Go past this pause, or skip what is left.", "starter.commands.operations:promote", COMMANDS),
+    Entry("capabilities", "What this mesh can do, and who undoes it.", "starter.commands.meshes:capabilities", MACHINE),
+    Entry("leases", "Who holds what in this mesh.", "starter.commands.meshes:leases", MACHINE),
+    Entry("doctor", "What is missing here, and how to get it.", "starter.commands.doctor:doctor", MACHINE),
+    Entry("version", "Versions of this program and its parts.", "starter.commands.version:version", MACHINE),
+    Entry("up", "Start the embedded mesh, Temporal, worker and guard.", "starter.commands.local:up", PROCESSES),
+    Entry("down", "Stop them.", "starter.commands.local:down", PROCESSES),
+    Entry("demo", "Good and bad versions under real traffic.", "starter.commands.local:demo", PROCESSES),
+    Entry("worker", "Run operations.", "starter.commands.processes:worker", PROCESSES),
+    Entry(
+        "guard", "Restore what nobody looks after; needs no Temporal.", "starter.commands.processes:guard", PROCESSES
+    ),
+)
+
+
+class Autopilot(LazyGroup):
+    """The root command."""
+
+    entries = ENTRIES
+
+
+app = typer.Typer(
+    cls=Autopilot,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes of status, watch and apply --wait: 0 promoted, 1 error, 2 rolled back, 3 undecided, 4 aborted. "
+        "Every other command: 0 done, 1 error."
+    ),
+)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an unexpected error comes from.")] = False,
+) -> None:
+    """Canary rollouts over service meshes that leave nothing behind.
+
+    Temporal's address, TLS and API key come from Temporal's own variables and profiles (TEMPORAL_ADDRESS, …); ours are
+    AUTOPILOT_MESH, AUTOPILOT_HOME and AUTOPILOT_PROMETHEUS.
+    """
+    del debug  # read by `run`
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line, and returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, prog_name="autopilot", standalone_mode=False)
+    except typer.TyperException as error:
+        return _usage(error)
+    except typer.Abort:
+        return ERROR
+    except BrokenPipeError:
+        sys.stderr.close()  # `autopilot list | head`: nobody reads on
+        return ERROR
+    except Exception as error:  # noqa: BLE001 - the one place that turns errors into messages
+        failure = explain(error)
+        if "--debug" in words:
+            traceback.print_exception(error)
+        print(failure, file=sys.stderr)
+        return failure.code
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: typer.TyperException) -> int:
+    """Shows a wrong command line; its code is 1, for 2 says that a rollout was rolled back."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())
+        return ERROR
+    print(f"error: {error.format_message()}", file=sys.stderr)
+    if context is not None:
+        print(f" hint: see `{context.command_path} --help`", file=sys.stderr)
+    return ERROR
+
+
+def main() -> None:
+    """The console command."""
+    sys.exit(run())

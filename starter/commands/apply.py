@@ -1,0 +1,96 @@
+"""`autopilot apply`: starts the rollouts that files describe, all of them or none."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autopilot.report import Caller, CanaryInput
+from starter import render
+from starter.errors import CommandError, explain
+from starter.following import Snapshot, follow, worst
+from starter.options import Files, MeshOption, Output, OutputOption, Timeout, Who, whoami
+from starter.output import emit, note, show
+from starter.wishes import Wish, check_all, read
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+
+async def apply(
+    files: Files,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and tell it by exit code.")] = False,
+    timeout: Timeout = 86400.0,
+    mesh: MeshOption = None,
+    who: Who = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Start what the files describe: everything is checked first, and nothing starts unless all of it is fine.
+
+    --timeout limits --wait. Exit codes with --wait: 0 promoted, 1 error, 2 rolled back, 3 undecided (or still running
+    at the timeout), 4 aborted; of several rollouts the worst (1, 2, 4, 3, 0). Without --wait: 0 started, 1 error.
+    """
+    from starter import meshes, operations  # noqa: PLC0415
+
+    wishes = read(files)
+    async with meshes.open_mesh(mesh) as opened:
+        await check_all(opened, wishes)
+        name = opened.name
+    client = await operations.connect()
+    started = await _start(client, wishes, name, Caller(who=who or whoami()))
+    if not wait:
+        if output.machine:
+            emit([{"workflow_id": each} for each in started], output)
+        else:
+            for each in started:
+                show(f"started {each}")
+            note(f"follow it with `autopilot watch {started[0]}`")
+            await _warn_of_no_worker(client)
+        return 0
+    ends = await asyncio.gather(*(_end(client, each, timeout, quiet=output.machine) for each in started))
+    if output.machine:
+        emit([end.report or end.status for end in ends], output)
+    else:
+        for end in ends:
+            show(render.snapshot(end, timeline=None))
+    return worst([end.code for end in ends])
+
+
+async def _start(client: Client, wishes: list[Wish], mesh: str, caller: Caller) -> list[str]:
+    from starter import operations  # noqa: PLC0415
+
+    started: list[str] = []
+    for wish in wishes:
+        meta = wish.canary.metadata
+        wanted = CanaryInput(mesh=mesh, namespace=meta.namespace, name=meta.name, spec=wish.canary.spec, caller=caller)
+        try:
+            await operations.start_canary(client, wanted)
+        except Exception as error:
+            if not started:
+                raise
+            failure = explain(error)  # what was started before goes on: say so
+            message = f"{wish.file}: {wish.ref}: {failure.message}\nstarted before it: {', '.join(started)}"
+            raise CommandError(message, hint=failure.hint, code=failure.code) from error
+        started.append(wanted.workflow_id)
+    return started
+
+
+async def _warn_of_no_worker(client: Client) -> None:
+    from starter import operations  # noqa: PLC0415
+
+    if not all((await operations.workers(client)).values()):
+        note("no worker asks for work yet: nothing happens until one runs (`autopilot worker`, or `autopilot up`)")
+
+
+async def _end(client: Client, workflow_id: str, timeout: float, *, quiet: bool) -> Snapshot:
+    """Follows one rollout, its timeline going to standard error as it grows."""
+    last, told = Snapshot(workflow_id), 0
+    async for last in follow(client, workflow_id, timeout=timeout):
+        events = last.report.timeline if last.report else last.status.timeline if last.status else ()
+        for event in () if quiet else events[told:]:
+            note(f"{render.clock(event.time)} {workflow_id}: {event.text}")
+        told = max(told, len(events))
+    return last

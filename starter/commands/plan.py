@@ -1,0 +1,129 @@
+"""`autopilot plan`: what a file would do to this mesh. Reads, and writes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.text import Text
+
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import Plan, SplitTraffic, Target, Tier
+from autopilot.report import canary_id
+from autopilot.spec.units import format_seconds
+from starter.errors import ERROR
+from starter.options import Files, MeshOption, Output, OutputOption
+from starter.output import emit, show, table
+from starter.wishes import Wish, problems_of, read
+
+if TYPE_CHECKING:
+    from autopilot.mesh.port import Mesh
+    from autopilot.spec.canary import CanarySpec, CanaryStep
+
+TIERS = {
+    Tier.PROXY: "A: the proxies themselves fall back when the deadline passes",
+    Tier.GUARD: "B: any live guard restores",
+    Tier.CONTROLLER: "C: restored when a controller returns",
+}
+
+
+async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
+    """Show what the files would do: the steps as walked, who restores, and the first step's diff. Writes nothing.
+
+    Exit codes: 0 it could start now, 1 it could not.
+    """
+    from starter import meshes  # noqa: PLC0415
+
+    wishes = read(files)
+    async with meshes.open_mesh(mesh) as opened:
+        plans = [await _one(opened, wish) for wish in wishes]
+    if output.machine:
+        emit(plans, output)
+    else:
+        show(Group(*(_picture(each, wide=output is Output.WIDE) for each in plans)))
+    return ERROR if any(each["problems"] for each in plans) else 0
+
+
+async def _one(mesh: Mesh, wish: Wish) -> dict[str, Any]:
+    spec = wish.canary.spec
+    namespace = wish.canary.metadata.namespace
+    target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
+    first = spec.walk[0].weight
+    change = SplitTraffic(weights={spec.arms.stable: 100 - first, spec.arms.canary: first})
+    planned: Plan | None = None
+    holders: tuple[str, ...] = ()
+    problems = await problems_of(mesh, [wish])
+    try:
+        planned = await mesh.plan(target, [change])
+        holders = (await mesh.observe(target)).holders
+    except InvalidChange as error:
+        if not problems:  # otherwise the check has named it
+            problems.append(f"{wish.file}: {wish.ref}: {error}")
+    return {
+        "workflow_id": canary_id(mesh.name, namespace, wish.canary.metadata.name),
+        "file": wish.file,
+        "target": str(target),
+        "arms": {"stable": spec.arms.stable, "canary": spec.arms.canary},
+        "steps": [_step(number, step) for number, step in enumerate(spec.walk, start=1)],
+        "shortest": sum(step.hold for step in spec.walk),
+        "judged_by": _judged_by(spec),
+        "tier": planned.tier if planned else None,
+        "holders": holders,
+        "diff": planned.diff if planned else "",
+        "problems": problems,
+    }
+
+
+def _step(number: int, step: CanaryStep) -> dict[str, Any]:
+    return {
+        "number": number,
+        "weight": step.weight,
+        "hold": step.hold,
+        "min_requests": step.min_requests,
+        "limit": step.limit,
+        "approval": step.pause is not None,
+    }
+
+
+def _judged_by(spec: CanarySpec) -> list[str]:
+    return [f"{metric.name} ({metric.type})" for metric in spec.analysis.metrics]
+
+
+def _picture(value: dict[str, Any], *, wide: bool) -> Group:
+    arms, tier = value["arms"], value["tier"]
+    steps = table(
+        ("#", "weight", "hold at least", "requests at least", "inconclusive after", "then"),
+        [
+            (
+                str(step["number"]),
+                f"{step['weight']:g} %",
+                format_seconds(step["hold"]),
+                str(step["min_requests"]),
+                format_seconds(step["limit"]),
+                "waits for approval" if step["approval"] else "goes on",
+            )
+            for step in value["steps"]
+        ],
+    )
+    parts: list[RenderableType] = [
+        Text.assemble((value["workflow_id"], "bold"), f"  {value['target']}: {arms['stable']} → {arms['canary']}"),
+        Padding(steps, (0, 0, 0, 2)),
+        Text(f"  at least {format_seconds(value['shortest'])}; judged by {', '.join(value['judged_by'])}"),
+    ]
+    if tier is not None:
+        parts.append(Text(f"  if everything of ours dies, tier {TIERS[tier]}"))
+    if value["holders"]:
+        parts.append(Text(f"  held by {', '.join(value['holders'])}", "yellow"))
+    parts += [Text(f"  would not start: {problem}", "red") for problem in value["problems"]]
+    if value["diff"]:
+        parts += [Text("  the first step writes", "dim"), Padding(_diff(value["diff"], wide=wide), (0, 0, 0, 2))]
+    elif tier is not None:
+        parts.append(Text("  the first step changes nothing", "dim"))
+    parts.append(Text(""))
+    return Group(*parts)
+
+
+def _diff(text: str, *, wide: bool) -> Syntax:
+    return Syntax(text, "diff", theme="ansi_dark", background_color="default", word_wrap=not wide)

@@ -1,0 +1,51 @@
+"""`worker` and `guard`: the processes that run operations, and that restore what nobody looks after."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starter.options import Meshes
+from starter.places import reports_folder
+
+Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Where to serve metrics of our own; default: nowhere."),
+]
+
+
+async def worker(
+    mesh: Meshes = None,
+    metrics: Metrics = None,
+    prometheus: Annotated[
+        str | None, typer.Option("--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS.")
+    ] = None,
+) -> int:
+    """Run operations until Ctrl-C or SIGTERM; one worker may drive several meshes."""
+    from worker import main  # noqa: PLC0415
+
+    await main.run(
+        mesh_files(mesh),
+        metrics=metrics,
+        prometheus=prometheus or os.environ.get("AUTOPILOT_PROMETHEUS") or None,
+        reports=reports_folder(),
+    )
+    return 0
+
+
+async def guard(mesh: Meshes = None, metrics: Metrics = None) -> int:
+    """Restore what nobody renews any more, until Ctrl-C or SIGTERM; needs the mesh alone, no Temporal."""
+    from worker import guard as guarding  # noqa: PLC0415
+
+    await guarding.run(mesh_files(mesh), metrics=metrics)
+    return 0
+
+
+def mesh_files(named: list[Path] | None) -> list[Path]:
+    """The files asked for, else the one that every command means."""
+    from starter.meshes import mesh_file  # noqa: PLC0415
+
+    return list(named) if named else [mesh_file()]

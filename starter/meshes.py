@@ -1,0 +1,85 @@
+"""Which mesh a command means, and whether it can do what a spec asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from autopilot.local import stack
+from autopilot.mesh.envoy.mesh import EnvoyMesh
+from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.model import Target
+from autopilot.mesh.port import Mesh
+from autopilot.spec.canary import MeshCanary
+
+
+def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
+    """The mesh file that is meant: the one given, else `$AUTOPILOT_MESH`, else the running embedded stack's.
+
+    Raises:
+        MeshError: none is.
+    """
+    if path is not None:
+        return path
+    if from_environment := os.environ.get("AUTOPILOT_MESH"):
+        return Path(from_environment)
+    running = stack.describe(state)
+    if running is not None and running.alive:
+        return running.mesh_file
+    raise MeshError(
+        "no mesh: name its file with --mesh mesh.yaml or AUTOPILOT_MESH, or start the embedded one with `autopilot up`"
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_mesh(path: Path | None = None) -> AsyncIterator[Mesh]:
+    """Opens the mesh that is meant.
+
+    Raises:
+        MeshError: none is, or its file describes no mesh.
+    """
+    mesh = EnvoyMesh(mesh_file(path))
+    try:
+        yield mesh
+    finally:
+        await mesh.close()
+
+
+async def check(mesh: Mesh, canary: MeshCanary) -> list[str]:
+    """What stands in the way of a rollout, one sentence each; empty when it may start."""
+    spec = canary.spec
+    if spec.target.mesh not in (None, mesh.name):
+        return [f"spec.target.mesh is {spec.target.mesh!r}, and this mesh is {mesh.name!r}; choose with --mesh"]
+    target = Target(mesh=mesh.name, namespace=canary.metadata.namespace, service=spec.target.service)
+    try:
+        state = await mesh.observe(target)
+    except InvalidChange as error:
+        return [f"spec.target.service: {error}"]
+    problems = []
+    known = ", ".join(arm.name for arm in state.arms)
+    for role, name in (("stable", spec.arms.stable), ("canary", spec.arms.canary)):
+        arm = state.arm(name)
+        if arm is None:
+            problems.append(f"spec.arms.{role}: {target.ref} has no arm {name!r}; it has {known}")
+        elif not arm.endpoints:
+            problems.append(f"spec.arms.{role}: arm {name!r} of {target.ref} has no endpoints; start it first")
+        elif role == "stable" and not arm.base_weight:
+            problems.append(
+                f"spec.arms.stable: {name!r} serves nothing of {target.ref} now, "
+                f"{', '.join(f'{one.name} {one.base_weight:g} %' for one in state.arms if one.base_weight)} does"
+            )
+    others = [arm.name for arm in state.arms if arm.base_weight and arm.name != spec.arms.stable]
+    if not problems and others:
+        problems.append(
+            f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}; "
+            "a rollout starts from one stable version: give it 100 in the mesh file"
+        )
+    own = f"canary/{mesh.name}/{target.namespace}/{canary.metadata.name}"
+    problems += [
+        f"{target.ref} is held by {holder}; wait for its end, or end it with `autopilot abort {holder}`"
+        for holder in state.holders
+        if holder != own
+    ]
+    return problems

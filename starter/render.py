@@ -1,0 +1,232 @@
+"""Draws a rollout for people: how it stands, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from autopilot.evidence.model import Evidence
+from autopilot.report import CanaryReport, CanaryStatus, Event, Exposure, Outcome, Phase, Progress, StepReport
+from autopilot.spec.units import format_seconds
+from starter.following import Snapshot
+from starter.output import table
+
+BAR = 20
+TIMELINE = 8
+
+_OUTCOME_STYLE = {
+    Outcome.PROMOTED: "bold green",
+    Outcome.ROLLED_BACK: "bold red",
+    Outcome.ABORTED: "bold yellow",
+    Outcome.INCONCLUSIVE: "bold yellow",
+    Outcome.FAILED: "bold red",
+}
+_PHASE_STYLE = {Phase.WAITING: "bold yellow", Phase.PAUSED: "bold yellow", Phase.RESTORING: "bold red"}
+
+
+def snapshot(value: Snapshot, *, timeline: int | None = TIMELINE) -> RenderableType:
+    """An operation at one moment.
+
+    Args:
+        value: what was seen.
+        timeline: how many of the newest lines of its timeline to show; None for all.
+    """
+    if value.report is not None:
+        return report(value.report, timeline=timeline)
+    if value.status is not None:
+        return status(value.status, value.progress, timeline=timeline)
+    return Text.assemble((value.workflow_id, "bold"), "  ", (value.note, "yellow"))
+
+
+def status(value: CanaryStatus, progress: Progress | None, *, timeline: int | None = TIMELINE) -> Group:
+    """A rollout under way."""
+    parts: list[RenderableType] = [
+        _headline(value.workflow_id, value.phase, _PHASE_STYLE.get(value.phase, "bold cyan"), value.started),
+        _facts(_state(value, progress)),
+    ]
+    evidence = progress.evidence if progress and progress.evidence else value.evidence
+    if evidence:
+        parts += [_heading("evidence"), _indented(evidences(evidence))]
+    parts += _timeline(value.timeline, timeline)
+    return Group(*parts)
+
+
+def _state(value: CanaryStatus, progress: Progress | None) -> list[tuple[str, RenderableType]]:
+    rows: list[tuple[str, RenderableType]] = [
+        ("service", Text(f"{value.namespace}/{value.service} on {value.mesh}: {value.stable} → {value.canary}")),
+        ("steps", _steps(value)),
+        ("weight", _weight(value, progress)),
+    ]
+    if progress:
+        rows.append(("requests", _requests(progress)))
+    if progress and progress.silent >= 5:
+        rows.append(("telemetry", Text(f"silent for {format_seconds(round(progress.silent))}", "yellow")))
+    if value.exposure.requests:
+        rows.append(("exposure", Text(f"{exposure(value.exposure)} in the steps before")))
+    if value.reason:
+        rows.append(("reason", Text(value.reason)))
+    if value.paused_by:
+        rows.append(("paused by", Text(value.paused_by, "yellow")))
+    rows.append(("next", Text(_next(value))))
+    return rows
+
+
+def _next(value: CanaryStatus) -> str:
+    if value.waiting_for:
+        return value.waiting_for
+    if value.phase is Phase.PAUSED:
+        return f"waits for `autopilot resume {value.workflow_id}`"
+    if value.phase is Phase.RESTORING:
+        return "the mesh returns to what it was"
+    if value.phase is Phase.COMMITTING:
+        return f"{value.canary} becomes the base"
+    rest = value.steps[value.step :]
+    return f"{rest[0]:g} %" if rest else f"{value.canary} becomes the base"
+
+
+def report(value: CanaryReport, *, timeline: int | None = None) -> Group:
+    """A rollout that has ended."""
+    rows: list[tuple[str, RenderableType]] = [
+        ("service", Text(f"{value.namespace}/{value.service} on {value.mesh}: {value.stable} → {value.canary}")),
+        ("reason", Text(value.reason)),
+        ("took", Text(format_seconds(round(value.ended - value.started, 1)))),
+        ("exposure", Text(exposure(value.exposure))),
+    ]
+    if value.restore_seconds is not None:
+        rows.append(("restored in", Text(format_seconds(round(value.restore_seconds, 3)))))
+    parts: list[RenderableType] = [
+        _headline(value.workflow_id, value.outcome, _OUTCOME_STYLE[value.outcome], value.started),
+        _facts(rows),
+    ]
+    if value.steps:
+        parts += [_heading("steps"), _indented(steps(value.steps))]
+    if value.evidence:
+        parts += [_heading("evidence"), _indented(evidences(value.evidence))]
+    parts += _timeline(value.timeline, timeline)
+    return Group(*parts)
+
+
+def steps(values: Sequence[StepReport]) -> Table:
+    """The steps as they went."""
+    return table(
+        ("#", "weight", "took", "verdict", "exposure", "reason"),
+        [
+            (
+                str(step.number),
+                f"{step.weight:g} %",
+                format_seconds(round(step.ended - step.started, 1)) if step.ended is not None else "-",
+                Text(step.verdict or "-", {"harm": "red", "advance": "green"}.get(step.verdict, "")),
+                exposure(step.exposure),
+                step.reason,
+            )
+            for step in values
+        ],
+    )
+
+
+def evidences(values: Sequence[Evidence]) -> Table:
+    """Evidence as evidence: how much of what is needed, never a probability."""
+    picture = Table.grid(padding=(0, 2))
+    for value in values:
+        good = Text()
+        if value.good is not None and value.good_needed is not None:
+            good = _bar("good", value.good, value.good_needed, "green")
+        shares = [
+            f"{arm} {share:.2%}"
+            for arm, share in (("canary", value.canary), ("stable", value.stable))
+            if share is not None
+        ]
+        row = (Text(value.metric), _bar("harm", value.harm, value.harm_needed, "red"), good, Text(" · ".join(shares)))
+        picture.add_row(*row, Text(value.note, "dim"))
+    return picture
+
+
+def exposure(value: Exposure) -> str:
+    """What users met through the canary."""
+    return f"{value.requests:,.0f} requests, {value.failures:,.0f} failed, {format_seconds(round(value.seconds, 1))}"
+
+
+def clock(seconds: float) -> str:
+    """Time of day, local."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S")
+
+
+def ago(seconds: float) -> str:
+    """How long since a moment given in seconds since the epoch."""
+    return format_seconds(max(0, round(time.time() - seconds)))
+
+
+def _bar(label: str, value: float, needed: float, style: str) -> Text:
+    share = min(1.0, max(0.0, value / needed)) if needed > 0 else 0.0
+    full = round(share * BAR)
+    return Text.assemble(
+        f"{label} ", ("━" * full, style), ("─" * (BAR - full), "dim"), f" {value:.1f} of {needed:.1f} needed"
+    )
+
+
+def _steps(value: CanaryStatus) -> Text:
+    line = Text()
+    for number, weight in enumerate(value.steps, start=1):
+        line.append(" → " if number > 1 else "")
+        if number < value.step:
+            line.append(f"✓ {weight:g}", "green")
+        elif number == value.step:
+            line.append(f"▶ {weight:g}", "bold cyan")
+        else:
+            line.append(f"{weight:g}", "dim")
+    return line.append(" %")
+
+
+def _weight(value: CanaryStatus, progress: Progress | None) -> Text:
+    full = round(value.weight / 100 * BAR)
+    line = Text.assemble(("━" * full, "cyan"), ("─" * (BAR - full), "dim"), f" {value.weight:g} % set")
+    if progress and progress.measured is not None:
+        line.append(f" · {progress.measured:.1f} % measured")
+    return line
+
+
+def _requests(progress: Progress) -> Text:
+    line = Text(f"canary {progress.requests:,.0f} (")
+    line.append(f"{progress.failures:,.0f} failed", "red" if progress.failures else "")
+    return line.append(f"), stable {progress.stable_requests:,.0f}, in {format_seconds(round(progress.seconds, 1))}")
+
+
+def _headline(workflow_id: str, word: str, style: str, started: float) -> Text:
+    line = Text.assemble((workflow_id, "bold"), "  ", (str(word), style))
+    return line.append(f"  started {clock(started)}, {ago(started)} ago", "dim") if started else line
+
+
+def _heading(text: str) -> Text:
+    return Text(text, "bold")
+
+
+def _indented(picture: RenderableType) -> Padding:
+    return Padding(picture, (0, 0, 0, 2))
+
+
+def _facts(rows: Sequence[tuple[str, RenderableType]]) -> Padding:
+    picture = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        picture.add_row(Text(name, "dim"), value)
+    return _indented(picture)
+
+
+def _timeline(events: Sequence[Event], limit: int | None) -> list[RenderableType]:
+    shown = events if limit is None else events[-limit:]
+    if not shown:
+        return []
+    picture = Table.grid(padding=(0, 2))
+    for event in shown:
+        picture.add_row(Text(clock(event.time), "dim"), line_of(event))
+    return [_heading("timeline"), _indented(picture)]
+
+
+def line_of(event: Event) -> Text:
+    """What happened, and who asked for it."""
+    return Text(event.text).append(f"  {event.who}" if event.who else "", "dim")

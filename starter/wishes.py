@@ -1,0 +1,92 @@
+"""From files to rollouts that may start: everything is read and checked before anything begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autopilot.spec.canary import MeshCanary
+from autopilot.spec.errors import Problem, SpecError
+from autopilot.spec.load import STDIN, load
+from starter.errors import CommandError
+
+if TYPE_CHECKING:
+    from autopilot.mesh.port import Mesh
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One rollout as asked for, and the file it came from."""
+
+    file: str
+    canary: MeshCanary
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name`."""
+        return f"{self.canary.metadata.namespace}/{self.canary.metadata.name}"
+
+
+def read(files: Sequence[Path]) -> list[Wish]:
+    """Every rollout of the files.
+
+    Raises:
+        SpecError: something is wrong in any of them.
+    """
+    wishes: list[Wish] = []
+    problems: list[Problem] = []
+    for file in files:
+        name = "<stdin>" if file == STDIN else str(file)
+        try:
+            documents = load(file, name)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        for document in documents:
+            if isinstance(document, MeshCanary):
+                wishes.append(Wish(name, document))
+            else:
+                where = f"{document.kind} {document.metadata.name} describes a mesh and starts nothing"
+                problems.append(Problem(where, name, hint=f"name it with `--mesh {name}`"))
+    problems += _rivals(wishes)
+    if problems:
+        raise SpecError(problems)
+    return wishes
+
+
+def _rivals(wishes: Sequence[Wish]) -> list[Problem]:
+    """Rollouts of one service in one go: only one could have it."""
+    seen: dict[tuple[str, str], Wish] = {}
+    problems = []
+    for wish in wishes:
+        target = (wish.canary.metadata.namespace, wish.canary.spec.target.service)
+        if first := seen.get(target):
+            message = f"{wish.ref} and {first.ref} (in {first.file}) both shift traffic of {'/'.join(target)}"
+            problems.append(Problem(message, wish.file, hint="apply one of them"))
+        seen.setdefault(target, wish)
+    return problems
+
+
+async def check_all(mesh: Mesh, wishes: Sequence[Wish]) -> None:
+    """Looks whether the mesh can do all of it.
+
+    Raises:
+        CommandError: it cannot; every problem is named.
+    """
+    found = await problems_of(mesh, wishes)
+    if found:
+        raise CommandError(
+            "\n".join(found),
+            hint="nothing was started and nothing was written; see `autopilot plan` and `autopilot leases`",
+        )
+
+
+async def problems_of(mesh: Mesh, wishes: Sequence[Wish]) -> list[str]:
+    """What stands against starting, one line each."""
+    from starter import meshes  # noqa: PLC0415
+
+    return [
+        f"{wish.file}: {wish.ref}: {problem}" for wish in wishes for problem in await meshes.check(mesh, wish.canary)
+    ]

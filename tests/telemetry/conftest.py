@@ -1,0 +1,158 @@
+"""One real Envoy before one small upstream, on free ports, for the tests that must not take our word for what Envoy says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """Where things listen."""
+
+    admin: str
+    listener: str
+    process: asyncio.subprocess.Process
+
+    async def get(self, path: str, times: int = 1) -> list[int]:
+        """Statuses of so many requests, one after the other."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            found = []
+            for _ in range(times):
+                async with session.get(f"http://{self.listener}{path}") as response:
+                    found.append(response.status)
+            return found
+
+    async def metrics(self) -> str:
+        """What a Prometheus would scrape."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}/stats/prometheus") as response:
+            return await response.text()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+async def _upstream(port: int) -> web.AppRunner:
+    turn = itertools.count()
+
+    async def answer(request: web.Request) -> web.Response:
+        if "flaky" in request.path and next(turn) % 2 == 0:
+            return web.Response(status=503)
+        if "fail" in request.path:
+            return web.Response(status=500)
+        if "reset" in request.path and request.transport is not None:
+            request.transport.abort()
+        if "slow" in request.path:
+            await asyncio.sleep(0.15)
+        return web.Response(text="ok")
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return runner
+
+
+def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str, object]:
+    def address(port: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+    def cluster(arm: str, port: int) -> dict[str, object]:
+        name = f"outbound/shop/reviews/{arm}"
+        endpoint = {"endpoint": {"address": address(port)}}
+        return {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        }
+
+    def route(prefix: str, arm: str, retries: int) -> dict[str, object]:
+        retry = {"retry_on": "5xx,reset,connect-failure", "num_retries": retries}
+        action = {"cluster": f"outbound/shop/reviews/{arm}", **({"retry_policy": retry} if retries else {})}
+        return {"match": {"prefix": prefix}, "route": action}
+
+    routes = [route("/v1", "v1", 2), route("/v2", "v2", 0), route("/dead", "dead", 0), route("/again", "dead", 1)]
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "in",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    return {
+        "admin": {"address": address(admin)},
+        "stats_flush_interval": "0.1s",
+        "static_resources": {
+            "listeners": [{"name": "in", "address": address(listener), "filter_chains": [{"filters": filters}]}],
+            "clusters": [cluster("v1", upstream), cluster("v2", upstream), cluster("dead", dead)],
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A running Envoy: /v1 retries twice, /v2 never, /dead and /again (one retry) lead to a port nobody listens on."""
+    binary = Path(str(files("envoy"))) / "_bin" / "envoy"
+    if not binary.exists():
+        pytest.skip("no Envoy binary: install the extra `local`")
+    admin, listener, upstream, dead = free_ports(4)
+    folder = tmp_path_factory.mktemp("envoy")
+    config = folder / "envoy.json"
+    config.write_text(json.dumps(_bootstrap(admin, listener, upstream, dead)))
+    runner = await _upstream(upstream)
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(binary), "-c", str(config), "--base-id", str(20000 + os.getpid() % 10000), "--concurrency", "1",
+            "-l", "warn", stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        await _ready(f"127.0.0.1:{admin}", folder / "log")
+        yield Lab(admin=f"127.0.0.1:{admin}", listener=f"127.0.0.1:{listener}", process=process)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), 5)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        await runner.cleanup()
+
+
+async def _ready(admin: str, log: Path) -> None:
+    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"http://{admin}/ready") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                if b"critical" in log.read_bytes():
+                    pytest.fail(log.read_text())
+            await asyncio.sleep(0.05)

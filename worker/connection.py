@@ -1,0 +1,37 @@
+"""The one way to Temporal: address, TLS and API key come from its own configuration and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+
+from worker.plugin import AutopilotPlugin
+
+
+class TemporalUnavailable(Exception):
+    """Temporal did not answer; the message names the address and what to do."""
+
+
+async def connect(default_address: str | None = None, *, limit: float = 10.0) -> Client:
+    """Connects as `TEMPORAL_*` variables or Temporal's own profile file say.
+
+    Args:
+        default_address: taken where neither names an address (the embedded stack's, for instance).
+        limit: seconds to wait for an answer.
+
+    Raises:
+        TemporalUnavailable: nothing answered in time.
+    """
+    options = ClientConfig.load_client_connect_config(config_file=os.environ.get("TEMPORAL_CONFIG_FILE"))
+    address = options.setdefault("target_host", default_address or "localhost:7233")
+    try:
+        async with asyncio.timeout(limit):
+            return await Client.connect(**options, plugins=[AutopilotPlugin()])
+    except (RuntimeError, TimeoutError) as error:
+        raise TemporalUnavailable(
+            f"Temporal did not answer at {address}: start a local one with `autopilot up`, "
+            f"or set TEMPORAL_ADDRESS to yours ({str(error) or 'timed out'})"
+        ) from error

@@ -1,0 +1,118 @@
+"""The process that runs workflows and activities: two task queues, so that a restore never waits for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.mesh import MeshActivities
+from activities.meshes import Meshes, attach
+from activities.metrics import serve
+from activities.pulse import Pulse
+from activities.reports import ReportActivities
+from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
+from activities.telemetry import TelemetryActivities
+from worker.connection import connect
+from worker.plugin import WORKFLOWS
+from worker.visibility import ensure_search_attributes
+
+_log = structlog.get_logger()
+_GRACE = timedelta(seconds=5)
+_WATCHES = 1000
+"""Watches a process takes on: each holds its slot for its whole life, and costs little."""
+
+
+async def run(
+    mesh_files: Sequence[Path],
+    metrics: str | None = None,
+    prometheus: str | None = None,
+    *,
+    heartbeat_every: float = 5.0,
+    reports: Path = Path(".autopilot/reports"),
+) -> None:
+    """Works until SIGTERM or SIGINT.
+
+    Args:
+        mesh_files: the meshes this worker drives.
+        metrics: `host:port` to serve its own metrics at.
+        prometheus: base URL for `source: prometheus` and custom queries.
+        heartbeat_every: seconds between heartbeats of a watch that reach the server, at the most; also the time an
+            approval or a resume may take to be heard.
+        reports: where finished operations' reports are kept.
+
+    Raises:
+        MeshError: a mesh file describes no mesh.
+        RuntimeError: Temporal did not answer.
+    """
+    meshes = attach(mesh_files, prometheus)
+    client = await connect()
+    await ensure_search_attributes(client)
+    stop = stop_signal()
+    try:
+        async with working(client, meshes, reports=reports, heartbeat_every=heartbeat_every):
+            if metrics:
+                serve(metrics)  # from here on we count as ready
+            _log.info("worker ready", meshes=sorted(meshes.attached), namespace=client.namespace)
+            await stop.wait()
+            _log.info("worker stops; what it watched goes on elsewhere or when it is back")
+    finally:
+        await meshes.close()
+
+
+@contextlib.asynccontextmanager
+async def working(
+    client: Client,
+    meshes: Meshes,
+    *,
+    reports: Path,
+    heartbeat_every: float = 0.5,
+    max_cached_workflows: int = 1000,
+    queues: tuple[str, str] = (WORKFLOW_QUEUE, WATCH_QUEUE),
+) -> AsyncIterator[None]:
+    """Runs both workers while the context lasts: what the command runs, and what tests run."""
+    pulse = Pulse()
+    mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
+    effects = Worker(
+        client,
+        task_queue=queues[0],
+        workflows=WORKFLOWS,
+        activities=[
+            mesh.acquire,
+            mesh.apply,
+            mesh.commit,
+            mesh.lift,
+            telemetry.count,
+            ReportActivities(reports).archive,
+        ],
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        graceful_shutdown_timeout=_GRACE,
+        max_cached_workflows=max_cached_workflows,
+    )
+    watches = Worker(
+        client,
+        task_queue=queues[1],
+        activities=[telemetry.watch],
+        max_concurrent_activities=_WATCHES,
+        max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
+        default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
+        graceful_shutdown_timeout=timedelta(0),  # a watch never ends by itself: it goes on elsewhere
+    )
+    async with pulse.following(client), effects, watches:
+        yield
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

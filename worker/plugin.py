@@ -1,0 +1,42 @@
+"""One plugin configures client, worker, replayer and test environments alike, so that they cannot drift apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pydantic
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from activities.errors import ErrorInterceptor
+from workflows.canary import CanaryWorkflow
+from workflows.guard import GuardWorkflow
+
+WORKFLOWS = [CanaryWorkflow, GuardWorkflow]
+"""Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
+
+_PASSED_THROUGH = ("autopilot", "activities.signatures", "numpy", "scipy")
+"""Ours, without I/O when imported: loaded once a process instead of once a workflow."""
+
+
+class AutopilotPlugin(SimplePlugin):
+    """Pydantic on the wire, typed failures, and our core passed through the sandbox."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "meshautopilot.io",
+            data_converter=pydantic_data_converter,
+            interceptors=[ErrorInterceptor()],
+            workflow_runner=_pass_through,
+            # A payload that cannot be read fails its workflow; any other bug parks it until a fix is deployed.
+            workflow_failure_exception_types=[pydantic.ValidationError],
+        )
+
+
+def _pass_through(existing: WorkflowRunner | None) -> WorkflowRunner:
+    runner = existing or SandboxedWorkflowRunner()
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    return dataclasses.replace(runner, restrictions=runner.restrictions.with_passthrough_modules(*_PASSED_THROUGH))

@@ -1,0 +1,440 @@
+"""The canary rollout: walks a new version up its steps as far as the evidence lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from activities.signatures import (
+    WATCH_QUEUE,
+    ApplyRequest,
+    CountRequest,
+    MeshSignatures,
+    ReportSignatures,
+    TelemetrySignatures,
+    Totals,
+    WatchRequest,
+    WatchResult,
+)
+from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, StepRule
+from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
+from autopilot.report import (
+    Approval,
+    CanaryInput,
+    CanaryReport,
+    CanaryStatus,
+    Exposure,
+    Outcome,
+    Phase,
+    Promotion,
+    StepReport,
+)
+from autopilot.spec.canary import CanaryStep
+from autopilot.spec.units import format_seconds
+from workflows.narrative import canary_details
+from workflows.operation import EFFECT, PROMPT, Ending, Operation, because, reason_of
+
+_FULL = CanaryStep(weight=100, hold=0, min_requests=0)
+_HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
+ONCE = RetryPolicy(maximum_attempts=1)
+
+
+@workflow.defn(name="Canary")
+class CanaryWorkflow(Operation):
+    """One rollout of one service."""
+
+    @workflow.init
+    def __init__(self, spec: CanaryInput) -> None:
+        super().__init__()
+        self.input = spec
+        self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
+        self.steps: list[StepReport] = []
+        self.weight = 0.0
+        self.waiting_for = ""
+        self.evidence: tuple[Evidence, ...] = ()
+        self.exposure = Exposure()
+        self._memory = ""
+        self._before: Totals | None = None
+        self._passes = 0
+        self._full: Promotion | None = None
+
+    @workflow.run
+    async def run(self, spec: CanaryInput) -> CanaryReport:
+        """Returns the report, whatever the outcome."""
+        self.note(f"started{f' by {spec.caller.who}' if spec.caller.who else ''}", spec.caller.who)
+        ending = await self.execute(
+            self.target, (Aspect.TRAFFIC,), ttl=spec.ttl, planned_end=self.started + spec.spec.deadline
+        )
+        await self._count_exposure()
+        report = self.report(ending)
+        await self._archive(report)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return report
+
+    async def operate(self, lease: Lease) -> Ending:
+        """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
+        self._before = await self._totals()
+        for step in self.input.spec.walk:
+            await self.shift(lease, step)
+            ending = await self.earn(lease, step)
+            if ending is not None:
+                return ending
+            if self._full is not None:
+                break
+        if self.weight < 100:
+            await self.shift(lease, _FULL)
+        await self.commit(lease)
+        return Ending(Outcome.PROMOTED, self._why_promoted())
+
+    async def shift(self, lease: Lease, step: CanaryStep) -> None:
+        """Sets the step's weight, and waits until the proxies have it."""
+        arms = self.input.spec.arms
+        receipt = await workflow.execute_activity_method(
+            MeshSignatures.apply,
+            ApplyRequest(
+                lease=lease,
+                changes=(SplitTraffic(weights={arms.stable: 100 - step.weight, arms.canary: step.weight}),),
+                canary=arms.canary,
+                name=self.input.name,
+            ),
+            start_to_close_timeout=EFFECT,
+            schedule_to_close_timeout=timedelta(seconds=90),
+            retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"{arms.canary} to {step.weight:g} %",
+        )
+        self.weight = step.weight
+        self.steps.append(
+            StepReport(number=len(self.steps) + 1, weight=step.weight, started=workflow.time(), receipt=receipt)
+        )
+        self.enter(Phase.PROGRESSING, f"{arms.canary} gets {step.weight:g} %")
+
+    async def earn(self, lease: Lease, step: CanaryStep) -> Ending | None:
+        """Watches until the next step is earned; an ending where it never will be."""
+        fresh = True
+        while self._full is None:
+            verdict = (await self.watch(lease, _rule(step), fresh=fresh, until=lambda: self._full is not None)).verdict
+            fresh = False
+            match verdict:
+                case Harm():
+                    return Ending(Outcome.ROLLED_BACK, verdict.reason)
+                case Advance():
+                    if ending := await self._gates(lease, step):
+                        return ending
+                    return None
+                case Inconclusive(cause="leaseLost"):
+                    return Ending(Outcome.INCONCLUSIVE, verdict.reason)
+                case Inconclusive(cause="stopped"):
+                    continue
+                case Inconclusive():
+                    if ending := await self._settle(lease, verdict):
+                        return ending
+                    if self._passes:
+                        return None
+                    fresh = True
+        return None
+
+    async def watch(
+        self,
+        lease: Lease,
+        rule: StepRule,
+        *,
+        fresh: bool,
+        until: Callable[[], bool],
+        timeout: float | None = None,
+        patient: bool = False,
+    ) -> WatchResult:
+        """One watch, until its verdict, or until `until` holds or the time is up; evidence goes from watch to watch."""
+        spec = self.input.spec
+        handle = workflow.start_activity_method(
+            TelemetrySignatures.watch,
+            WatchRequest(
+                lease=lease,
+                target=self.target,
+                name=self.input.name,
+                arms=spec.arms,
+                analysis=spec.analysis,
+                rule=rule,
+                weight=self.weight,
+                step=len(self.steps),
+                state=self._memory,
+                fresh_step=fresh,
+                patient=patient,
+                temporal_grace=self.input.ttl,
+            ),
+            task_queue=WATCH_QUEUE,
+            start_to_close_timeout=timedelta(seconds=spec.deadline + 60),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
+            retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"watch {spec.arms.canary} at {self.weight:g} %",
+        )
+        try:
+            await workflow.wait_condition(lambda: handle.done() or until(), timeout=timeout)
+        except TimeoutError:
+            pass  # the caller's own clock says so too
+        finally:
+            if not handle.done():
+                handle.cancel()
+        result = await handle
+        self._memory = result.state
+        self._record(result)
+        return result
+
+    async def _gates(self, lease: Lease, step: CanaryStep) -> Ending | None:
+        """Waits for whoever must agree; harm restores meanwhile."""
+        if step.pause is not None and self._full is None:
+            number = len(self.steps)
+            ending = await self._wait_for_person(
+                lease,
+                Phase.WAITING,
+                f"approval of step {number}: `autopilot approve {workflow.info().workflow_id}`",
+                lambda: self._passes > 0,
+                timeout=step.pause.timeout,
+                after=Outcome.PROMOTED if step.pause.on_timeout == "promote" else Outcome.INCONCLUSIVE,
+            )
+            if ending:
+                return ending
+        if self._paused is not None and self._full is None:
+            return await self._wait_for_person(
+                lease,
+                Phase.PAUSED,
+                f"`autopilot resume {workflow.info().workflow_id}`",
+                lambda: self._paused is None,
+            )
+        return None
+
+    async def _settle(self, lease: Lease, unknown: Inconclusive) -> Ending | None:
+        """Nothing can be said: restores, or asks a person, as the spec says."""
+        spec = self.input.spec
+        choice = spec.analysis.no_data.then if unknown.cause == "noData" else spec.on_inconclusive
+        if choice == "rollback":
+            return Ending(Outcome.INCONCLUSIVE, unknown.reason)
+        self._paused = None
+        resumes = self._resumes
+        workflow_id = workflow.info().workflow_id
+        return await self._wait_for_person(
+            lease,
+            Phase.UNDECIDED,
+            f"a decision: `autopilot resume {workflow_id}` watches this step again, "
+            f"`autopilot promote {workflow_id}` goes on, `autopilot abort {workflow_id}` restores",
+            lambda: self._passes > 0 or self._resumes > resumes,
+        )
+
+    async def _wait_for_person(
+        self,
+        lease: Lease,
+        phase: Phase,
+        waiting_for: str,
+        answered: Callable[[], bool],
+        *,
+        timeout: float | None = None,
+        after: Outcome = Outcome.INCONCLUSIVE,
+    ) -> Ending | None:
+        """Holds the weight and keeps watching for harm until a person answers; never blocks safety."""
+        self._passes = 0
+        self.waiting_for = waiting_for
+        self.enter(phase, f"waiting for {waiting_for}")
+        ends = None if timeout is None else workflow.time() + timeout
+        while not (answered() or self._full is not None):
+            left = None if ends is None else ends - workflow.time()
+            if left is not None and left <= 0:
+                if after is Outcome.PROMOTED:
+                    break
+                return Ending(after, f"nobody answered within {format_seconds(timeout or 0)}")
+            result = await self.watch(
+                lease,
+                _HARM_ALONE,
+                fresh=True,
+                until=lambda: answered() or self._full is not None,
+                timeout=left,
+                patient=True,
+            )
+            match result.verdict:
+                case Harm() as harm:
+                    return Ending(Outcome.ROLLED_BACK, harm.reason)
+                case Inconclusive(cause="leaseLost") as lost:
+                    return Ending(Outcome.INCONCLUSIVE, lost.reason)
+                case _:
+                    pass  # stopped because somebody answered, or the time is up: the loop looks
+        self.waiting_for = ""
+        self.enter(Phase.PROGRESSING, "going on")
+        return None
+
+    # What a person may say to a rollout
+
+    @workflow.update(name="approve", description="Let the rollout pass the gate it waits at")
+    async def approve(self, approval: Approval) -> str:
+        """Passes the approval gate."""
+        self._hear_pass("approved", approval)
+        return f"step {len(self.steps)} approved"
+
+    @approve.validator
+    def _may_approve(self, approval: Approval) -> None:
+        self._refuse_when_over("approve")
+        if self.phase is not Phase.WAITING:
+            raise ApplicationError(f"not waiting for an approval, but {self.phase.value}", type="Refused")
+        if approval.gate not in (0, len(self.steps)):
+            raise ApplicationError(f"waiting at step {len(self.steps)}, not at {approval.gate}", type="Refused")
+
+    @workflow.update(name="promote", description="Go past this pause; with full, skip every step that is left")
+    async def promote(self, promotion: Promotion) -> str:
+        """Passes what the rollout waits at, or skips all that is left."""
+        self._hear_promote(promotion)
+        return "promoting without the remaining steps" if promotion.full else "going on"
+
+    @promote.validator
+    def _may_promote(self, promotion: Promotion) -> None:
+        self._refuse_when_over("promote")
+        if promotion.full and not promotion.reason.strip():
+            raise ApplicationError("skipping the remaining steps needs a reason", type="Refused")
+        if not promotion.full and self.phase not in (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED):
+            raise ApplicationError(
+                f"nothing to go past: the rollout is {self.phase.value}; `--full --reason …` skips the steps left",
+                type="Refused",
+            )
+
+    @workflow.signal(name="approve", description="Let the rollout pass the gate it waits at")
+    def approve_signal(self, approval: Approval) -> None:
+        """`approve` for programs that send signals; passed over unless the rollout waits for it."""
+        if self.phase is Phase.WAITING and approval.gate in (0, len(self.steps)):
+            self._hear_pass("approved", approval)
+
+    @workflow.signal(name="promote", description="Go past this pause; with full, skip every step that is left")
+    def promote_signal(self, promotion: Promotion) -> None:
+        """`promote` for programs that send signals; a full one without a reason is passed over."""
+        waiting = self.phase in (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
+        if promotion.reason.strip() if promotion.full else waiting:
+            self._hear_promote(promotion)
+
+    def _hear_promote(self, promotion: Promotion) -> None:
+        if promotion.full:
+            self._full = promotion
+            self.note(f"promoted in full: {promotion.reason}", promotion.caller.who)
+            return
+        self._paused = None
+        self._hear_pass("promoted", promotion)
+
+    def _hear_pass(self, verb: str, command: Approval | Promotion) -> None:
+        self._passes += 1
+        self.note(f"{verb} step {len(self.steps)}{because(command)}", command.caller.who)
+
+    # What is told
+
+    @workflow.query(name="status", description="The rollout as it stands")
+    def status(self) -> CanaryStatus:
+        """The rollout as it stands."""
+        spec = self.input.spec
+        return CanaryStatus(
+            workflow_id=workflow.info().workflow_id,
+            phase=self.phase,
+            outcome=self.ending.outcome if self.ending else None,
+            reason=self.ending.reason if self.ending else "",
+            mesh=self.target.mesh,
+            namespace=self.target.namespace,
+            service=self.target.service,
+            stable=spec.arms.stable,
+            canary=spec.arms.canary,
+            step=len(self.steps),
+            steps=tuple(step.weight for step in spec.walk),
+            weight=self.weight,
+            started=self.started,
+            paused_by=self._paused.caller.who if self._paused else "",
+            waiting_for=self.waiting_for,
+            exposure=self.exposure,
+            evidence=self.evidence,
+            timeline=tuple(self.timeline),
+        )
+
+    def details(self) -> str:
+        """Markdown for Temporal's UI."""
+        return canary_details(self.status())
+
+    def report(self, ending: Ending) -> CanaryReport:
+        """The whole story."""
+        arms = self.input.spec.arms
+        return CanaryReport(
+            outcome=ending.outcome,
+            reason=ending.reason,
+            workflow_id=workflow.info().workflow_id,
+            mesh=self.target.mesh,
+            namespace=self.target.namespace,
+            service=self.target.service,
+            stable=arms.stable,
+            canary=arms.canary,
+            started=self.started,
+            ended=workflow.time(),
+            steps=tuple(self.steps),
+            exposure=self.exposure,
+            evidence=self.evidence,
+            timeline=tuple(self.timeline),
+            restore_seconds=self.restore_seconds,
+        )
+
+    def _record(self, result: WatchResult) -> None:
+        self.evidence = result.progress.evidence
+        self.exposure = self.exposure + result.progress.exposure
+        step = self.steps[-1]
+        self.steps[-1] = step.model_copy(
+            update={
+                "ended": workflow.time(),
+                "verdict": result.verdict.kind,
+                "reason": result.verdict.reason,
+                "exposure": step.exposure + result.progress.exposure,
+            }
+        )
+        self.note(f"step {step.number}: {result.verdict.reason}")
+
+    def _why_promoted(self) -> str:
+        arms = self.input.spec.arms
+        if self._full is not None:
+            return f"{arms.canary} serves everything, by order of {self._full.caller.who}: {self._full.reason}"
+        return f"{arms.canary} serves everything, {len(self.steps)} steps without harm"
+
+    async def _count_exposure(self) -> None:
+        """Replaces the watches' sum by what the proxies counted from before the first shift to after the last."""
+        if self._before is None or not self.steps:
+            return
+        after = await self._totals()
+        if after is not None:
+            counted = after.since(self._before)
+            self.exposure = counted.model_copy(update={"seconds": self._exposed_seconds()})
+
+    def _exposed_seconds(self) -> float:
+        first = self.steps[0].receipt
+        return workflow.time() - (first.written if first and first.written else self.steps[0].started)
+
+    async def _totals(self) -> Totals | None:
+        spec = self.input.spec
+        try:
+            return await workflow.execute_activity_method(
+                TelemetrySignatures.count,
+                CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis),
+                start_to_close_timeout=timedelta(seconds=5),
+                retry_policy=ONCE,
+                summary="count what users met",
+            )
+        except ActivityError as error:
+            self.note(f"could not count exposure: {reason_of(error)}")
+            return None
+
+    async def _archive(self, report: CanaryReport) -> None:
+        try:
+            await workflow.execute_activity_method(
+                ReportSignatures.archive,
+                report,
+                start_to_close_timeout=timedelta(seconds=10),
+                schedule_to_close_timeout=timedelta(seconds=60),
+                retry_policy=PROMPT,
+                summary="keep the report",
+            )
+        except ActivityError as error:
+            workflow.logger.warning("the report was not archived: %s", reason_of(error))
+
+
+def _rule(step: CanaryStep) -> StepRule:
+    return StepRule(hold=step.hold, min_requests=step.min_requests, limit=step.limit)

@@ -1,0 +1,44 @@
+"""What an operation says of itself in Temporal's UI: markdown, made of its status alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from autopilot.report import CanaryStatus, Event
+
+_LINES = 12
+
+
+def canary_details(status: CanaryStatus) -> str:
+    """Weights, what is waited for, evidence, and the last lines of the timeline."""
+    walk = " → ".join(
+        f"**{weight:g} %**" if number == status.step else f"{weight:g} %"
+        for number, weight in enumerate(status.steps, start=1)
+    )
+    lines = [
+        f"### {status.service}: {status.stable} → {status.canary}",
+        f"**{status.outcome.value if status.outcome else status.phase.value}**"
+        + (f": {status.reason}" if status.reason else ""),
+        "",
+        f"Weight of {status.canary}: {status.weight:g} %  (walk: {walk})",
+    ]
+    if status.waiting_for:
+        lines += ["", f"Waiting for {status.waiting_for}"]
+    if status.evidence:
+        lines += ["", "| metric | canary | stable | evidence of harm |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {item.metric} | {_share(item.canary)} | {_share(item.stable)} "
+            f"| {max(0.0, item.harm):.1f} of {item.harm_needed:.1f} needed |"
+            for item in status.evidence
+        ]
+    lines += ["", *(_line(event) for event in status.timeline[-_LINES:])]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _line(event: Event) -> str:
+    time = datetime.fromtimestamp(event.time, UTC).strftime("%H:%M:%S")
+    return f"* {time} {event.text}" + (f" ({event.who})" if event.who and event.who not in event.text else "")
