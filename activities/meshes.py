@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.port import Mesh
+from autopilot.mesh.providers import open_meshes
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import QuerySource
@@ -79,16 +79,13 @@ def attach(mesh_files: Iterable[Path], prometheus: str | None = None) -> Meshes:
     Raises:
         MeshError: a file describes no mesh, or two have the same name.
     """
+    files = list(mesh_files)
     meshes = Meshes()
-    for path in mesh_files:
-        description = read_mesh(path)
-        name = description.metadata.name
-        if name in meshes.attached:
-            raise MeshError(f"{path} describes a mesh {name!r}, and so does another file; rename one")
-        callers = {proxy.name: proxy.admin for proxy in description.spec.proxies if proxy.outbound}
+    for path, (name, mesh) in zip(files, open_meshes(files).items(), strict=True):
+        callers = {proxy.name: proxy.admin for proxy in read_mesh(path).spec.proxies if proxy.outbound}
         source = PrometheusSource(prometheus) if prometheus else None
         meshes.attached[name] = Attached(
-            mesh=EnvoyMesh(path),
+            mesh=mesh,
             proxies=Hub(EnvoyStats(callers)),
             prometheus=Hub(source) if source else None,
             queries=source,

@@ -153,13 +153,16 @@ def exposure(value: Exposure) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Time of day, local."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S")
+    """Local time of day, with the date where it was not of late."""
+    recent = time.time() - seconds < 12 * 3600
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S" if recent else "%Y-%m-%d %H:%M:%S")
 
 
 def ago(seconds: float) -> str:
-    """How long since a moment given in seconds since the epoch."""
-    return format_seconds(max(0, round(time.time() - seconds)))
+    """How long since a moment given in seconds since the epoch, as exactly as it matters."""
+    passed = max(0.0, time.time() - seconds)
+    grain = 1 if passed < 3600 else 60 if passed < 86400 else 3600
+    return format_seconds(passed // grain * grain)
 
 
 def _bar(label: str, value: float, needed: float, style: str) -> Text:

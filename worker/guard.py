@@ -10,11 +10,11 @@ from pathlib import Path
 
 import structlog
 
-from activities.meshes import attach
 from activities.metrics import GUARD_SWEEP, RESTORE_SECONDS, serve, show_leases
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.port import Mesh
-from worker.main import stop_signal
+from autopilot.mesh.providers import open_meshes
+from worker.signals import stop_signal
 
 _log = structlog.get_logger()
 
@@ -25,19 +25,20 @@ async def run(mesh_files: Sequence[Path], metrics: str | None = None, *, every: 
     Raises:
         MeshError: a mesh file describes no mesh.
     """
-    meshes = attach(mesh_files)
+    meshes = open_meshes(mesh_files)
     if metrics:
         serve(metrics)
     stop = stop_signal()
-    _log.info("guard ready", meshes=sorted(meshes.attached))
+    _log.info("guard ready", meshes=sorted(meshes))
     try:
         while not stop.is_set():
-            for name, one in meshes.attached.items():
-                await sweep(name, one.mesh)
+            for name, mesh in meshes.items():
+                await sweep(name, mesh)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), every)
     finally:
-        await meshes.close()
+        for mesh in meshes.values():
+            await mesh.close()
 
 
 async def sweep(name: str, mesh: Mesh) -> list[str]:

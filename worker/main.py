@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
 from worker.connection import connect
 from worker.plugin import WORKFLOWS
+from worker.signals import stop_signal
 from worker.visibility import ensure_search_attributes
 
 _log = structlog.get_logger()
@@ -107,12 +106,3 @@ async def working(
     )
     async with pulse.following(client), effects, watches:
         yield
-
-
-def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey
+from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from activities.signatures import (
@@ -21,6 +21,7 @@ from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.report import Command, Event, Outcome, Phase
 from workflows.guard import GuardInput, GuardWorkflow
 
+KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
@@ -200,7 +201,7 @@ class Operation:
         changed, self.phase = phase is not self.phase, phase
         self.note(text, who)
         if changed:
-            workflow.upsert_search_attributes([PHASE.value_set(phase.value)])
+            _index(PHASE.value_set(phase.value))
 
     def note(self, text: str, who: str = "") -> None:
         """One more line in the timeline."""
@@ -211,7 +212,7 @@ class Operation:
         self.ending = ending
         self.phase = Phase.ENDED
         self.note(f"{ending.outcome.value}: {ending.reason}")
-        workflow.upsert_search_attributes([PHASE.value_set(Phase.ENDED.value), OUTCOME.value_set(ending.outcome.value)])
+        _index(PHASE.value_set(Phase.ENDED.value), OUTCOME.value_set(ending.outcome.value))
         return ending
 
     # What people and programs may say
@@ -286,6 +287,12 @@ class Operation:
     def _refuse_when_over(self, verb: str) -> None:
         if self.phase is Phase.ENDED or self.phase is Phase.RESTORING:
             raise ApplicationError(f"nothing to {verb}: the operation is {self.phase.value.lower()}", type="Refused")
+
+
+def _index(*updates: SearchAttributeUpdate[str]) -> None:
+    """Makes the operation findable, where its starter did: a server that lacks the attributes would park us for ever."""
+    if workflow.info().typed_search_attributes.get(KIND) is not None:
+        workflow.upsert_search_attributes(updates)
 
 
 def because(command: Command) -> str:

@@ -28,7 +28,7 @@ def start_batch(judge: Judge, batch: tuple[int, ...]) -> tuple[Process, ...]:
 def update_batch(judge: Judge, processes: Sequence[Process], tick: BatchTick) -> tuple[Process, ...]:
     """Folds one tick of all rollouts."""
     return tuple(
-        process.fold(judge, metric, before, tick.canary, tick.stable)
+        process.fold(judge, metric, before, tick.canary, tick.stable, seconds=tick.seconds)
         for metric, before in zip(gathering(judge), processes, strict=True)
     )
 

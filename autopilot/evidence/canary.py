@@ -31,7 +31,7 @@ from autopilot.evidence.model import (
     Verdict,
 )
 from autopilot.evidence.process import RELATIVE
-from autopilot.evidence.state import JudgeState, MetricState, add, arm_of, pack, unpack
+from autopilot.evidence.state import JudgeState, MetricState, Tally, add, arm_of, pack, unpack
 
 _SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
@@ -47,17 +47,15 @@ def start(judge: Judge) -> JudgeState:
         if metric.kind == "threshold":
             metrics.append(MetricState())
         else:
-            worse, better, since = pack(process.fresh(metric))
-            metrics.append(MetricState(worse=worse, better=better, since=since, total=since))
+            none = pack(process.fresh(metric), Tally())
+            metrics.append(none.model_copy(update={"total": none.since}))
     return JudgeState(warm=judge.warmup > 0, metrics=tuple(metrics))
 
 
 def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
     """The state before a step's first tick: good evidence, counts and clock start afresh; harm evidence goes on."""
     metrics = tuple(
-        kept
-        if metric.kind == "threshold"
-        else kept.model_copy(update={"better": pack(process.begin_step(unpack(metric, kept)))[1]})
+        kept if metric.kind == "threshold" else pack(process.begin_step(unpack(metric, kept)), kept.total)
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
     return state.model_copy(
@@ -141,10 +139,9 @@ def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *,
     if over:
         gathered = process.begin_harm(gathered)
     canary, stable = arm_of(tick.canary), arm_of(tick.stable)
-    gathered = process.fold(judge, metric, gathered, canary, stable, harm=not warm or metric.kind in _FAILURES)
-    worse, better, since = pack(gathered)
-    total = add(kept.total, process.counts(metric, canary), process.counts(metric, stable))
-    return MetricState(worse=worse, better=better, since=since, total=total)
+    judged = not warm or metric.kind in _FAILURES
+    gathered = process.fold(judge, metric, gathered, canary, stable, seconds=tick.seconds, harm=judged)
+    return pack(gathered, add(kept.total, process.counts(metric, canary), process.counts(metric, stable)))
 
 
 def _read(metric: JudgeMetric, kept: MetricState, tick: Tick, *, warm: bool) -> MetricState:
@@ -192,8 +189,9 @@ def _harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | 
             beyond = _beyond(metric, kept.reading) if kept.reading is not None else None
             reason = f"{metric.name}: {kept.reading:g} is {beyond}, {kept.failures} readings in a row"
         else:
-            index = int(process.harm_by_boundary(judge, metric, unpack(metric, kept)).argmax())
-            reason = words.harm(metric, kept.since, index, found, warm=state.warm)
+            stakes = process.harm_by_stake(judge, metric, unpack(metric, kept))
+            row, index = divmod(int(stakes.argmax()), stakes.shape[-1])
+            reason = words.harm(metric, (kept.since, kept.recent)[row], index, found, warm=state.warm)
         return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
     return None
 

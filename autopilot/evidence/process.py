@@ -7,6 +7,12 @@ and what is never more than an e-process is one. So it takes no share of alpha, 
 stay valid.
 
 Good evidence claims the reverse at every boundary, so there the least of all counts.
+
+Harm that begins late must not drown in a healthy past, so two wealths stand side by side: 0.8 is staked on the *whole*
+process, and the rest on *epochs*, each of which begins with nothing (at every step, and every two minutes within one):
+``E = 0.8 E_whole + 0.2/(k(k+1)) E_k`` in the k-th epoch. The stakes add up to at most 1 and those of past epochs are
+given up, so E stays an e-process. It costs 0.1 in the first epoch, and finds an outage after half an hour of peace in
+seconds rather than half a minute.
 """
 
 from __future__ import annotations
@@ -25,24 +31,37 @@ from autopilot.evidence.eprocess import (
 )
 from autopilot.evidence.model import BatchArm, Counts, Judge, JudgeMetric
 
+EPOCH = 120.0
+"""Seconds after which an epoch is over."""
+
+WHOLE = 0.8
+"""Share of the wealth that is staked on the whole process."""
+
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What one metric has gathered, for any leading `batch` shape and B boundaries (1 unless the kind is `latency`)."""
+    """What one metric has gathered, for any leading `batch` shape and B boundaries (1 unless the kind is `latency`).
+
+    The axis of two holds the whole process and the present epoch.
+    """
 
     worse: Counts
-    """Log-likelihood ratios of harm, shape ``batch + (B, POINTS)``; last axis empty for absolute kinds."""
+    """Log-likelihood ratios of harm, shape ``batch + (2, B, POINTS)``; last axis empty for absolute kinds."""
     better: Counts
-    """The same of the good side, since the step began."""
+    """The same of the good side, since the step began, shape ``batch + (B, POINTS)``."""
     canary_bad: Counts
-    """Bad requests of the canary since the process began, shape ``batch + (B,)``."""
+    """Bad requests of the canary, shape ``batch + (2, B)``."""
     canary_all: Counts
-    """All its requests since then, shape ``batch + (1,)``."""
+    """All its requests, shape ``batch + (2, 1)``."""
     stable_bad: Counts
     stable_all: Counts
+    epoch: int = 1
+    """The present epoch's number."""
+    seconds: float = 0.0
+    """How long it has lasted."""
 
 
 def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
@@ -50,18 +69,35 @@ def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
     wide = max(1, len(metric.boundaries)) if metric.kind == "latency" else 1
     points = POINTS if metric.kind in RELATIVE else 0
     return Process(
-        worse=np.zeros((*batch, wide, points)),
+        worse=np.zeros((*batch, 2, wide, points)),
         better=np.zeros((*batch, wide, points)),
-        canary_bad=np.zeros((*batch, wide)),
-        canary_all=np.zeros((*batch, 1)),
-        stable_bad=np.zeros((*batch, wide)),
-        stable_all=np.zeros((*batch, 1)),
+        canary_bad=np.zeros((*batch, 2, wide)),
+        canary_all=np.zeros((*batch, 2, 1)),
+        stable_bad=np.zeros((*batch, 2, wide)),
+        stable_all=np.zeros((*batch, 2, 1)),
     )
 
 
 def begin_step(process: Process) -> Process:
-    """Good evidence starts afresh; harm evidence goes on."""
-    return replace(process, better=np.zeros_like(process.better))
+    """Good evidence starts afresh, and an epoch begins; harm evidence of the whole process goes on."""
+    return replace(begin_epoch(process), better=np.zeros_like(process.better))
+
+
+def begin_epoch(process: Process) -> Process:
+    """What was staked on the epoch before is given up; nothing happens to an epoch that has seen nothing yet."""
+    if process.seconds <= 0:
+        return process
+    kept = np.array([1.0, 0.0])[:, None]
+    return replace(
+        process,
+        worse=process.worse * kept[..., None],
+        canary_bad=process.canary_bad * kept,
+        canary_all=process.canary_all * kept,
+        stable_bad=process.stable_bad * kept,
+        stable_all=process.stable_all * kept,
+        epoch=process.epoch + 1,
+        seconds=0.0,
+    )
 
 
 def begin_harm(process: Process) -> Process:
@@ -102,9 +138,16 @@ def counts(metric: JudgeMetric, arm: BatchArm) -> tuple[Counts, Counts]:
 
 
 def fold(
-    judge: Judge, metric: JudgeMetric, process: Process, canary: BatchArm, stable: BatchArm, *, harm: bool = True
+    judge: Judge,
+    metric: JudgeMetric,
+    process: Process,
+    canary: BatchArm,
+    stable: BatchArm,
+    *,
+    seconds: float,
+    harm: bool = True,
 ) -> Process:
-    """Adds one tick; with ``harm`` false only to the good side."""
+    """Adds one tick that covers so many seconds; with ``harm`` false only to the good side."""
     canary_bad, canary_all = counts(metric, canary)
     stable_bad, stable_all = counts(metric, stable)
     tick = (canary_bad, canary_all, stable_bad, stable_all)
@@ -113,20 +156,34 @@ def fold(
         process = replace(process, better=better)
     if not harm:
         return process
+    if process.seconds >= EPOCH:
+        process = begin_epoch(process)
     if metric.kind in RELATIVE:
-        worse = process.worse + ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.ratio)
-        process = replace(process, worse=worse)
+        increment = ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.ratio)
+        process = replace(process, worse=process.worse + increment[..., None, :, :])
     return replace(
         process,
-        canary_bad=process.canary_bad + canary_bad,
-        canary_all=process.canary_all + canary_all,
-        stable_bad=process.stable_bad + stable_bad,
-        stable_all=process.stable_all + stable_all,
+        canary_bad=process.canary_bad + canary_bad[..., None, :],
+        canary_all=process.canary_all + canary_all[..., None, :],
+        stable_bad=process.stable_bad + stable_bad[..., None, :],
+        stable_all=process.stable_all + stable_all[..., None, :],
+        seconds=process.seconds + seconds,
     )
+
+
+def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
+    """Evidence of harm of the whole process and of the epoch, stakes included, shape ``batch + (2, B)``."""
+    stakes = np.log([WHOLE, (1 - WHOLE) / (process.epoch * (process.epoch + 1))])
+    return np.asarray(_evidence(judge, metric, process) + stakes[:, None])
 
 
 def harm_by_boundary(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
     """Evidence of harm at each boundary, shape ``batch + (B,)``; minus infinity where it speaks against harm."""
+    return np.asarray(np.logaddexp.reduce(harm_by_stake(judge, metric, process), axis=-2))
+
+
+def _evidence(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
+    """Evidence without stakes, shape ``batch + (2, B)``."""
     if metric.kind not in RELATIVE:
         allowed = 1 - (metric.objective if metric.objective is not None else 0.99)
         total = np.broadcast_to(process.canary_all, process.canary_bad.shape)

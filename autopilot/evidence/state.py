@@ -25,11 +25,16 @@ class MetricState(Plain):
     """What one metric has gathered."""
 
     worse: tuple[float, ...] = ()
-    """Harm: log-likelihood ratios, boundary by boundary, `POINTS` each."""
+    """Harm: log-likelihood ratios of the whole process, then of the epoch; boundary by boundary, `POINTS` each."""
     better: tuple[float, ...] = ()
     """Good side: the same, since the step began."""
     since: Tally = Tally()
     """Since harm evidence began: at the start, and again when the warm-up ended."""
+    recent: Tally = Tally()
+    """Since the present epoch began."""
+    epoch: int = 1
+    seconds: float = 0.0
+    """How long the epoch has lasted."""
     total: Tally = Tally()
     """Since the rollout began."""
     failures: int = 0
@@ -68,28 +73,42 @@ def arm_of(tick: ArmTick) -> BatchArm:
     )
 
 
-def pack(process: Process) -> tuple[tuple[float, ...], tuple[float, ...], Tally]:
-    """A scalar process as what `MetricState` keeps: worse, better, since."""
-    since = Tally(
-        canary=float(process.canary_all[0]),
-        canary_bad=_floats(process.canary_bad),
-        stable=float(process.stable_all[0]),
-        stable_bad=_floats(process.stable_bad),
+def pack(process: Process, total: Tally) -> MetricState:
+    """A scalar process, and the tally of the whole rollout, as they are kept."""
+    since, recent = (
+        Tally(
+            canary=float(process.canary_all[row, 0]),
+            canary_bad=_floats(process.canary_bad[row]),
+            stable=float(process.stable_all[row, 0]),
+            stable_bad=_floats(process.stable_bad[row]),
+        )
+        for row in (0, 1)
     )
-    return _floats(process.worse), _floats(process.better), since
+    return MetricState(
+        worse=_floats(process.worse),
+        better=_floats(process.better),
+        since=since,
+        recent=recent,
+        epoch=process.epoch,
+        seconds=process.seconds,
+        total=total,
+    )
 
 
 def unpack(metric: JudgeMetric, state: MetricState) -> Process:
     """The way back."""
     wide = len(state.since.canary_bad)
     points = POINTS if metric.kind in RELATIVE else 0
+    rows = (state.since, state.recent)
     return Process(
-        worse=np.asarray(state.worse).reshape(wide, points),
+        worse=np.asarray(state.worse).reshape(2, wide, points),
         better=np.asarray(state.better).reshape(wide, points),
-        canary_bad=np.asarray(state.since.canary_bad),
-        canary_all=np.asarray([state.since.canary]),
-        stable_bad=np.asarray(state.since.stable_bad),
-        stable_all=np.asarray([state.since.stable]),
+        canary_bad=np.asarray([row.canary_bad for row in rows]),
+        canary_all=np.asarray([[row.canary] for row in rows]),
+        stable_bad=np.asarray([row.stable_bad for row in rows]),
+        stable_all=np.asarray([[row.stable] for row in rows]),
+        epoch=state.epoch,
+        seconds=state.seconds,
     )
 
 

@@ -30,6 +30,13 @@ def socket_path(root: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="autopilot-")) / "control.sock"
 
 
+def remove(path: Path, root: Path) -> None:
+    """Removes the socket, and the directory that was made for it."""
+    path.unlink(missing_ok=True)
+    if path.parent != root:
+        path.parent.rmdir()
+
+
 def application(
     status: Callable[[], StackInfo], act: Callable[[str, Action], Awaitable[PartInfo]], stop: Callable[[], None]
 ) -> web.Application:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ VARIABLE = "AUTOPILOT_PROMETHEUS_BINARY"
 IMAGE = "prom/prometheus"
 GO_PACKAGE = "github.com/prometheus/prometheus/cmd/prometheus@v0.316.0"
 
+_FAILED = "no-prometheus"
+_LATELY = 3600.0
 _VERSION = re.compile(r"version (\S+)")
 _INSTALLS_GO = 900.0
 _PULL, _DOWNLOAD, _SHORT = 120.0, 60.0, 10.0
@@ -77,8 +80,17 @@ def ensure(tools: Path, say: Callable[[str], None], *, build: bool = True) -> Pr
             return PrometheusCommand(tools / "prometheus", version, f"in {tools}")
         (tools / "prometheus").unlink()
         say(f"Prometheus: {name} does not do: its binary does not run here")
+    (tools / _FAILED).touch()
     say("no Prometheus: counts will come from the proxies' own statistics alone; put a `prometheus` binary on PATH")
     return None
+
+
+def tried_lately(tools: Path) -> bool:
+    """Whether every way failed within the last hour: a start need not wait for that again."""
+    try:
+        return time.time() - (tools / _FAILED).stat().st_mtime < _LATELY
+    except OSError:
+        return False
 
 
 def _version(binary: Path) -> str:

@@ -119,7 +119,7 @@ class Supervisor:
             await server.cleanup()
             await self._go_down()
             self._layout.record.unlink(missing_ok=True)
-            self._known.control.unlink(missing_ok=True)
+            control.remove(self._known.control, self._layout.root)
         self._report(StackEvent(kind="stopped"))
         return code
 
@@ -187,10 +187,8 @@ class Supervisor:
     async def _start_prometheus(self, catalogue: Catalogue) -> None:
         found = prometheus_install.find(self._layout.tools) or await self._fetch_prometheus()
         if found is None:
-            self._note(
-                "no Prometheus: counts come from the proxies' own statistics alone "
-                f"(see {self._layout.log('install')}; `autopilot doctor` says how to get it)"
-            )
+            how = "how to get it: `python -m autopilot.local.install`"
+            self._note(f"no Prometheus: counts come from the proxies' own statistics alone ({how})")
             return
         proxies = {name: f"{ports.LOOPBACK}:{self._ports[f'admin:{name}']}" for name in topology.proxy_names()}
         ours: dict[str, str] = {
@@ -201,13 +199,15 @@ class Supervisor:
         self._update(prometheus=url(self._ports["prometheus"]))
 
     async def _fetch_prometheus(self) -> PrometheusCommand | None:
-        self._note("Prometheus is not here yet: fetching it")
+        if prometheus_install.tried_lately(self._layout.tools):
+            return None
+        self._report(StackEvent(kind="note", text="Prometheus is not here yet: fetching it"))
         words = python("autopilot.local.install", "--quick", "--tools", str(self._layout.tools))
         child = Child(launch(words, log=self._layout.log("install"), env=environment({})))
         try:
             await asyncio.wait_for(child.wait(), _FETCH_LIMIT)
         except TimeoutError:
-            self._note(f"Prometheus could not be fetched within {_FETCH_LIMIT:g} s")
+            self._report(StackEvent(kind="note", text=f"Prometheus could not be fetched within {_FETCH_LIMIT:g} s"))
         finally:
             await child.stop(1.0)
         return prometheus_install.find(self._layout.tools)

@@ -88,14 +88,17 @@ class Differencer:
             before = self._before.get(sample.series)
             if before is not None and sample.time <= before.time:
                 continue
-            self._before[sample.series] = sample
-            since = self._base(sample, before)
+            now = sample if before is None else _carried(sample, before)
+            since = self._base(now, before)
+            if since is not before:
+                now = sample  # What began anew has no share in the histogram of what was before.
+            self._before[sample.series] = now
             if since is None:
                 if before is not None:
                     notes.append(f"{sample.series} began anew; what it counted in between is left out")
                 continue
-            self._arms.setdefault(sample.arm, []).append(_minus(sample.attempt, since.attempt))
-            self._users.setdefault(sample.arm, []).append(_minus(sample.user, since.user))
+            self._arms.setdefault(sample.arm, []).append(_minus(now.attempt, since.attempt))
+            self._users.setdefault(sample.arm, []).append(_minus(now.user, since.user))
         self._forget(observation.time)
         return self._result(observation, usable, notes)
 
@@ -135,7 +138,7 @@ class Differencer:
     def _base(self, sample: SeriesSample, before: SeriesSample | None) -> SeriesSample | None:
         """The totals to subtract: those before, noughts for a series born since, None where that can't be told."""
         seen = before.time if before is not None else self._sampled
-        nought = replace(sample, attempt=_nought(sample.attempt), user=_nought(sample.user))
+        nought = replace(sample, attempt=Counters(), user=Counters())
         born = sample.started is not None and seen is not None and sample.started > seen
         if before is None:
             return nought if born else None
@@ -250,18 +253,27 @@ def _fell(now: Counters, before: Counters) -> bool:
     )
 
 
-def _nought(like: Counters) -> Counters:
-    return Counters(buckets=tuple((bound, 0.0) for bound, _ in like.buckets))
+def _carried(sample: SeriesSample, before: SeriesSample) -> SeriesSample:
+    """The sample with the histogram of the one before, where it has lost its own: else it would return as all new."""
+    if sample.attempt.buckets or not before.attempt.buckets:
+        return sample
+    return replace(
+        sample,
+        attempt=replace(sample.attempt, timed=before.attempt.timed, buckets=before.attempt.buckets),
+        user=replace(sample.user, timed=before.user.timed, buckets=before.user.buckets),
+    )
 
 
 def _minus(now: Counters, before: Counters) -> Counters:
-    """Increments; a histogram that was not there before has none, for its totals may be old."""
+    """Increments; a histogram that was not there before began since, for Envoy has none until a first request."""
     earlier = dict(before.buckets)
     return Counters(
         requests=now.requests - before.requests,
         errors=now.errors - before.errors,
-        timed=now.timed - before.timed if earlier else 0.0,
-        buckets=tuple((bound, count - earlier[bound]) for bound, count in now.buckets if bound in earlier),
+        timed=now.timed - before.timed,
+        buckets=tuple(
+            (bound, count - earlier.get(bound, 0.0)) for bound, count in now.buckets if bound in earlier or not earlier
+        ),
     )
 
 

@@ -137,7 +137,7 @@ class PrometheusSource:
     def _ask_blocking(self, expression: str, params: dict[str, str]) -> list[Any]:
         from prometheus_api_client import PrometheusConnect  # noqa: PLC0415 - slow to load
         from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415
-        from requests import RequestException  # noqa: PLC0415
+        from requests import JSONDecodeError, RequestException  # noqa: PLC0415
         from urllib3.util.retry import Retry  # noqa: PLC0415
 
         if self._client is None:
@@ -153,12 +153,12 @@ class PrometheusSource:
             result = self._client.custom_query(expression, params=params)
         except PrometheusApiClientException as failure:
             raise TelemetryError(f"{self.name} refused {expression!r}: {failure}; check the query") from failure
+        except (JSONDecodeError, KeyError, TypeError) as failure:
+            raise TelemetryError(f"{self.name} gave no answer to a query; is that a Prometheus?") from failure
         except RequestException as failure:
             raise TelemetryError(
-                f"{self.name} can't be read: {failure}; check that it runs and the address"
+                f"{self.name} can't be read: {failure}; check that it runs, and the address"
             ) from failure
-        except ValueError as failure:
-            raise TelemetryError(f"{self.name} gave no JSON; is that the address of a Prometheus?") from failure
         if not isinstance(result, list):
             raise TelemetryError(f"{self.name} gave {type(result).__name__} as a result; is that a Prometheus?")
         return result
@@ -189,7 +189,7 @@ class PrometheusSeries:
 
 
 def selector(subjects: Sequence[Subject], window: float) -> str:
-    """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window` seconds."""
+    """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`."""
     metrics = "|".join((*_METRICS, _BUCKET))
     clusters = names.cluster_pattern(subjects).replace("\\", "\\\\")
     # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.

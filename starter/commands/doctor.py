@@ -185,7 +185,7 @@ async def worker() -> Finding:
         async with asyncio.timeout(PATIENCE):
             queues = await operations.workers(await operations.connect())
     except Exception as error:  # noqa: BLE001 - a doctor reports what ails, whatever it is
-        return Finding("worker", False, explain(error).message, fix, needed_for="apply")
+        return Finding("worker", False, explain(error).message.partition(": ")[0], fix, needed_for="apply")
     idle = [queue for queue, count in queues.items() if not count]
     found = f"nobody asks {' and '.join(idle)} for work" if idle else f"{max(queues.values())} asked for work lately"
     return Finding("worker", not idle, found, fix, needed_for="apply")

@@ -1,27 +1,39 @@
-"""`autopilot up` and `autopilot down`: the embedded stack on this machine.
+"""`autopilot up`, `down` and `demo`: the embedded stack on this machine.
 
 Only what `--help` needs is imported at the top; the rest loads when a command runs.
 """
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from starter.options import Output, OutputOption
+from starter.output import console
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from autopilot.local import stack
     from autopilot.local.record import StackEvent, StackInfo
 
-STATE = typer.Option(
-    "--state", help="State directory. Default: $AUTOPILOT_HOME, else .autopilot here.", show_default=False
-)
+INTERRUPTED = 130
+
+State = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", help="State directory. Default: $AUTOPILOT_HOME, else .autopilot here.", show_default=False
+    ),
+]
 
 
 def up(
-    state: Annotated[Path | None, STATE] = None,
+    state: State = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return once all is ready; `autopilot down` ends it.")
     ] = False,
@@ -29,103 +41,131 @@ def up(
         str, typer.Option("--only", help="Comma-separated: mesh, temporal, prometheus, worker, guard. Default: all.")
     ] = "",
     rate: Annotated[float, typer.Option("--rate", min=0, max=5000, help="Requests a second of sample load.")] = 100.0,
-) -> None:
-    """Starts a mesh of Envoys with a sample shop and load, Temporal, Prometheus, the worker and the guard.
+) -> int:
+    """Start a mesh of Envoys with a sample shop and load, Temporal, Prometheus, the worker and the guard.
 
-    Ctrl-C stops everything. Exit code 0: stopped as asked, ready (--detach), or it runs already; 1: a part failed.
+    Ctrl-C stops everything. Exit code 0: stopped as asked, ready (--detach), or it runs already; 1: a part failed;
+    130: interrupted before all was ready.
     """
-    import signal  # noqa: PLC0415
-
-    from rich.console import Console  # noqa: PLC0415
-
     from autopilot.local import stack  # noqa: PLC0415
-    from autopilot.local.parts import GROUPS, UnknownPart  # noqa: PLC0415
+    from autopilot.local.parts import GROUPS, check_groups  # noqa: PLC0415
 
-    console = Console(stderr=False, highlight=False)
-    # A terminal that closes, or `kill`, ends it as Ctrl-C does.
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
-    groups = tuple(filter(None, (name.strip() for name in only.split(",")))) or GROUPS
-    try:
-        running = stack.start(
-            state, detach=detach, parts=groups, rate=rate, on_event=lambda event: _tell(console, event)
-        )
-        console.print(_panel(running.info, detached=detach))
-        if detach:
-            return
+    out = console()
+    groups = check_groups(tuple(filter(None, (name.strip() for name in only.split(",")))) or GROUPS)
+    with ends_like_ctrl_c():
         try:
-            for event in running.events():
-                _tell(console, event)
+            running = stack.start(
+                state, detach=detach, parts=groups, rate=rate, on_event=lambda event: tell(out, event)
+            )
+        except stack.StackRunning as already:
+            out.print(panel(already.info, title="runs already", stop="autopilot down"))
+            return 0
         except KeyboardInterrupt:
-            console.print("stopping (Ctrl-C again: at once)")
-            running.stop(lambda event: _tell(console, event))
-    except stack.StackRunning as running_already:
-        console.print(_panel(running_already.info, detached=True, title="runs already"))
-    except UnknownPart as error:
-        raise typer.BadParameter(str(error), param_hint="--only") from None
-    except stack.StackError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]autopilot up:[/] {_plain(str(error))}")
-        raise typer.Exit(1) from None
+            return INTERRUPTED
+        if detach:
+            out.print(panel(running.info, title="is ready", stop="autopilot down"))
+            return 0
+        return _follow(running, out)
+
+
+def _follow(running: stack.Stack, out: Console) -> int:
+    """Tells what happens until it ends, by Ctrl-C, by `autopilot down`, or by itself."""
+    from autopilot.local import stack  # noqa: PLC0415
+
+    asked = False
+    try:
+        out.print(panel(running.info, title="is ready", stop="Ctrl-C"))
+        for event in running.events():
+            tell(out, event)
+            asked = asked or event.kind == "stopped"
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        out.print("stopping; Ctrl-C again stops at once")
+        running.stop(lambda event: tell(out, event))
+        return 0
+    if not asked:
+        raise stack.StackError("the stack was ended from outside; `autopilot up` starts it again")
+    return 0
 
 
-def down(state: Annotated[Path | None, STATE] = None) -> None:
-    """Stops whatever `autopilot up` started in this state directory; says so where nothing runs."""
-    from rich.console import Console  # noqa: PLC0415
-
+def down(state: State = None) -> int:
+    """Stop whatever `autopilot up` started in this state directory; say so where nothing runs."""
     from autopilot.local import stack  # noqa: PLC0415
     from autopilot.local.layout import Layout  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    try:
-        stopped = stack.stop(state)
-    except stack.StackError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]autopilot down:[/] {_plain(str(error))}")
-        raise typer.Exit(1) from None
+    stopped = stack.stop(state)
     if stopped is None:
-        console.print(f"nothing runs in {_plain(str(Layout.find(state).root))}")
+        print(f"nothing runs in {Layout.find(state).root}")
     else:
-        console.print(f"stopped {len(stopped.parts)} parts; state and logs stay in {_plain(str(stopped.root))}")
+        print(f"stopped {len(stopped.parts)} parts; state and logs stay in {stopped.root}")
+    return 0
 
 
-def _plain(text: str) -> str:
+def demo(
+    scenario: Annotated[
+        list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="Which; default: all. See --list.")
+    ] = None,
+    state: State = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show what there is and end.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show good and bad versions under real traffic, on real Envoys.
+
+    Brings the stack up where it does not run, and takes it down again. Exit code 0: every scenario ended as it should;
+    1: one did not.
+    """
+    from starter.scenarios import choose  # noqa: PLC0415
+
+    chosen = choose(scenario or [])
+    if list_:
+        for item in chosen:
+            print(f"{item.name:<14} {item.story}")
+        return 0
+    from starter import demo as demonstration  # noqa: PLC0415
+
+    with ends_like_ctrl_c():
+        try:
+            return demonstration.main(chosen, state=state, keep=keep, output=output)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+
+@contextmanager
+def ends_like_ctrl_c() -> Iterator[None]:
+    """A terminal that closes, or `kill`, ends a command in the same clean way as Ctrl-C."""
+    before = {signum: signal.signal(signum, signal.default_int_handler) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def tell(out: Console, event: StackEvent) -> None:
+    """One line for every part that came up or went down."""
     from rich.markup import escape  # noqa: PLC0415
 
-    return escape(text)
-
-
-def _tell(console: Console, event: StackEvent) -> None:
-    """One line for every part that came up or went down."""
     from autopilot.local.record import Condition  # noqa: PLC0415
 
-    if event.part is None:
-        if event.kind in {"note", "stopping"}:
-            console.print(f"  [yellow]·[/] {_plain(event.text or 'stopping')}")
-        elif event.kind == "stopped":
-            console.print("stopped")
-        return
     part = event.part
-    match part.condition:
-        case Condition.READY:
-            console.print(f"  [green]✓[/] {part.name:<18} [dim]ready after {part.seconds or 0:.1f} s[/]")
-        case Condition.FAILED | Condition.RESTARTING:
-            console.print(f"  [red]✗[/] {part.name:<18} {_plain(part.detail)}  [dim]{_plain(str(part.log))}[/]")
-        case _:
-            pass
+    if part is None:
+        if event.kind in {"note", "stopping", "stopped"}:
+            out.print(f"  [yellow]·[/] {escape(event.text or event.kind)}")
+    elif part.condition is Condition.READY:
+        out.print(f"  [green]✓[/] {part.name:<18} [dim]ready after {part.seconds or 0:.1f} s[/]")
+    elif part.condition in {Condition.FAILED, Condition.RESTARTING}:
+        out.print(f"  [red]✗[/] {part.name:<18} {escape(part.detail)} [dim]· {escape(str(part.log))}[/]")
 
 
-def _panel(info: StackInfo, *, detached: bool, title: str = "ready") -> object:
+def panel(info: StackInfo, *, title: str, stop: str) -> RenderableType:
     """Where everything is, and what to try next."""
     from rich.console import Group  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.panel import Panel  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from autopilot.local.record import Condition  # noqa: PLC0415
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     rows = {
         "shop": info.ingress,
         "load": f"{info.load}/counts" if info.load else None,
@@ -133,17 +173,23 @@ def _panel(info: StackInfo, *, detached: bool, title: str = "ready") -> object:
         "Temporal": info.temporal,
         "Prometheus": info.prometheus,
         "mesh": str(info.mesh_file),
-        "logs": str(info.logs),
+        "state": f"{info.root} (logs in {info.logs.name}/)",
+        **{part.name: f"{part.condition}: {part.detail}" for part in info.parts.values() if _troubled(part.condition)},
+        "stack": None if info.condition is Condition.READY else f"is {info.condition}",
     }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         if value:
-            table.add_row(name, _plain(value))
-    troubled = [part for part in info.parts.values() if part.condition not in {Condition.READY, Condition.STARTING}]
-    for part in troubled:
-        table.add_row(part.name, f"[red]{part.condition}[/] {_plain(part.detail)}")
+            table.add_row(name, escape(value))
     for note in info.notes:
-        table.add_row("note", _plain(note))
-    steps = ["Next: autopilot apply -f examples/canary.yaml --wait"] if info.temporal else []
-    steps.append("Stop: autopilot down" if detached else "Stop: Ctrl-C, or autopilot down elsewhere")
-    state = str(info.condition) if title != "ready" and info.condition is not Condition.READY else ""
-    return Panel(Group(table, "", *steps), title=f"autopilot {title} {state}".strip(), expand=False)
+        table.add_row("note", escape(note))
+    following = ["Next:  autopilot apply -f examples/canary.yaml --wait"] if "worker" in info.parts else []
+    return Panel(Group(table, "", *following, f"Stop:  {stop}"), title=f"the stack {title}", expand=False)
+
+
+def _troubled(condition: str) -> bool:
+    from autopilot.local.record import Condition  # noqa: PLC0415
+
+    return condition not in {Condition.READY, Condition.STARTING}

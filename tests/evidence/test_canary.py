@@ -262,8 +262,9 @@ class TestWarmUp:
 
 
 def test_state_is_small_and_plain():
-    state, _ = replay(judge(), WATCH, steady(500, ArmTick(requests=10, errors=1, timed=10, slow=(3, 1)), FINE.model_copy(
-        update={"errors": 9, "slow": (27, 9)})))  # fmt: skip
+    canary = ArmTick(requests=10, errors=1, timed=10, slow=(3, 1))
+    stable = ArmTick(requests=90, errors=9, timed=90, slow=(27, 9))
+    state, _ = replay(judge(), WATCH, steady(500, canary, stable))
     assert len(state.model_dump_json()) < 8000
     assert json.loads(state.model_dump_json())["ticks"] == 500
 

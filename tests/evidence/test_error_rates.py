@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
-from autopilot.evidence.canary import evidence, harm_needed, replay
+from autopilot.evidence.canary import evidence, harm_needed, start, update
 from autopilot.evidence.model import BatchArm, BatchTick, Judge, Tick
 from tests.evidence.cases import ERRORS, LATENCY, WATCH, draw_batch, judge, ticks
 
@@ -64,14 +64,10 @@ def test_scalar_is_batch(first: list[Tick], second: list[Tick]):
             BatchTick(seconds=1.0, canary=_stack([t.canary for t in pair]), stable=_stack([t.stable for t in pair])),
         )
     together = np.maximum(harm_batch(judged, processes), 0)
-    watch = WATCH
     for row, found in enumerate((first, second)):
-        state = None
-        from autopilot.evidence.canary import start, update
-
         state = start(judged)
         for tick in found[:length]:
-            state, _ = update(judged, watch, state, tick)
+            state, _ = update(judged, WATCH, state, tick)
         assert [e.harm for e in evidence(judged, state)] == pytest.approx(list(together[row]), abs=1e-6)
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from autopilot.local import stack
+from autopilot.local.processes import is_alive
+from autopilot.local.record import StackInfo
 
 Wait = Callable[..., None]
+Alive = Callable[[StackInfo], list[str]]
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,17 @@ def wait_until() -> Wait:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def alive() -> Alive:
+    """The processes of a stack that still run, whatever its record says now."""
+
+    def alive(info: StackInfo) -> list[str]:
+        parts = [part.name for part in info.parts.values() if part.alive]
+        return [*parts, "supervisor"] if is_alive(info.pid, info.started) else parts
+
+    return alive
 
 
 @pytest.fixture

@@ -51,7 +51,10 @@ def test_without_any_way_it_says_why_and_goes_on(programs: Path, tmp_path: Path)
     assert any("there is no docker" in line for line in said)
     assert any("there is no go" in line for line in said)
     assert "no Prometheus" in said[-1]
-    assert list((tmp_path / "tools").iterdir()) == []
+    assert not (tmp_path / "tools" / "prometheus").exists()
+    assert prometheus_install.tried_lately(tmp_path / "tools"), "the next start need not wait for all that again"
+    program(programs, "prometheus", VERSION)
+    assert prometheus_install.ensure(tmp_path / "tools", said.append) is not None
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,21 +13,12 @@ import pytest
 
 from autopilot.local import control, record, stack
 from autopilot.local.layout import Layout
-from autopilot.local.processes import is_alive, start_time
+from autopilot.local.processes import start_time
 from autopilot.local.record import Condition, StackEvent, StackInfo
 
 pytestmark = pytest.mark.e2e
 
 MESH = ("mesh",)
-FOREGROUND = """
-import sys
-from pathlib import Path
-from autopilot.local import stack
-running = stack.start(Path(sys.argv[1]), parts=["mesh"], rate=10)
-print("up", flush=True)
-for _ in running.events():
-    pass
-"""
 
 
 def ask(url: str, body: object = None) -> dict[str, Any]:
@@ -39,24 +28,14 @@ def ask(url: str, body: object = None) -> dict[str, Any]:
         return answer
 
 
-def processes(info: StackInfo) -> dict[str, tuple[int, int]]:
-    """Name to pid and start time, of every process of the stack."""
-    found = {part.name: (part.pid or 0, part.started or 0) for part in info.parts.values()}
-    return {**found, "supervisor": (info.pid, info.started)}
-
-
-def alive(those: dict[str, tuple[int, int]]) -> list[str]:
-    return [name for name, (pid, started) in those.items() if is_alive(pid, started)]
-
-
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+def shared(tmp_path_factory: pytest.TempPathFactory, alive: Callable[[StackInfo], list[str]]) -> Iterator[stack.Stack]:
     """One mesh for the tests that leave it as it was."""
     running = stack.start(tmp_path_factory.mktemp("shared"), parts=MESH, rate=50)
     yield running
-    everything = processes(running.info)
+    info = running.info
     running.stop()
-    assert alive(everything) == []
+    assert alive(info) == []
     assert stack.describe(running._layout.root) is None
 
 
@@ -104,13 +83,15 @@ def test_the_lock_refuses_where_the_record_does_not(shared: stack.Stack) -> None
     assert shared.info.pid == info.pid
 
 
-async def test_a_part_is_stopped_and_started_by_name(shared: stack.Stack) -> None:
+async def test_a_part_is_stopped_and_started_by_name(
+    shared: stack.Stack, alive: Callable[[StackInfo], list[str]]
+) -> None:
     stopped = await control.command(shared.info, "load", "kill")
     assert stopped.condition is Condition.STOPPED
-    assert "load" not in alive(processes(shared.info))
+    assert "load" not in alive(shared.info)
     started = await control.command(shared.info, "load", "start")
     assert started.condition is Condition.READY
-    assert "load" in alive(processes(shared.info))
+    assert "load" in alive(shared.info)
     with pytest.raises(control.ControlError, match="no part is called nothing"):
         await control.command(shared.info, "nothing", "stop")
 
@@ -124,30 +105,20 @@ def test_a_part_that_dies_is_reported(shared: stack.Stack, wait_until: Callable[
     asyncio.run(control.command(shared.info, "shop-reviews-v2", "start"))
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(state: Path, wait_until: Callable[..., None]) -> None:
+def test_nothing_outlives_a_supervisor_that_is_killed(
+    state: Path, wait_until: Callable[..., None], alive: Callable[[StackInfo], list[str]]
+) -> None:
     events: list[StackEvent] = []
     running = stack.start(state, parts=MESH, rate=10, on_event=events.append)
     assert events[-1].kind == "ready"
-    everything = processes(running.info)
-    assert len(alive(everything)) == 11
-    os.kill(running.info.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(everything), "the end of all processes", limit=5)
+    info = running.info
+    assert len(alive(info)) == 11
+    os.kill(info.pid, signal.SIGKILL)
+    wait_until(lambda: not alive(info), "the end of all processes", limit=5)
     assert [event.kind for event in running.events() if event.kind == "stopped"] == []
     running.stop()
     assert stack.describe(state) is None
     assert stack.stop(state) is None, "what is left of it is no stack"
-
-
-def test_nothing_outlives_a_parent_that_is_killed(state: Path, wait_until: Callable[..., None]) -> None:
-    with subprocess.Popen([sys.executable, "-c", FOREGROUND, str(state)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"up\n"
-        info = stack.describe(state)
-        assert info is not None
-        everything = processes(info)
-        parent.kill()
-        wait_until(lambda: not alive(everything), "the end of all processes", limit=12)
-    wait_until(lambda: stack.describe(state) is None, "a record that says so")
 
 
 def test_a_part_that_does_not_start_is_named_and_the_rest_is_stopped(

@@ -81,8 +81,10 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
         ("  steps: [{hold: 5s}]", "c.yaml:7:11: spec.steps[0].weight: is missing"),
         (
             "  steps:\n  - weight: 50\n  - weight: 10",
-            "c.yaml:9:13: spec.steps[1].weight: goes down from 50 to 10"
-            " (if that is meant, add `allowDecrease: true` to the step)",
+            (
+                "c.yaml:9:13: spec.steps[1].weight: goes down from 50 to 10"
+                " (if that is meant, add `allowDecrease: true` to the step)"
+            ),
         ),
         (
             "  deadline: soon",
@@ -96,8 +98,10 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
         ),
         (
             "  analysis: {metrics: [{name: x}]}",
-            "c.yaml:7:24: spec.analysis.metrics[0]: needs type"
-            " (one of errorRate, latency, successRate, latencyObjective, promql)",
+            (
+                "c.yaml:7:24: spec.analysis.metrics[0]: needs type"
+                " (one of errorRate, latency, successRate, latencyObjective, promql)"
+            ),
         ),
         (
             "  analysis: {metrics: [{type: promql, name: q, query: x}]}",
@@ -110,8 +114,10 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
         ),
         (
             "  analysis: {metrics: [{type: errorRate}, {type: latency, name: errors}]}",
-            "c.yaml:7:65: spec.analysis.metrics[1].name: another metric is called 'errors'"
-            " (give each a name of its own)",
+            (
+                "c.yaml:7:65: spec.analysis.metrics[1].name: another metric is called 'errors'"
+                " (give each a name of its own)"
+            ),
         ),
         ("  deadline: 1h\n  deadline: 2h", "c.yaml:8:3: spec.deadline: is there twice; first in line 7"),
         (

@@ -1,4 +1,4 @@
-"""One real Envoy before one small upstream, on free ports, for the tests that must not take our word for what Envoy says."""
+"""One real Envoy before one small upstream, on free ports: tests must not take our word for what Envoy says."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from hypothesis import settings
+
+# The suite shares its processors with others.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +101,13 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
 
     routes = [route("/v1", "v1", 2), route("/v2", "v2", 0), route("/dead", "dead", 0), route("/again", "dead", 1)]
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{TYPES}.http.router.v3.Router"},
             }
         ],
     }
@@ -116,11 +123,16 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
 
 
 @pytest.fixture(scope="session")
-async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    """A running Envoy: /v1 retries twice, /v2 never, /dead and /again (one retry) lead to a port nobody listens on."""
+def envoy_binary() -> str:
     binary = Path(str(files("envoy"))) / "_bin" / "envoy"
     if not binary.exists():
         pytest.skip("no Envoy binary: install the extra `local`")
+    return str(binary)
+
+
+@pytest.fixture(scope="session")
+async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """A running Envoy: /v1 retries twice, /v2 never, /dead and /again (one retry) lead to a port nobody listens on."""
     admin, listener, upstream, dead = free_ports(4)
     folder = tmp_path_factory.mktemp("envoy")
     config = folder / "envoy.json"
@@ -128,7 +140,7 @@ async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     runner = await _upstream(upstream)
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            str(binary), "-c", str(config), "--base-id", str(20000 + os.getpid() % 10000), "--concurrency", "1",
+            envoy_binary, "-c", str(config), "--base-id", str(20000 + os.getpid() % 10000), "--concurrency", "1",
             "-l", "warn", stdout=log, stderr=log,
         )  # fmt: skip
     try:
@@ -153,6 +165,11 @@ async def _ready(admin: str, log: Path) -> None:
                     if response.status == 200:
                         return
             except aiohttp.ClientConnectionError:
-                if b"critical" in log.read_bytes():
-                    pytest.fail(log.read_text())
+                _check(log)
             await asyncio.sleep(0.05)
+
+
+def _check(log: Path) -> None:
+    """Fails at once where Envoy has given up."""
+    if "critical" in (said := log.read_text()):
+        pytest.fail(said)

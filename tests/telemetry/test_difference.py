@@ -119,6 +119,14 @@ def test_a_known_restart_counts_from_nought():
     assert (item.tick.canary.requests, item.tick.canary.errors) == (7, 1)
 
 
+def test_a_restart_takes_no_old_histogram_along():
+    hub = differencer(0.1)
+    hub.fold(seen(10, sample("v2", 10, counters(500, fast=400), started=0)))
+    item = hub.fold(seen(20, sample("v2", 20, counters(2), started=15)))
+    assert isinstance(item, HubTick)
+    assert (item.tick.canary.requests, item.tick.canary.timed, item.tick.canary.slow) == (2, 0, (0,))
+
+
 def test_a_known_restart_is_seen_though_counters_rose():
     hub = differencer()
     hub.fold(seen(10, sample("v2", 10, counters(5), started=0)))
@@ -210,7 +218,16 @@ def test_a_histogram_that_vanishes_and_returns_adds_nothing_old():
     hub.fold(seen(2, sample("v2", 2, counters(101))))
     back = hub.fold(seen(3, sample("v2", 3, counters(102, fast=51))))
     assert isinstance(back, HubTick)
-    assert (back.tick.canary.requests, back.tick.canary.timed, back.tick.canary.slow) == (1, 0, (0,))
+    assert (back.tick.canary.requests, back.tick.canary.timed, back.tick.canary.slow) == (1, 2, (1,))
+
+
+def test_a_histogram_that_appears_began_since():
+    """Envoy lists no histogram before a first request: all it holds then is new."""
+    hub = differencer(0.1)
+    hub.fold(seen(1, sample("v2", 1, counters(0))))
+    item = hub.fold(seen(2, sample("v2", 2, counters(4, fast=3))))
+    assert isinstance(item, HubTick)
+    assert (item.tick.canary.requests, item.tick.canary.timed, item.tick.canary.slow) == (4, 4, (1,))
 
 
 def test_the_two_views_do_not_mix():

@@ -121,16 +121,15 @@ async def test_the_unexpected_is_raised_not_swallowed():
             raise KeyError("surprise")
         return rising(number, subject)
 
-    async with Hub(ScriptedSource(script)) as hub:
-        async with hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=TICK) as feed:
-            assert isinstance((await take(feed, 1))[0], Gap)
-            with pytest.raises(KeyError, match="surprise"):
-                await take(feed, 1)
-            with pytest.raises(KeyError, match="surprise"):
-                await take(feed, 1)
-            # One that comes later is not tied to the poller that died.
-            async with hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=TICK) as fresh:
-                assert isinstance((await take(fresh, 2))[1], HubTick)
+    async with Hub(ScriptedSource(script)) as hub, hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=TICK) as feed:
+        assert isinstance((await take(feed, 1))[0], Gap)
+        with pytest.raises(KeyError, match="surprise"):
+            await take(feed, 1)
+        with pytest.raises(KeyError, match="surprise"):
+            await take(feed, 1)
+        # One that comes later is not tied to the poller that died.
+        async with hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=TICK) as fresh:
+            assert isinstance((await take(fresh, 2))[1], HubTick)
 
 
 async def test_closing_ends_open_feeds():

@@ -1,0 +1,69 @@
+# Everything a fresh clone needs; `make` alone says what there is. Needs Linux, Python >= 3.11, git and make.
+# PYTHON=… chooses the interpreter, SCENARIO=… the demo's scenarios, ARGS=… goes to pytest or to the demo.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := autopilot workflows activities worker starter tests benchmarks
+
+# Nothing asks, nothing fetches an interpreter, nothing waits for ever.
+export PIP_NO_INPUT := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_PYTHON_DOWNLOADS := never
+export UV_HTTP_TIMEOUT ?= 60
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: install
+install: $(STAMP) ## make .venv from the lock, and fetch Prometheus; quick when nothing changed
+
+$(STAMP): uv.lock pyproject.toml .ci/setup
+	@.ci/setup $(VENV)
+	@touch $@
+
+.PHONY: demo
+demo: install ## a good version is promoted, a bad one rolled back, on real Envoys (SCENARIO=…)
+	@$(BIN)/autopilot demo $(SCENARIO) $(ARGS)
+
+.PHONY: test
+test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…)
+	@timeout 1200 $(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: install ## style and common faults
+	@$(BIN)/ruff format --quiet --check $(CODE) || { echo "run 'make format'" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet $(CODE)
+
+.PHONY: format
+format: install ## put the code into shape
+	@$(BIN)/ruff check --quiet --fix-only $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+.PHONY: types
+types: install ## mypy (strict) and pyright
+	@timeout 600 $(BIN)/mypy
+	@timeout 600 $(BIN)/pyright
+
+.PHONY: imports
+imports: install ## imports go one way
+	@$(BIN)/lint-imports
+
+bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
+	@test -f benchmarks/$(subst -,_,$*).py || \
+		{ echo "there is no benchmark '$*'; there are:" $$(ls benchmarks | sed -n 's/\.py$$//p') >&2; exit 1; }
+	@mkdir -p benchmarks/results
+	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was made here, the local stack's state included
+	@if test -x $(BIN)/autopilot && test -d .autopilot; then $(BIN)/autopilot down; fi
+	@rm -rf $(VENV) .uv-bin .autopilot dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +

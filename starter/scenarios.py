@@ -1,0 +1,77 @@
+"""What the demo shows: a list of scenarios, each a wish, what the shop does meanwhile, and how it should end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autopilot.report import Outcome
+from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget
+from starter.errors import CommandError
+
+Behaviour = Mapping[str, float | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One rollout of `reviews` v2 over the sample shop."""
+
+    name: str
+    story: str
+    """What is about to be seen, for people."""
+    expected: Outcome
+    spec: CanarySpec
+    behaviour: Mapping[str, Behaviour] = field(default_factory=dict)
+    """Instance (`reviews-v2`) to what it does; the others behave."""
+    rate: float = 100.0
+    """Requests a second."""
+    limit: float = 90.0
+    """Seconds after which it has failed to end."""
+
+
+def choose(names: Sequence[str]) -> list[Scenario]:
+    """The scenarios of these names, each once; all of them where none is named.
+
+    Raises:
+        CommandError: there is no such scenario.
+    """
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise CommandError(f"no scenario is called {', '.join(unknown)}", hint=f"there are {', '.join(SCENARIOS)}")
+    return [SCENARIOS[name] for name in dict.fromkeys(names or SCENARIOS)]
+
+
+def _reviews(steps: tuple[CanaryStep, ...], analysis: Analysis) -> CanarySpec:
+    return CanarySpec(
+        target=CanaryTarget(service="reviews"),
+        arms=CanaryArms(stable="v1", canary="v2"),
+        steps=steps,
+        analysis=analysis,
+    )
+
+
+def _step(weight: float, hold: float) -> CanaryStep:
+    return CanaryStep(weight=weight, hold=hold, min_requests=50, timeout=60.0)
+
+
+# Shorter than anyone would hold in production: a demo is watched by somebody who waits.
+_STEPS = (_step(10, 10.0), _step(50, 8.0), _step(100, 8.0))
+_ANALYSIS = Analysis(tick=0.5, warmup=0.0)
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="canary-good",
+            story="reviews v2 is as good as v1: 10 %, 50 %, 100 %, promoted",
+            expected=Outcome.PROMOTED,
+            spec=_reviews(_STEPS, _ANALYSIS),
+        ),
+        Scenario(
+            name="canary-bad",
+            story="reviews v2 fails one request in five: found at 10 % of the traffic, and taken back",
+            expected=Outcome.ROLLED_BACK,
+            spec=_reviews(_STEPS, _ANALYSIS),
+            behaviour={"reviews-v2": {"errors": 0.2}},
+        ),
+    )
+}

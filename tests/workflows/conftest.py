@@ -1,0 +1,127 @@
+"""Runs rollouts against an in-memory world, on whichever server the test asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.signatures import WATCH_QUEUE
+from autopilot.report import CanaryInput, CanaryReport, Command
+from autopilot.spec.canary import CanarySpec
+from tests.workflows.fakes import World
+from worker.plugin import WORKFLOWS
+from workflows.canary import CanaryWorkflow
+
+_NUMBERS = itertools.count(1)
+
+Handle = WorkflowHandle[CanaryWorkflow, CanaryReport]
+
+
+def canary(steps: list[dict[str, Any]] | None = None, **spec: Any) -> CanaryInput:
+    """A rollout of reviews v2, by default at 10, 50 and 100 %."""
+    written = {
+        "target": {"service": "reviews"},
+        "arms": {"stable": "v1", "canary": "v2"},
+        "steps": steps or [{"weight": 10}, {"weight": 50}, {"weight": 100}],
+        **spec,
+    }
+    return CanaryInput(
+        mesh="local", namespace="shop", name=f"reviews-{next(_NUMBERS)}", spec=CanarySpec.model_validate(written)
+    )
+
+
+@dataclass
+class Lab:
+    """A server, a worker, and the world it acts on."""
+
+    client: Client
+    queue: str
+    world: World = field(default_factory=World)
+
+    async def start(self, spec: CanaryInput) -> Handle:
+        return await self.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=self.queue)
+
+    async def run(self, spec: CanaryInput) -> CanaryReport:
+        return await (await self.start(spec)).result()
+
+    async def watching(self) -> None:
+        """Waits until a watch holds."""
+        async with asyncio.timeout(10):
+            await self.world.watching.wait()
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            async with asyncio.timeout(10):
+                while not condition():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pytest.fail(f"waited 10 s for {what}")
+
+    async def phase(self, handle: Handle, *wanted: str) -> None:
+        """Waits until the rollout says it is in one of the phases."""
+        seen = ""
+        try:
+            async with asyncio.timeout(10):
+                while seen not in wanted:
+                    seen = (await handle.query(CanaryWorkflow.status)).phase.value
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"waited 10 s for {wanted}, it is {seen}")
+
+    async def tell(self, handle: Handle, verb: str, command: Command) -> str:
+        return await handle.execute_update(verb, command, result_type=str)
+
+
+@contextlib.asynccontextmanager
+async def effects_on(client: Client, world: World, *, cached: int = 1000) -> AsyncIterator[str]:
+    """Workflows and short effects on a queue of their own; gives its name."""
+    queue = f"workflows-{next(_NUMBERS)}"
+    worker = Worker(
+        client,
+        task_queue=queue,
+        workflows=WORKFLOWS,
+        activities=[world.acquire, world.apply, world.commit, world.lift, world.count, world.archive],
+        max_cached_workflows=cached,
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+    )
+    async with worker:
+        yield queue
+
+
+@contextlib.asynccontextmanager
+async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncIterator[Lab]:
+    world = World()
+    soon = timedelta(milliseconds=50)
+    watches = Worker(
+        environment.client,
+        task_queue=WATCH_QUEUE,
+        activities=[world.watch],
+        max_heartbeat_throttle_interval=soon,
+        default_heartbeat_throttle_interval=soon,
+    )
+    async with effects_on(environment.client, world, cached=cached) as queue, watches:
+        yield Lab(environment.client, queue, world)
+
+
+@pytest.fixture(params=[1000, 0], ids=["cached", "replayed-at-every-task"])
+async def lab(request: pytest.FixtureRequest, time_skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """On the time-skipping server; once with the workflow cached, once replayed from nothing at every task."""
+    async with lab_on(time_skipping, cached=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+async def real_lab(dev_server: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """On the dev server."""
+    async with lab_on(dev_server, cached=1000) as made:
+        yield made

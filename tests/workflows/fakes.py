@@ -1,0 +1,149 @@
+"""An in-memory mesh and a scripted telemetry behind the real signatures: what a workflow test looks at afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.signatures import (
+    AcquireRequest,
+    ApplyRequest,
+    CountRequest,
+    Ended,
+    EndRequest,
+    MeshSignatures,
+    ReportSignatures,
+    TelemetrySignatures,
+    Totals,
+    WatchBeat,
+    WatchRequest,
+    WatchResult,
+)
+from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
+from autopilot.mesh.model import Holder, Lease, Receipt, SplitTraffic
+from autopilot.report import CanaryReport, Exposure, Progress
+
+ADVANCE = Advance(reason="enough good evidence")
+HARM = Harm(metric="errors", reason="errors: 20 % against 0 %")
+NO_DATA = Inconclusive(cause="noData", reason="telemetry has been silent")
+NO_TIME = Inconclusive(cause="time", reason="too few requests")
+LEASE_LOST = Inconclusive(cause="leaseLost", reason="somebody else holds it")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A watch that says nothing until it is stopped, or until `until` is set, and then says `then`."""
+
+    until: asyncio.Event | None = None
+    then: Verdict | None = None
+
+
+@dataclass
+class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
+    """One service with v1 at 100 %, and what happened to it."""
+
+    script: list[Verdict | Hold] = field(default_factory=list)
+    """What the watches find, one after the other; ADVANCE when it is used up."""
+    base: dict[str, float] = field(default_factory=lambda: {"v1": 100.0})
+    overlay: dict[str, float] | None = None
+    lease: Lease | None = None
+    held_by: str | None = None
+    fencing: int = 0
+    walked: list[float] = field(default_factory=list)
+    watched: list[WatchRequest] = field(default_factory=list)
+    lifted_by: list[str] = field(default_factory=list)
+    resumed_from: list[WatchBeat | None] = field(default_factory=list)
+    """For every watch, the heartbeat of its try before."""
+    reports: list[CanaryReport] = field(default_factory=list)
+    watching: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a watch holds."""
+    fail_apply: list[ApplicationError] = field(default_factory=list)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What traffic gets now."""
+        return self.base if self.overlay is None else self.overlay
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing of ours is left over the base."""
+        return self.overlay is None and self.lease is None
+
+    @activity.defn(name="mesh.acquire")
+    async def acquire(self, request: AcquireRequest) -> Lease:
+        if self.held_by:
+            raise ApplicationError(f"held by {self.held_by}", type="LeaseHeld", non_retryable=True)
+        self.fencing += 1
+        self.lease = Lease(
+            target=request.target,
+            aspects=request.aspects,
+            holder=Holder(operation=request.operation, fencing=self.fencing),
+            ttl=request.ttl,
+            max_unattended=request.ttl,
+            planned_end=request.planned_end,
+        )
+        return self.lease
+
+    @activity.defn(name="mesh.apply")
+    async def apply(self, request: ApplyRequest) -> Receipt:
+        if self.fail_apply:
+            raise self.fail_apply.pop(0)
+        if self.lease != request.lease:
+            raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
+        (change,) = request.changes
+        assert isinstance(change, SplitTraffic)
+        self.overlay = change.weights
+        self.walked.append(change.weights["v2"])
+        return Receipt(target=request.lease.target, holder=request.lease.holder, digest="d", written=1.0)
+
+    @activity.defn(name="mesh.commit")
+    async def commit(self, request: EndRequest) -> Ended:
+        if self.lease != request.lease or self.overlay is None:
+            raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
+        self.base, self.overlay, self.lease = self.overlay, None, None
+        return Ended(receipt=None, seconds=0)
+
+    @activity.defn(name="mesh.lift")
+    async def lift(self, request: EndRequest) -> Ended:
+        if self.lease == request.lease:
+            self.overlay = self.lease = None
+            self.lifted_by.append(request.net)
+        return Ended(receipt=None, seconds=0.01)
+
+    @activity.defn(name="telemetry.count")
+    async def count(self, request: CountRequest) -> Totals:
+        return Totals(time=0, series={"one": (10.0 * len(self.watched), 1.0 * len(self.watched))})
+
+    @activity.defn(name="telemetry.watch")
+    async def watch(self, request: WatchRequest) -> WatchResult:
+        self.watched.append(request)
+        beats = activity.info().heartbeat_details
+        self.resumed_from.append(WatchBeat.model_validate(beats[0]) if beats else None)
+        found = self.script.pop(0) if self.script else ADVANCE
+        progress = Progress(time=0, weight=request.weight, exposure=Exposure(requests=5, failures=1, seconds=1))
+        if isinstance(found, Hold):
+            found = await self._hold(found, progress)
+        return WatchResult(verdict=found, state=f"memory {len(self.watched)}", progress=progress)
+
+    @activity.defn(name="report.archive")
+    async def archive(self, report: CanaryReport) -> str:
+        self.reports.append(report)
+        return "kept"
+
+    async def _hold(self, hold: Hold, progress: Progress) -> Verdict:
+        self.watching.set()
+        try:
+            while hold.until is None or not hold.until.is_set():
+                activity.heartbeat(WatchBeat(state="held", progress=progress))
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            details = activity.cancellation_details()
+            if details is None or not details.cancel_requested:
+                raise
+            return Inconclusive(cause="stopped", reason="asked to stop")
+        finally:
+            self.watching.clear()
+        return hold.then or ADVANCE
