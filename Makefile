@@ -14,6 +14,7 @@ CODE := autopilot workflows activities worker starter tests benchmarks
 # Nothing asks, nothing fetches an interpreter, nothing waits for ever.
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 60
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -24,6 +25,7 @@ help: ## say what there is
 
 .PHONY: install
 install: $(STAMP) ## make .venv from the lock, and fetch Prometheus; quick when nothing changed
+	@:
 
 $(STAMP): uv.lock pyproject.toml .ci/setup
 	@.ci/setup $(VENV)

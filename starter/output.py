@@ -49,8 +49,14 @@ def emit(value: Any, output: Output) -> None:
 
 
 def show(picture: RenderableType) -> None:
-    """Prints a picture for people."""
-    console().print(picture)
+    """Prints a picture for people; into a pipe or a file without the blanks that fill up its lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(picture)
+        return
+    with out.capture() as captured:
+        out.print(picture)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def note(text: str) -> None:

@@ -18,6 +18,7 @@ from starter.following import Snapshot
 from starter.output import table
 
 BAR = 20
+EVIDENCE_BAR = 12
 TIMELINE = 8
 
 _OUTCOME_STYLE = {
@@ -80,8 +81,8 @@ def _state(value: CanaryStatus, progress: Progress | None) -> list[tuple[str, Re
 def _next(value: CanaryStatus) -> str:
     if value.waiting_for:
         return value.waiting_for
-    if value.phase is Phase.PAUSED:
-        return f"waits for `autopilot resume {value.workflow_id}`"
+    if value.phase is Phase.PAUSED or value.paused_by:
+        return f"holds here until `autopilot resume {value.workflow_id}`; harm still restores"
     if value.phase is Phase.RESTORING:
         return "the mesh returns to what it was"
     if value.phase is Phase.COMMITTING:
@@ -167,10 +168,9 @@ def ago(seconds: float) -> str:
 
 def _bar(label: str, value: float, needed: float, style: str) -> Text:
     share = min(1.0, max(0.0, value / needed)) if needed > 0 else 0.0
-    full = round(share * BAR)
-    return Text.assemble(
-        f"{label} ", ("━" * full, style), ("─" * (BAR - full), "dim"), f" {value:.1f} of {needed:.1f} needed"
-    )
+    full = round(share * EVIDENCE_BAR)
+    bar = (("━" * full, style), ("─" * (EVIDENCE_BAR - full), "dim"))
+    return Text.assemble(f"{label} ", *bar, f" {value:.1f} of {needed:.1f} needed", no_wrap=True)
 
 
 def _steps(value: CanaryStatus) -> Text:
@@ -221,7 +221,7 @@ def _facts(rows: Sequence[tuple[str, RenderableType]]) -> Padding:
 
 
 def _timeline(events: Sequence[Event], limit: int | None) -> list[RenderableType]:
-    shown = events if limit is None else events[-limit:]
+    shown = events if limit is None else events[max(0, len(events) - limit) :]
     if not shown:
         return []
     picture = Table.grid(padding=(0, 2))
@@ -232,4 +232,4 @@ def _timeline(events: Sequence[Event], limit: int | None) -> list[RenderableType
 
 def line_of(event: Event) -> Text:
     """What happened, and who asked for it."""
-    return Text(event.text).append(f"  {event.who}" if event.who else "", "dim")
+    return Text(event.text).append(f"  {event.who}" if event.who and event.who not in event.text else "", "dim")

@@ -53,7 +53,10 @@ def start(judge: Judge) -> JudgeState:
 
 
 def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
-    """The state before a step's first tick: good evidence, counts and clock start afresh; harm evidence goes on."""
+    """The state before a step's first tick: good evidence, counts and clock start afresh; harm evidence goes on.
+
+    (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
+    """
     metrics = tuple(
         kept if metric.kind == "threshold" else pack(process.begin_step(unpack(metric, kept)), kept.total)
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)

@@ -158,8 +158,13 @@ def _from_debian(scratch: Path) -> Path:
             (state / folder).mkdir(parents=True)
         private = ["-o", f"Dir::State={state}", "-o", f"Dir::State::lists={state / 'lists'}"]
         private += ["-o", f"Dir::Cache={state / 'cache'}", "-o", "Dir::State::status=/var/lib/dpkg/status"]
-        _run([*common, *private, "update"], limit=_DOWNLOAD, cwd=scratch, env=env)
-        _run([*common, *private, "download", "prometheus"], limit=_DOWNLOAD, cwd=scratch, env=env)
+        said = _run([*common, *private, "update"], limit=_DOWNLOAD, cwd=scratch, env=env)
+        try:
+            _run([*common, *private, "download", "prometheus"], limit=_DOWNLOAD, cwd=scratch, env=env)
+        except StepFailed as error:
+            # An update that reaches no server ends well, with warnings; they are the cause.
+            cause = next((line for line in said.splitlines() if "Failed to fetch" in line), "")
+            raise StepFailed(f"{error} {cause}".strip()) from None
     packages = list(scratch.glob("prometheus_*.deb"))
     if not packages:
         raise StepFailed("apt-get downloaded nothing")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.syntax import Syntax
 from rich.text import Text
 
 from autopilot.mesh.errors import InvalidChange
@@ -42,7 +41,7 @@ async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Out
     if output.machine:
         emit(plans, output)
     else:
-        show(Group(*(_picture(each, wide=output is Output.WIDE) for each in plans)))
+        show(Group(*(_picture(each) for each in plans)))
     return ERROR if any(each["problems"] for each in plans) else 0
 
 
@@ -91,7 +90,7 @@ def _judged_by(spec: CanarySpec) -> list[str]:
     return [f"{metric.name} ({metric.type})" for metric in spec.analysis.metrics]
 
 
-def _picture(value: dict[str, Any], *, wide: bool) -> Group:
+def _picture(value: dict[str, Any]) -> Group:
     arms, tier = value["arms"], value["tier"]
     steps = table(
         ("#", "weight", "hold at least", "requests at least", "inconclusive after", "then"),
@@ -118,12 +117,16 @@ def _picture(value: dict[str, Any], *, wide: bool) -> Group:
         parts.append(Text(f"  held by {', '.join(value['holders'])}", "yellow"))
     parts += [Text(f"  would not start: {problem}", "red") for problem in value["problems"]]
     if value["diff"]:
-        parts += [Text("  the first step writes", "dim"), Padding(_diff(value["diff"], wide=wide), (0, 0, 0, 2))]
+        parts += [Text("  the first step writes", "dim"), Padding(_diff(value["diff"]), (0, 0, 0, 2))]
     elif tier is not None:
         parts.append(Text("  the first step changes nothing", "dim"))
     parts.append(Text(""))
     return Group(*parts)
 
 
-def _diff(text: str, *, wide: bool) -> Syntax:
-    return Syntax(text, "diff", theme="ansi_dark", background_color="default", word_wrap=not wide)
+def _diff(text: str) -> Text:
+    picture = Text()
+    for line in text.splitlines(keepends=True):
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        picture.append(line, "bold" if line.startswith(("+++", "---")) else style)
+    return picture

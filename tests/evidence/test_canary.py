@@ -203,13 +203,15 @@ def test_watching_for_harm_never_advances():
 def test_a_new_step_keeps_harm_and_forgets_good():
     judged = judge(ERRORS)
     state, _ = replay(judged, WATCH, steady(5, ArmTick(requests=3), ArmTick(requests=90, errors=45)))
-    worse, _ = replay(judged, WATCH, steady(2, ArmTick(requests=10, errors=1, timed=0, slow=(0, 0)), FINE), state)
+    shaky = ArmTick(requests=100, errors=80, timed=0, slow=(0, 0))
+    worse, _ = replay(judged, WATCH, steady(1, shaky, FINE), state)
     began = begin_step(judged, worse)
     before, after = evidence(judged, worse), evidence(judged, began)
     assert before[0].good
     assert before[0].good > 0
     assert after[0].good == 0
-    assert [found.harm for found in after] == [found.harm for found in before]
+    assert before[0].harm > 1
+    assert before[0].harm - 0.12 < after[0].harm < before[0].harm  # ln(0.8/0.9): the stake on the epoch that ended
     assert (began.step_seconds, began.step_requests, began.step_ticks) == (0, 0, 0)
     assert (began.ticks, began.requests) == (worse.ticks, worse.requests)
 

@@ -50,6 +50,25 @@ def test_detection_at_alpha_a_thousandth(canary: float, median: float, tail: flo
     assert np.quantile(found, 0.9) <= tail
 
 
+@pytest.mark.parametrize(("canary", "median"), [(1.0, 2), (0.2, 9), (0.05, 30)])
+def test_late_harm_is_found_about_as_fast(canary: float, median: float):
+    """Ten minutes of peace at 10 % weight, and then harm: the healthy past does not outweigh it."""
+    judged = judge(ERRORS)
+    rng = np.random.default_rng(5)
+    processes = start_batch(judged, (60,))
+    for _ in range(600):
+        tick = draw_batch(rng, 60, canary=0.001, stable=0.001)
+        processes = update_batch(judged, processes, tick)
+    assert (harm_batch(judged, processes) < harm_needed(judged, ERRORS)).all()
+    first = np.full(60, np.inf)
+    for second in range(1, 4 * int(median)):
+        tick = draw_batch(rng, 60, canary=canary, stable=0.001)
+        processes = update_batch(judged, processes, tick)
+        over = harm_batch(judged, processes)[:, 0] >= harm_needed(judged, ERRORS)
+        first = np.where(np.isinf(first) & over, second, first)
+    assert np.median(first) <= median
+
+
 @settings(max_examples=30)
 @given(ticks(6), ticks(6))
 def test_scalar_is_batch(first: list[Tick], second: list[Tick]):

@@ -52,7 +52,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
 
 async def becomes(runner: Runner, condition: Condition) -> None:
     async with asyncio.timeout(10):
-        while runner.info.condition is not condition:  # noqa: ASYNC110
+        while runner.info.condition is not condition:
             await asyncio.sleep(0.01)
 
 

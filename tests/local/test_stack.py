@@ -159,3 +159,21 @@ def test_a_record_of_a_recycled_pid_is_nobodys(state: Path) -> None:
     assert stack.describe(state) is None
     assert stack.stop(state) is None
     assert not layout.record.exists()
+
+
+@pytest.mark.devserver
+def test_temporal_alone_is_ready_for_our_search_attributes(state: Path) -> None:
+    running = stack.start(state, parts=["temporal"])
+    try:
+        info = running.info
+        assert set(info.parts) == {"temporal"}
+        assert info.ingress is None
+        with urllib.request.urlopen(str(info.ui), timeout=5) as page:  # noqa: S310
+            assert page.status == 200
+        known = ask(f"{info.ui}/api/v1/namespaces/default/search-attributes")["customAttributes"]
+        assert known["AutopilotTarget"] == "INDEXED_VALUE_TYPE_KEYWORD"
+        assert str(info.temporal) in (state / "temporal" / "client.toml").read_text()
+        assert info.workflow_url("canary/a/b", "r") == f"{info.ui}/namespaces/default/workflows/canary%2Fa%2Fb/r"
+    finally:
+        running.stop()
+    assert stack.describe(state) is None

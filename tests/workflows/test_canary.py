@@ -1,4 +1,4 @@
-"""What a rollout does to a mesh, whatever people and evidence say: the mesh ends at the base or promoted, never between."""
+"""What a rollout does to a mesh, whatever is said and seen: it ends at the base or promoted, never between."""
 
 from __future__ import annotations
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import re
 from pathlib import Path
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from autopilot.mesh.envoy.files import write_atomically
 from autopilot.mesh.errors import InvalidChange, MeshError
@@ -31,43 +29,48 @@ def read_mesh(path: Path) -> Mesh:
 
 
 def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None:
-    """Changes the weights of one service in the file and nothing else: comments and order stay.
+    """Changes the weights of one service in the file, number by number: not a byte elsewhere changes.
 
     Raises:
         InvalidChange: no such service, or the result would be no valid mesh. Nothing was written.
     """
     text = path.read_text(encoding="utf-8")
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    dash = _dash_offset(text)
-    yaml.indent(mapping=2, sequence=2 + dash, offset=dash)
-    document = yaml.load(text)
-    for service in document["spec"]["services"]:
-        if f"{service.get('namespace', 'default')}/{service['name']}" == service_ref:
-            break
-    else:
-        raise InvalidChange(f"{path} has no service {service_ref}")
-    plain = {arm: int(weight) if float(weight).is_integer() else weight for arm, weight in weights.items() if weight}
-    current = service["weights"]
-    if dict(current) == plain:
+    node = _weights_node(YAML().compose(text), service_ref)
+    if node is None:
+        raise InvalidChange(f"{path} has no service {service_ref} with weights of its own")
+    wanted = {arm: f"{weight:.10g}" for arm, weight in weights.items()}
+    edits: list[tuple[int, int, str]] = []
+    for key, value in node.value:
+        new = wanted.pop(key.value, "0")
+        if float(value.value) != float(new):
+            edits.append((value.start_mark.index, value.end_mark.index, new))
+    added = {arm: new for arm, new in wanted.items() if float(new)}
+    if added:
+        _, last = node.value[-1]
+        between = ", " if node.flow_style else "\n" + " " * node.start_mark.column
+        edits.append((last.end_mark.index,) * 2 + ("".join(f"{between}{arm}: {new}" for arm, new in added.items()),))
+    if not edits:
         return
-    if isinstance(current, CommentedMap):
-        for arm in [arm for arm in current if arm not in plain]:
-            del current[arm]
-        current.update(plain)
-    else:
-        service["weights"] = plain
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
     try:
-        Mesh.model_validate(document)
-    except ValidationError as error:
-        raise InvalidChange(f"weights {plain} for {service_ref} would break {path}: {error}") from error
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    write_atomically(path, stream.getvalue())
+        Mesh.model_validate(YAML(typ="safe").load(text))
+    except (YAMLError, ValidationError) as error:
+        raise InvalidChange(f"weights {weights} for {service_ref} would break {path}: {error}") from error
+    write_atomically(path, text)
 
 
-def _dash_offset(text: str) -> int:
-    """How far the file's author indents the dashes of a list below its key, so that writing back keeps the style."""
-    found = re.search(r"^( *)services:[^\n]*\n(?: *(?:#[^\n]*)?\n)*( *)- ", text, re.MULTILINE)
-    return max(0, len(found[2]) - len(found[1])) if found else 2
+def _weights_node(document: Node | None, service_ref: str) -> MappingNode | None:
+    services = _child(_child(document, "spec"), "services")
+    for service in services.value if isinstance(services, SequenceNode) else ():
+        name, namespace = _child(service, "name"), _child(service, "namespace")
+        if f"{namespace.value if namespace else 'default'}/{name.value if name else ''}" == service_ref:
+            weights = _child(service, "weights")
+            return weights if isinstance(weights, MappingNode) and weights.value else None
+    return None
+
+
+def _child(node: Node | None, key: str) -> Node | None:
+    if not isinstance(node, MappingNode):
+        return None
+    return next((value for name, value in node.value if name.value == key), None)
