@@ -9,7 +9,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := autopilot workflows activities worker starter tests benchmarks
+CODE := $(wildcard autopilot workflows activities worker starter tests benchmarks)
 
 # Nothing asks, nothing fetches an interpreter, nothing waits for ever.
 export PIP_NO_INPUT := 1
@@ -68,4 +68,4 @@ bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 clean: ## remove what was made here, the local stack's state included
 	@if test -x $(BIN)/autopilot && test -d .autopilot; then $(BIN)/autopilot down; fi
 	@rm -rf $(VENV) .uv-bin .autopilot dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	@find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,9 +36,8 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
-    """The real server, with everything the platform offers."""
+async def start_dev_server() -> WorkflowEnvironment:
+    """The real server, with our search attributes and prompt timers."""
     extra = []
     for name in SEARCH_ATTRIBUTES:
         extra += ["--search-attribute", f"{name}=Keyword"]
@@ -47,8 +46,13 @@ async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
         "system.forceSearchAttributesCacheRefreshOnRead=true",
     ):
         extra += ["--dynamic-config-value", setting]
-    environment = await WorkflowEnvironment.start_local(
+    return await WorkflowEnvironment.start_local(
         dev_server_existing_path=binary("temporal"), dev_server_extra_args=extra, plugins=[AutopilotPlugin()]
     )
-    async with environment:
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
+    """The real server, with everything the platform offers."""
+    async with await start_dev_server() as environment:
         yield environment

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from activities.signatures import (
     WATCH_QUEUE,
@@ -30,6 +30,7 @@ from autopilot.report import (
     Exposure,
     Outcome,
     Phase,
+    Progress,
     Promotion,
     StepReport,
 )
@@ -180,7 +181,17 @@ class CanaryWorkflow(Operation):
         finally:
             if not handle.done():
                 handle.cancel()
-        result = await handle
+        try:
+            result = await handle
+        except ActivityError as error:
+            if not is_cancelled_exception(error):
+                raise
+            # Stopped before any worker had taken it on: nothing was seen, nothing is forgotten.
+            result = WatchResult(
+                verdict=Inconclusive(cause="stopped", reason="stopped before it began"),
+                state=self._memory,
+                progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.evidence),
+            )
         self._memory = result.state
         self._record(result)
         return result

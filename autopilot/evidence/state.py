@@ -9,7 +9,7 @@ from autopilot.evidence.model import ArmTick, BatchArm, Counts, JudgeMetric, Pla
 from autopilot.evidence.process import RELATIVE, Process
 
 _DECIMALS = 6
-"""Digits kept: what is dropped of a logarithm adds up to about 0.0003 in a million ticks (it is as often up as down)."""
+"""Digits kept: what is dropped of a logarithm adds up to about 0.0003 in a million ticks, for it goes up and down."""
 
 
 class Tally(Plain):

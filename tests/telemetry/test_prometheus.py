@@ -253,7 +253,7 @@ async def test_a_real_prometheus(envoy: Lab, prometheus: str):
 
     async def first() -> Observation:
         async with asyncio.timeout(15):
-            while not (found := (await source.observe([REVIEWS]))[0]).samples:  # noqa: ASYNC110 - polling it is
+            while not (found := (await source.observe([REVIEWS]))[0]).samples:
                 await asyncio.sleep(0.2)
             return found
 

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 from activities.signatures import WATCH_QUEUE
-from autopilot.report import Caller, Command, Outcome
+from autopilot.report import Caller, Command, Outcome, Promotion
 from starter.operations import KIND, OUTCOME, PHASE, OperationRunning, list_operations, progress, start_canary
 from tests.workflows.conftest import Lab, canary, effects_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
@@ -123,6 +123,18 @@ async def test_a_second_rollout_of_the_same_name_names_the_first(
     with pytest.raises(OperationRunning, match=spec.workflow_id):
         await start_canary(real_lab.client, spec)
     await handle.execute_update("abort", Command(caller=ANN), result_type=str)
+
+
+async def test_a_watch_that_no_worker_has_taken_on_can_be_stopped(dev_server: WorkflowEnvironment) -> None:
+    world, spec = World(), canary(steps=[{"weight": 10}, {"weight": 100}])
+    async with effects_on(dev_server.client, world) as queue:
+        handle = await dev_server.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=queue)
+        async with asyncio.timeout(10):
+            while world.walked != [10]:
+                await asyncio.sleep(0.02)
+        promotion = Promotion(caller=ANN, full=True, reason="hotfix")
+        await handle.execute_update("promote", promotion, result_type=str)
+        assert (await handle.result()).outcome is Outcome.PROMOTED
 
 
 async def test_ten_steps_stay_under_300_events_and_replay(real_lab: Lab) -> None:

@@ -1,0 +1,115 @@
+"""Writes the replay corpus anew: `make histories`. Only for a release, or when an old one is given up on purpose.
+
+Every scenario runs on Temporal's dev server against the in-memory world of the workflow tests. What is here replays for
+ever: code that cannot replay it would break rollouts that are under way during an upgrade.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from temporalio.client import WorkflowFailureError
+
+from autopilot.report import Approval, Caller, CanaryInput, Command, Promotion
+from tests.conftest import start_dev_server
+from tests.workflows.conftest import Handle, Lab, canary, lab_on
+from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, Hold
+
+HERE = Path(__file__).parent
+ANN = Caller(who="ann")
+Scenario = Callable[[Lab], Awaitable[Handle]]
+
+
+def _runs(script: list[object], spec: Callable[[], CanaryInput] = canary) -> Scenario:
+    async def scenario(lab: Lab) -> Handle:
+        lab.world.script = list(script)  # type: ignore[arg-type]
+        return await lab.start(spec())
+
+    return scenario
+
+
+async def _aborted(lab: Lab) -> Handle:
+    lab.world.script = [Hold()]
+    handle = await lab.start(canary())
+    await lab.watching()
+    await lab.tell(handle, "abort", Command(caller=ANN, reason="wrong build"))
+    return handle
+
+
+async def _cancelled(lab: Lab) -> Handle:
+    lab.world.script = [Hold()]
+    handle = await lab.start(canary())
+    await lab.watching()
+    await handle.cancel()
+    return handle
+
+
+async def _paused_and_approved(lab: Lab) -> Handle:
+    go = asyncio.Event()
+    lab.world.script = [Hold(until=go), Hold(), ADVANCE, Hold()]
+    handle = await lab.start(canary(steps=[{"weight": 10}, {"weight": 50, "pause": True}, {"weight": 100}]))
+    await lab.watching()
+    await lab.tell(handle, "pause", Command(caller=ANN))
+    go.set()
+    await lab.phase(handle, "Paused")
+    await lab.watching()
+    await lab.tell(handle, "resume", Command(caller=ANN))
+    await lab.phase(handle, "WaitingForApproval")
+    await lab.watching()
+    await handle.signal("approve", Approval(caller=ANN))
+    return handle
+
+
+async def _undecided_then_promoted(lab: Lab) -> Handle:
+    lab.world.script = [NO_DATA, Hold()]
+    handle = await lab.start(canary())
+    await lab.phase(handle, "Undecided")
+    await lab.watching()
+    await lab.tell(handle, "promote", Promotion(caller=ANN))
+    return handle
+
+
+async def _promoted_in_full(lab: Lab) -> Handle:
+    lab.world.script = [Hold()]
+    handle = await lab.start(canary())
+    await lab.watching()
+    await lab.tell(handle, "promote", Promotion(caller=ANN, full=True, reason="hotfix"))
+    return handle
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "promoted": _runs([]),
+    "rolled-back": _runs([ADVANCE, HARM]),
+    "lease-lost": _runs([LEASE_LOST]),
+    "deadline": _runs([Hold()], lambda: canary(deadline="1s")),
+    "aborted": _aborted,
+    "cancelled": _cancelled,
+    "paused-and-approved": _paused_and_approved,
+    "undecided-then-promoted": _undecided_then_promoted,
+    "promoted-in-full": _promoted_in_full,
+}
+
+
+async def main() -> None:
+    """Runs every scenario, and keeps its history and its guard's."""
+    async with await start_dev_server() as server:
+        for name, scenario in SCENARIOS.items():
+            async with lab_on(server, cached=1000) as lab:
+                handle = await scenario(lab)
+                try:
+                    await handle.result()
+                except WorkflowFailureError as error:
+                    print(f"{name}: {error.cause}")
+                guard = server.client.get_workflow_handle(f"guard/{handle.id}/1")
+                await guard.result()
+                for kind, one in (("Canary", handle), ("Guard", guard)):
+                    path = HERE / kind / f"0.1-{name}.json"
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_text((await one.fetch_history()).to_json() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

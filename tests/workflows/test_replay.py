@@ -1,0 +1,24 @@
+"""Every history that was ever released replays: rollouts under way survive an upgrade of their worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from worker.plugin import WORKFLOWS, AutopilotPlugin
+
+CORPUS = sorted((Path(__file__).parent.parent / "histories").rglob("*.json"))
+
+
+def test_there_is_a_corpus_of_every_workflow() -> None:
+    assert {path.parent.name for path in CORPUS} == {"Canary", "Guard"}
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+async def test_a_released_history_replays(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")  # noqa: ASYNC240 (nothing else runs)
+    history = WorkflowHistory.from_json(path.stem, text)
+    await Replayer(workflows=WORKFLOWS, plugins=[AutopilotPlugin()]).replay_workflow(history)
