@@ -130,9 +130,13 @@ def test_no_deadline_lies_behind_the_planned_end(ledger: Ledger, clock: Clock) -
 
 def test_a_dead_overlay_is_not_rendered_again(ledger: Ledger, clock: Clock) -> None:
     base = published(ledger)
-    ledger.apply(take(ledger), split(10))
+    lease = take(ledger)
+    ledger.apply(lease, split(10))
     clock.forward(61)
     assert ledger.weights(REVIEWS)["v2"] == 0
+    for late in (lambda: ledger.renew(lease), lambda: ledger.apply(lease, split(20)), lambda: ledger.commit(lease)):
+        with pytest.raises(LeaseLost, match="by themselves"):
+            late()
     assert ledger.tidy()
     assert published(ledger) == base
 

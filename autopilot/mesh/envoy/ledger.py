@@ -229,7 +229,11 @@ class Ledger:
             raise LeaseLost(f"{lease.holder} no longer holds {lease.target}: nothing was written")
         if record.condemned:
             raise LeaseLost(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
-        if self._committing(lease):
+        overlay = self.store.overlay_of(lease)
+        if overlay and not overlay.alive(self._clock()):
+            # The proxies fell back by themselves: what was laid must not come back to life by a late renewal.
+            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
+        if overlay and overlay.phase is LeasePhase.COMMITTING:
             raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
         return record
 

@@ -1,0 +1,154 @@
+"""Promises of the README over real proxies and real traffic, judged by what clients met."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from autopilot.local.record import Condition
+from autopilot.report import CanaryInput, Outcome
+from autopilot.spec.canary import CanarySpec
+from starter.operations import progress, report, start_canary
+from tests.e2e.conftest import Lab, parsed, quiet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+SPEC = """\
+apiVersion: meshautopilot.io/v1alpha1
+kind: MeshCanary
+metadata: {name: reviews, namespace: shop}
+spec:
+  target: {service: reviews}
+  arms: {stable: v1, canary: v2}
+  steps: [{weight: 20, hold: 60s, minRequests: 20}]
+  analysis: {tick: 500ms, warmup: 0s}
+"""
+
+
+def rollout(name: str, *, hold: float, ttl: float = 120) -> CanaryInput:
+    spec = {
+        "target": {"service": "reviews"},
+        "arms": {"stable": "v1", "canary": "v2"},
+        "steps": [{"weight": 30, "hold": hold, "minRequests": 20}, {"weight": 100, "hold": 1, "minRequests": 20}],
+        "analysis": {"tick": 0.5, "warmup": 0},
+    }
+    return CanaryInput(
+        mesh="local", namespace="shop", name=name, spec=CanarySpec.model_validate(spec), ttl=ttl, heartbeat_timeout=5
+    )
+
+
+async def watched(lab: Lab, workflow_id: str) -> None:
+    """Waits until the rollout's watch has said something."""
+    async with asyncio.timeout(30):
+        while await progress(lab.client, workflow_id) is None:
+            await asyncio.sleep(0.05)
+
+
+async def test_the_demo_promotes_the_good_and_rolls_back_the_bad(lab: Lab) -> None:
+    played = await asyncio.to_thread(lab.cli, "demo", "-o", "json")
+    assert played.returncode == 0, played.stderr
+    good, bad = parsed(played)["scenarios"]
+    assert (good["name"], good["outcome"], good["client"]["failures"]) == ("canary-good", "Promoted", 0)
+    assert (bad["name"], bad["outcome"]) == ("canary-bad", "RolledBack")
+    assert 0 < bad["exposure"]["failures"] <= bad["exposure"]["requests"] < 300
+    assert bad["client"]["failures"] <= bad["exposure"]["failures"] + 2  # nobody failed who was not on the canary
+    async with lab.session.get(bad["ui"]) as page:
+        assert page.status == 200
+    await quiet(lab)
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+
+
+async def test_a_killed_worker_comes_back_and_finishes_the_same_rollout(lab: Lab) -> None:
+    before = await lab.counts()
+    handle = await start_canary(lab.client, rollout("killed-worker", hold=8))
+    await watched(lab, handle.id)
+    killed = lab.info.parts["worker"].pid
+    assert killed
+    os.kill(killed, signal.SIGKILL)
+    assert await lab.weights() == {"v1": 70, "v2": 30}
+    await lab.part("worker", Condition.READY, other_than=killed)
+    assert await lab.weights() == {"v1": 70, "v2": 30}, "a restart of the worker must not move traffic"
+    outcome = await asyncio.wait_for(handle.result(), 90)
+    assert outcome.outcome is Outcome.PROMOTED
+    assert (await handle.describe()).run_id == handle.result_run_id
+    assert await lab.weights() == {"v1": 0, "v2": 100}
+    assert (await lab.counts())["failures"] == before["failures"]
+
+
+async def test_with_everything_of_ours_killed_the_split_dies_at_its_deadline(lab: Lab) -> None:
+    before = await lab.counts()
+    handle = await start_canary(lab.client, rollout("all-killed", hold=100, ttl=8))
+    await watched(lab, handle.id)
+    for name in ("worker", "guard", "temporal"):
+        await lab.command(name, "kill")
+    (status,) = await lab.mesh.leases()
+    assert status.deadline is not None
+    assert time.time() < status.deadline <= time.time() + 8
+    served = await lab.served("reviews-v2")
+    await asyncio.sleep(min(1.0, status.deadline - time.time() - 0.5))
+    assert await lab.served("reviews-v2") > served, "before the deadline the split stands"
+    while time.time() < status.deadline + 0.3:
+        await asyncio.sleep(0.05)
+    served = await lab.served("reviews-v2")
+    handled = (await lab.counts())["requests"]
+    while (await lab.counts())["requests"] < handled + 100:
+        await asyncio.sleep(0.05)
+    assert await lab.served("reviews-v2") == served, "after the deadline nobody may meet the canary"
+    assert (await lab.counts())["failures"] == before["failures"]
+
+    for name in ("temporal", "worker", "guard"):
+        await lab.command(name, "start")
+    for name in ("temporal", "worker", "guard"):
+        await lab.part(name, Condition.READY)
+    ended = await asyncio.wait_for(report_of(lab, handle.id), 60)
+    assert ended is Outcome.INCONCLUSIVE
+    assert await lab.mesh.leases() == []
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+
+
+async def report_of(lab: Lab, workflow_id: str) -> Outcome:
+    await lab.client.get_workflow_handle(workflow_id).result()
+    return (await report(lab.client, workflow_id)).outcome
+
+
+async def test_a_held_target_is_refused_by_name_and_nothing_is_written(lab: Lab) -> None:
+    first = await asyncio.to_thread(lab.cli, "apply", "-f", "-", stdin=SPEC)
+    assert first.returncode == 0, first.stderr
+    workflow_id = "canary/local/shop/reviews"
+    await watched(lab, workflow_id)
+    files = {path: path.read_bytes() for path in lab.info.mesh_file.parent.rglob("routes-*.json")}
+    second = await asyncio.to_thread(lab.cli, "apply", "-f", "-", stdin=SPEC.replace("name: reviews,", "name: other,"))
+    assert second.returncode == 1
+    assert workflow_id in second.stderr
+    same = await asyncio.to_thread(lab.cli, "apply", "-f", "-", stdin=SPEC)
+    assert same.returncode == 1
+    assert workflow_id in same.stderr
+    assert {path: path.read_bytes() for path in files} == files
+    aborted = await asyncio.to_thread(lab.cli, "abort", "reviews", "--reason", "enough")
+    assert aborted.returncode == 0, aborted.stderr
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+    status = await asyncio.to_thread(lab.cli, "status", "reviews", "--timeout", "10s")
+    assert status.returncode == 4
+
+
+async def test_our_own_metrics_are_scraped(lab: Lab) -> None:
+    handle = await start_canary(lab.client, rollout("metrics", hold=2))
+    await handle.result()
+    if lab.info.prometheus is None:
+        pytest.fail("there is no Prometheus; `make install` says why")
+    queries = (
+        'autopilot_operations_total{kind="MeshCanary",outcome="Promoted"}',
+        "autopilot_guard_last_sweep_timestamp_seconds",
+        "envoy_cluster_upstream_rq_completed",
+    )
+    async with asyncio.timeout(20):
+        for query in queries:
+            while True:
+                async with lab.session.get(f"{lab.info.prometheus}/api/v1/query", params={"query": query}) as response:
+                    if (await response.json())["data"]["result"]:
+                        break
+                await asyncio.sleep(0.2)
