@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -109,4 +111,12 @@ def _usage(error: typer.TyperException) -> int:
 
 def main() -> None:
     """The console command."""
-    sys.exit(run())
+    code = run()
+    if "temporalio.bridge.runtime" in sys.modules:
+        # The SDK's threads may still call into an interpreter that is being torn down, which aborts the process with
+        # a core dump after its work is done: leave without tearing down.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

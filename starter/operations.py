@@ -210,8 +210,11 @@ async def report(client: Client, workflow_id: str) -> CanaryReport:
     handle = client.get_workflow_handle_for(CanaryWorkflow.run, workflow_id)
     try:
         description = await handle.describe(rpc_timeout=_ANSWER)
-        if description.status is WorkflowExecutionStatus.RUNNING:
-            raise OperationUnfinished(f"{workflow_id} is under way; its report comes when it ends")
+    except RPCError as error:
+        raise _explained(error, workflow_id) from error
+    if description.status is WorkflowExecutionStatus.RUNNING:
+        raise OperationUnfinished(f"{workflow_id} is under way; its report comes when it ends")
+    try:
         return await handle.result(rpc_timeout=_ANSWER)
     except WorkflowFailureError as error:
         status = description.status.name.lower() if description.status else "closed"

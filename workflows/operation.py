@@ -290,7 +290,7 @@ class Operation:
 
 
 def _index(*updates: SearchAttributeUpdate[str]) -> None:
-    """Makes the operation findable, where its starter did: a server that lacks the attributes would park us for ever."""
+    """Makes the operation findable where its starter did: a server without the attributes would park us for ever."""
     if workflow.info().typed_search_attributes.get(KIND) is not None:
         workflow.upsert_search_attributes(updates)
 

@@ -140,6 +140,8 @@ class Catalogue:
             "TEMPORAL_NAMESPACE": temporal.NAMESPACE,
             "TEMPORAL_CONFIG_FILE": str(self.layout.temporal / "client.toml"),
         }
+        if name == "worker":
+            command += ["--heartbeat", "500ms"]  # a local Temporal bills nobody for heartbeats
         if prometheus:
             settings["AUTOPILOT_PROMETHEUS"] = url(self.ports["prometheus"])
         return Part(

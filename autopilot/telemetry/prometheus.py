@@ -135,22 +135,23 @@ class PrometheusSource:
             ) from failure
 
     def _ask_blocking(self, expression: str, params: dict[str, str]) -> list[Any]:
-        from prometheus_api_client import PrometheusConnect  # noqa: PLC0415 - slow to load
-        from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415
+        from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415 - slow to load
+        from prometheus_api_client.prometheus_connect import PrometheusConnect  # noqa: PLC0415
         from requests import JSONDecodeError, RequestException  # noqa: PLC0415
         from urllib3.util.retry import Retry  # noqa: PLC0415
 
-        if self._client is None:
+        client = self._client
+        if client is None:
             # The hub asks again at the next tick: retries of the client's own would only make an answer late.
-            self._client = PrometheusConnect(
+            client = self._client = PrometheusConnect(
                 self._url,
-                headers=self._headers,
+                headers=self._headers or {},
                 disable_ssl=not self._verify,
                 retry=Retry(total=0),
-                timeout=self._timeout,
+                timeout=math.ceil(self._timeout),
             )
         try:
-            result = self._client.custom_query(expression, params=params)
+            result = client.custom_query(expression, params=params)
         except PrometheusApiClientException as failure:
             raise TelemetryError(f"{self.name} refused {expression!r}: {failure}; check the query") from failure
         except (JSONDecodeError, KeyError, TypeError) as failure:

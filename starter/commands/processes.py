@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from starter.options import Meshes
+from starter.options import Meshes, duration
 from starter.places import reports_folder
 
 Metrics = Annotated[
@@ -23,6 +23,15 @@ async def worker(
     prometheus: Annotated[
         str | None, typer.Option("--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS.")
     ] = None,
+    heartbeat: Annotated[
+        float,
+        typer.Option(
+            "--heartbeat",
+            parser=duration,
+            metavar="DURATION",
+            help="How often a watch reports to Temporal at the most; also how soon an approval is heard.",
+        ),
+    ] = 5.0,
 ) -> int:
     """Run operations until Ctrl-C or SIGTERM; one worker may drive several meshes."""
     from worker import main  # noqa: PLC0415
@@ -32,6 +41,7 @@ async def worker(
         metrics=metrics,
         prometheus=prometheus or os.environ.get("AUTOPILOT_PROMETHEUS") or None,
         reports=reports_folder(),
+        heartbeat_every=heartbeat,
     )
     return 0
 

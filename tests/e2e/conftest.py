@@ -90,7 +90,7 @@ def autopilot(state: Path, *arguments: str, stdin: str | None = None) -> subproc
     """Runs `autopilot`, as a user would in a shell that knows this state directory."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "AUTOPILOT_"))}
     return subprocess.run(
-        [sys.executable, "-m", "autopilot._bootstrap", *arguments],
+        [sys.executable, "-c", "from autopilot._bootstrap import main; main()", *arguments],
         env={**kept, "AUTOPILOT_HOME": str(state), "COLUMNS": "160"},
         input=stdin,
         capture_output=True,
