@@ -58,7 +58,7 @@ class CanaryInput(Wire):
     caller: Caller = Caller()
     ttl: float = 120.0
     """Seconds without renewal after which guards restore."""
-    heartbeat_timeout: float = 5.0
+    heartbeat_timeout: float = 30.0
     """Seconds after which a silent watch is started elsewhere."""
 
     @property

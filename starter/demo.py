@@ -135,6 +135,7 @@ class _Stage:
             name=scenario.name,
             spec=scenario.spec,
             caller=Caller(who="autopilot demo"),
+            heartbeat_timeout=operations.EMBEDDED_HEARTBEAT,
         )
         await self._reset()
         async with self._set(scenario):

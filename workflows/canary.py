@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.signatures import (
     WATCH_QUEUE,
@@ -23,7 +23,6 @@ from activities.signatures import (
 from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 from autopilot.report import (
-    Approval,
     CanaryInput,
     CanaryReport,
     CanaryStatus,
@@ -31,13 +30,13 @@ from autopilot.report import (
     Outcome,
     Phase,
     Progress,
-    Promotion,
     StepReport,
 )
 from autopilot.spec.canary import CanaryStep
 from autopilot.spec.units import format_seconds
+from workflows.gated import GatedOperation
 from workflows.narrative import canary_details
-from workflows.operation import EFFECT, PROMPT, Ending, Operation, because, reason_of
+from workflows.operation import EFFECT, PROMPT, Ending, reason_of
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
 _HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
@@ -45,7 +44,7 @@ ONCE = RetryPolicy(maximum_attempts=1)
 
 
 @workflow.defn(name="Canary")
-class CanaryWorkflow(Operation):
+class CanaryWorkflow(GatedOperation):
     """One rollout of one service."""
 
     @workflow.init
@@ -60,8 +59,6 @@ class CanaryWorkflow(Operation):
         self.exposure = Exposure()
         self._memory = ""
         self._before: Totals | None = None
-        self._passes = 0
-        self._full: Promotion | None = None
 
     @workflow.run
     async def run(self, spec: CanaryInput) -> CanaryReport:
@@ -75,6 +72,11 @@ class CanaryWorkflow(Operation):
         await self._archive(report)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return report
+
+    @property
+    def gate(self) -> int:
+        """Number of the step under way, from 1."""
+        return len(self.steps)
 
     async def operate(self, lease: Lease) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
@@ -275,64 +277,6 @@ class CanaryWorkflow(Operation):
         self.waiting_for = ""
         self.enter(Phase.PROGRESSING, "going on")
         return None
-
-    # What a person may say to a rollout
-
-    @workflow.update(name="approve", description="Let the rollout pass the gate it waits at")
-    async def approve(self, approval: Approval) -> str:
-        """Passes the approval gate."""
-        self._hear_pass("approved", approval)
-        return f"step {len(self.steps)} approved"
-
-    @approve.validator
-    def _may_approve(self, approval: Approval) -> None:
-        self._refuse_when_over("approve")
-        if self.phase is not Phase.WAITING:
-            raise ApplicationError(f"not waiting for an approval, but {self.phase.value}", type="Refused")
-        if approval.gate not in (0, len(self.steps)):
-            raise ApplicationError(f"waiting at step {len(self.steps)}, not at {approval.gate}", type="Refused")
-
-    @workflow.update(name="promote", description="Go past this pause; with full, skip every step that is left")
-    async def promote(self, promotion: Promotion) -> str:
-        """Passes what the rollout waits at, or skips all that is left."""
-        self._hear_promote(promotion)
-        return "promoting without the remaining steps" if promotion.full else "going on"
-
-    @promote.validator
-    def _may_promote(self, promotion: Promotion) -> None:
-        self._refuse_when_over("promote")
-        if promotion.full and not promotion.reason.strip():
-            raise ApplicationError("skipping the remaining steps needs a reason", type="Refused")
-        if not promotion.full and self.phase not in (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED):
-            raise ApplicationError(
-                f"nothing to go past: the rollout is {self.phase.value}; `--full --reason …` skips the steps left",
-                type="Refused",
-            )
-
-    @workflow.signal(name="approve", description="Let the rollout pass the gate it waits at")
-    def approve_signal(self, approval: Approval) -> None:
-        """`approve` for programs that send signals; passed over unless the rollout waits for it."""
-        if self.phase is Phase.WAITING and approval.gate in (0, len(self.steps)):
-            self._hear_pass("approved", approval)
-
-    @workflow.signal(name="promote", description="Go past this pause; with full, skip every step that is left")
-    def promote_signal(self, promotion: Promotion) -> None:
-        """`promote` for programs that send signals; a full one without a reason is passed over."""
-        waiting = self.phase in (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
-        if promotion.reason.strip() if promotion.full else waiting:
-            self._hear_promote(promotion)
-
-    def _hear_promote(self, promotion: Promotion) -> None:
-        if promotion.full:
-            self._full = promotion
-            self.note(f"promoted in full: {promotion.reason}", promotion.caller.who)
-            return
-        self._paused = None
-        self._hear_pass("promoted", promotion)
-
-    def _hear_pass(self, verb: str, command: Approval | Promotion) -> None:
-        self._passes += 1
-        self.note(f"{verb} step {len(self.steps)}{because(command)}", command.caller.who)
 
     # What is told
 

@@ -65,7 +65,14 @@ async def _start(client: Client, wishes: list[Wish], mesh: str, caller: Caller) 
     started: list[str] = []
     for wish in wishes:
         meta = wish.canary.metadata
-        wanted = CanaryInput(mesh=mesh, namespace=meta.namespace, name=meta.name, spec=wish.canary.spec, caller=caller)
+        wanted = CanaryInput(
+            mesh=mesh,
+            namespace=meta.namespace,
+            name=meta.name,
+            spec=wish.canary.spec,
+            caller=caller,
+            heartbeat_timeout=operations.heartbeat_timeout(),
+        )
         try:
             await operations.start_canary(client, wanted)
         except Exception as error:

@@ -25,6 +25,8 @@ from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Target
 from worker import connection
 
+TOOLS = Path(__file__).parents[2] / ".autopilot" / "tools"
+"""Where `make install` put Prometheus: nobody wants it fetched again for every test run."""
 REVIEWS = Target(mesh="local", namespace="shop", service="reviews")
 
 
@@ -103,11 +105,13 @@ def autopilot(state: Path, *arguments: str, stdin: str | None = None) -> subproc
 @pytest.fixture(scope="session")
 def stack_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     state = tmp_path_factory.mktemp("stack")
-    started = stack.start(state)
-    try:
-        yield state
-    finally:
-        started.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOPILOT_TOOLS", str(TOOLS))
+        started = stack.start(state)
+        try:
+            yield state
+        finally:
+            started.stop()
 
 
 @pytest.fixture

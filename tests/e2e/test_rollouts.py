@@ -152,3 +152,31 @@ async def test_our_own_metrics_are_scraped(lab: Lab) -> None:
                     if (await response.json())["data"]["result"]:
                         break
                 await asyncio.sleep(0.2)
+
+
+def through_prometheus(name: str, **analysis: object) -> CanaryInput:
+    written = rollout(name, hold=3).spec.model_dump(by_alias=True)
+    written["analysis"] = {"tick": 1, "warmup": 0, "source": "prometheus", **analysis}
+    spec = CanarySpec.model_validate(written)
+    return CanaryInput(mesh="local", namespace="shop", name=name, spec=spec, heartbeat_timeout=5)
+
+
+async def test_prometheus_judges_as_the_proxies_do(lab: Lab) -> None:
+    await lab.behave("reviews-v2", errors=0.5)
+    bad = await (await start_canary(lab.client, through_prometheus("prometheus-bad"))).result()
+    assert (bad.outcome, bad.evidence[0].metric) == (Outcome.ROLLED_BACK, "errors")
+    await lab.behave("reviews-v2", errors=0.0)
+    good = await (await start_canary(lab.client, through_prometheus("prometheus-good"))).result()
+    assert good.outcome is Outcome.PROMOTED
+    assert good.exposure.requests > 40
+
+
+async def test_a_threshold_of_the_users_own_is_harm(lab: Lab) -> None:
+    query = (
+        'sum(envoy_cluster_upstream_rq_completed{envoy_cluster_name="outbound/{{namespace}}/{{service}}/{{stable}}"})'
+    )
+    metric = {"type": "promql", "name": "ours", "query": query, "max": 0, "interval": "500ms", "failures": 2}
+    report = await (await start_canary(lab.client, through_prometheus("threshold", metrics=[metric]))).result()
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.reason.startswith("ours: ")
+    assert await lab.weights() == {"v1": 100, "v2": 0}
