@@ -95,6 +95,8 @@ class WatchRequest(Wire):
     rule: StepRule
     weight: float
     step: int
+    baseline: str = ""
+    """The arm that doubles stable for a fair comparison; empty where there is none."""
     state: str = ""
     """The judge's memory as JSON, opaque to workflows; empty at the start of the rollout."""
     fresh_step: bool = True
@@ -111,6 +113,8 @@ class WatchBeat(Wire):
     state: str
     progress: Progress
     silent_since: float | None = None
+    ticks: str = ""
+    """What was judged so far, packed (`autopilot.evidence.record`)."""
 
 
 class WatchResult(Wire):
@@ -119,6 +123,8 @@ class WatchResult(Wire):
     verdict: Verdict
     state: str
     progress: Progress
+    ticks: str = ""
+    """What was judged, packed (`autopilot.evidence.record`)."""
 
 
 class MeshSignatures:

@@ -18,6 +18,7 @@ from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from activities.thresholds import Thresholds
 from autopilot.evidence import canary
 from autopilot.evidence.model import Harm, Inconclusive, Verdict
+from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.mesh.errors import LeaseLost, MeshUnavailable
@@ -29,6 +30,8 @@ from autopilot.telemetry.model import Subject
 
 _RECENT = 10
 """Ticks over which the measured share is shown."""
+_CHUNK = 3600
+"""Ticks after which a watch hands over to the next: what it heartbeats and returns must stay small."""
 
 
 class Watching:
@@ -45,6 +48,7 @@ class Watching:
         self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
         self._renewed = 0.0
         self._thresholds = Thresholds()
+        self._recorder = Recorder(earlier.ticks if earlier else "")
 
     async def run(self, heartbeat: Callable[[WatchBeat], None]) -> WatchResult:
         """Watches until there is a verdict. `heartbeat` is called at every tick.
@@ -79,7 +83,9 @@ class Watching:
 
     def result(self, verdict: Verdict) -> WatchResult:
         """The answer to the workflow."""
-        return WatchResult(verdict=verdict, state=self._state.model_dump_json(), progress=self._progress)
+        return WatchResult(
+            verdict=verdict, state=self._state.model_dump_json(), progress=self._progress, ticks=self._recorder.text()
+        )
 
     def _begin(self, earlier: WatchBeat | None) -> JudgeState:
         if earlier is not None:
@@ -90,15 +96,23 @@ class Watching:
         return canary.begin_step(self._judge, state) if self._request.fresh_step else state
 
     def _beat(self) -> WatchBeat:
-        return WatchBeat(state=self._state.model_dump_json(), progress=self._progress, silent_since=self._heard)
+        return WatchBeat(
+            state=self._state.model_dump_json(),
+            progress=self._progress,
+            silent_since=self._heard,
+            ticks=self._recorder.text(),
+        )
 
     def _fold(self, item: HubTick | Gap) -> Verdict | None:
         if isinstance(item, Gap):
             return self._silence(item)
         self._heard = time.time()
-        tick = item.tick.model_copy(update={"readings": self._thresholds.take()})
+        tick = rounded(item.tick.model_copy(update={"readings": self._thresholds.take()}))
+        self._recorder.add(tick)
         self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
         self._show(item)
+        if verdict is None and self._recorder.count >= _CHUNK:
+            return Inconclusive(cause="stopped", reason="a new watch goes on from here")
         return verdict
 
     def _silence(self, gap: Gap) -> Verdict | None:

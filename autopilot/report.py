@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from autopilot.evidence.model import Evidence
+from autopilot.evidence.model import Evidence, StepRule, Verdict
 from autopilot.mesh.model import Receipt
-from autopilot.spec.canary import CanarySpec
+from autopilot.spec.canary import Analysis, CanarySpec
 
 
 class Wire(BaseModel):
@@ -106,6 +106,19 @@ class Exposure(Wire):
         )
 
 
+class WatchRecord(Wire):
+    """One watch, so that its verdict can be recomputed offline."""
+
+    rule: StepRule
+    fresh: bool
+    """Whether good evidence and the step's clock started afresh with it."""
+    verdict: Verdict
+    ticks: str = ""
+    """Packed by `autopilot.evidence.record`; empty where there were none, or too many to keep."""
+    dropped: bool = False
+    """The ticks were too many to keep: from here on nothing can be recomputed."""
+
+
 class StepReport(Wire):
     """One step as it went."""
 
@@ -119,6 +132,7 @@ class StepReport(Wire):
     reason: str = ""
     exposure: Exposure = Exposure()
     receipt: Receipt | None = None
+    watches: tuple[WatchRecord, ...] = ()
 
 
 class Event(Wire):
@@ -142,6 +156,8 @@ class CanaryReport(Wire):
     canary: str
     started: float
     ended: float
+    analysis: Analysis = Analysis()
+    """How it was judged."""
     steps: tuple[StepReport, ...] = ()
     exposure: Exposure = Exposure()
     evidence: tuple[Evidence, ...] = ()

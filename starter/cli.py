@@ -26,6 +26,7 @@ ENTRIES = (
     Entry("get", "Show one operation as it stands, or as it ended.", "starter.commands.observe:get", ROLLOUTS),
     Entry("watch", "Follow one operation live.", "starter.commands.observe:watch", ROLLOUTS),
     Entry("status", "Tell a pipeline how it went, by exit code.", "starter.commands.observe:status", ROLLOUTS),
+    Entry("judge", "Recompute the verdicts of a finished one.", "starter.commands.judge:judge", ROLLOUTS),
     Entry("pause", "Hold it where it is; harm still restores.", "starter.commands.operations:pause", COMMANDS),
     Entry("resume", "Go on after a pause.", "starter.commands.operations:resume", COMMANDS),
     Entry("abort", "Restore the mesh and end it.", "starter.commands.operations:abort", COMMANDS),

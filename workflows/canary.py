@@ -20,8 +20,8 @@ from activities.signatures import (
     WatchRequest,
     WatchResult,
 )
-from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, StepRule
-from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
+from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
+from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.report import (
     CanaryInput,
     CanaryReport,
@@ -30,13 +30,14 @@ from autopilot.report import (
     Outcome,
     Phase,
     Progress,
-    StepReport,
 )
 from autopilot.spec.canary import CanaryStep
 from autopilot.spec.units import format_seconds
+from workflows.diary import Diary
 from workflows.gated import GatedOperation
 from workflows.narrative import canary_details
 from workflows.operation import EFFECT, PROMPT, Ending, reason_of
+from workflows.split import baseline_arm, split
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
 _HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
@@ -52,10 +53,9 @@ class CanaryWorkflow(GatedOperation):
         super().__init__()
         self.input = spec
         self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
-        self.steps: list[StepReport] = []
+        self.diary = Diary()
         self.weight = 0.0
         self.waiting_for = ""
-        self.evidence: tuple[Evidence, ...] = ()
         self.exposure = Exposure()
         self._memory = ""
         self._before: Totals | None = None
@@ -76,7 +76,7 @@ class CanaryWorkflow(GatedOperation):
     @property
     def gate(self) -> int:
         """Number of the step under way, from 1."""
-        return len(self.steps)
+        return len(self.diary.steps)
 
     async def operate(self, lease: Lease) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
@@ -100,7 +100,7 @@ class CanaryWorkflow(GatedOperation):
             MeshSignatures.apply,
             ApplyRequest(
                 lease=lease,
-                changes=(SplitTraffic(weights={arms.stable: 100 - step.weight, arms.canary: step.weight}),),
+                changes=(split(self.input.spec, step.weight),),
                 canary=arms.canary,
                 name=self.input.name,
             ),
@@ -111,9 +111,7 @@ class CanaryWorkflow(GatedOperation):
             summary=f"{arms.canary} to {step.weight:g} %",
         )
         self.weight = step.weight
-        self.steps.append(
-            StepReport(number=len(self.steps) + 1, weight=step.weight, started=workflow.time(), receipt=receipt)
-        )
+        self.diary.begin(step.weight, workflow.time(), receipt)
         self.enter(Phase.PROGRESSING, f"{arms.canary} gets {step.weight:g} %")
 
     async def earn(self, lease: Lease, step: CanaryStep) -> Ending | None:
@@ -163,7 +161,8 @@ class CanaryWorkflow(GatedOperation):
                 analysis=spec.analysis,
                 rule=rule,
                 weight=self.weight,
-                step=len(self.steps),
+                step=len(self.diary.steps),
+                baseline=baseline_arm(spec, self.weight),
                 state=self._memory,
                 fresh_step=fresh,
                 patient=patient,
@@ -192,16 +191,16 @@ class CanaryWorkflow(GatedOperation):
             result = WatchResult(
                 verdict=Inconclusive(cause="stopped", reason="stopped before it began"),
                 state=self._memory,
-                progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.evidence),
+                progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence),
             )
         self._memory = result.state
-        self._record(result)
+        self._record(result, rule, fresh=fresh)
         return result
 
     async def _gates(self, lease: Lease, step: CanaryStep) -> Ending | None:
         """Waits for whoever must agree; harm restores meanwhile."""
         if step.pause is not None and self._full is None:
-            number = len(self.steps)
+            number = len(self.diary.steps)
             ending = await self._wait_for_person(
                 lease,
                 Phase.WAITING,
@@ -294,14 +293,14 @@ class CanaryWorkflow(GatedOperation):
             service=self.target.service,
             stable=spec.arms.stable,
             canary=spec.arms.canary,
-            step=len(self.steps),
+            step=len(self.diary.steps),
             steps=tuple(step.weight for step in spec.walk),
             weight=self.weight,
             started=self.started,
             paused_by=self._paused.caller.who if self._paused else "",
             waiting_for=self.waiting_for,
             exposure=self.exposure,
-            evidence=self.evidence,
+            evidence=self.diary.evidence,
             timeline=tuple(self.timeline),
         )
 
@@ -323,36 +322,29 @@ class CanaryWorkflow(GatedOperation):
             canary=arms.canary,
             started=self.started,
             ended=workflow.time(),
-            steps=tuple(self.steps),
+            analysis=self.input.spec.analysis,
+            steps=tuple(self.diary.steps),
             exposure=self.exposure,
-            evidence=self.evidence,
+            evidence=self.diary.evidence,
             timeline=tuple(self.timeline),
             restore_seconds=self.restore_seconds,
         )
 
-    def _record(self, result: WatchResult) -> None:
-        self.evidence = result.progress.evidence
-        self.exposure = self.exposure + result.progress.exposure
-        step = self.steps[-1]
-        self.steps[-1] = step.model_copy(
-            update={
-                "ended": workflow.time(),
-                "verdict": result.verdict.kind,
-                "reason": result.verdict.reason,
-                "exposure": step.exposure + result.progress.exposure,
-            }
-        )
-        self.note(f"step {step.number}: {result.verdict.reason}")
+    def _record(self, result: WatchResult, rule: StepRule, *, fresh: bool) -> None:
+        self.diary.record(result, rule, fresh=fresh, ended=workflow.time())
+        self.exposure = self.diary.exposure
+        if not (isinstance(result.verdict, Inconclusive) and result.verdict.cause == "stopped"):
+            self.note(f"step {self.gate}: {result.verdict.reason}")
 
     def _why_promoted(self) -> str:
         arms = self.input.spec.arms
         if self._full is not None:
             return f"{arms.canary} serves everything, by order of {self._full.caller.who}: {self._full.reason}"
-        return f"{arms.canary} serves everything, {len(self.steps)} steps without harm"
+        return f"{arms.canary} serves everything, {len(self.diary.steps)} steps without harm"
 
     async def _count_exposure(self) -> None:
         """Replaces the watches' sum by what the proxies counted from before the first shift to after the last."""
-        if self._before is None or not self.steps:
+        if self._before is None or not self.diary.steps:
             return
         after = await self._totals()
         if after is not None:
@@ -360,8 +352,8 @@ class CanaryWorkflow(GatedOperation):
             self.exposure = counted.model_copy(update={"seconds": self._exposed_seconds()})
 
     def _exposed_seconds(self) -> float:
-        first = self.steps[0].receipt
-        return workflow.time() - (first.written if first and first.written else self.steps[0].started)
+        first = self.diary.steps[0].receipt
+        return workflow.time() - (first.written if first and first.written else self.diary.steps[0].started)
 
     async def _totals(self) -> Totals | None:
         spec = self.input.spec

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from autopilot.evidence import process
-from autopilot.evidence.model import BatchTick, Counts, Judge, JudgeMetric
+from autopilot.evidence.arrays import BatchTick, Counts
+from autopilot.evidence.model import Judge, JudgeMetric
 from autopilot.evidence.process import Process
 
 

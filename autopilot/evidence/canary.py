@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from autopilot.evidence import process, words
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import (
@@ -31,7 +33,7 @@ from autopilot.evidence.model import (
     Verdict,
 )
 from autopilot.evidence.process import RELATIVE
-from autopilot.evidence.state import JudgeState, MetricState, Tally, add, arm_of, pack, unpack
+from autopilot.evidence.state import JudgeState, MetricState, Tally, add, arm_of, pack, past, unpack
 
 _SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
@@ -180,7 +182,7 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
         good_needed=math.log(1 / judge.beta) if relative else None,
         canary=words.share(kept.total.canary_bad[index], kept.total.canary),
         stable=words.share(kept.total.stable_bad[index], kept.total.stable),
-        note=words.note(metric, index, warm=state.warm),
+        note=words.note(metric, index, kept, warm=state.warm),
     )
 
 
@@ -193,8 +195,9 @@ def _harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | 
             reason = f"{metric.name}: {kept.reading:g} is {beyond}, {kept.failures} readings in a row"
         else:
             stakes = process.harm_by_stake(judge, metric, unpack(metric, kept))
-            row, index = divmod(int(stakes.argmax()), stakes.shape[-1])
-            reason = words.harm(metric, (kept.since, kept.recent)[row], index, found, warm=state.warm)
+            view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
+            counted = (past(kept) if view else (kept.since, kept.recent))[row]
+            reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm)
         return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
     return None
 

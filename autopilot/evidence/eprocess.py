@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaln, logsumexp, xlog1py, xlogy
 
-from autopilot.evidence.model import Counts
+from autopilot.evidence.arrays import Counts
 
 POINTS = 48
 """Points of every grid; the answer hardly changes beyond, for neighbours are closer than what counts can tell apart."""
@@ -103,29 +103,37 @@ def objective_evidence(bad: Counts, total: Counts, *, allowed: float) -> Counts:
 
 
 def excess_evidence(
-    canary_bad: Counts, canary_all: Counts, stable_bad: Counts, stable_all: Counts, *, margin: float
+    canary_bad: Counts,
+    canary_all: Counts,
+    stable_bad: Counts,
+    stable_all: Counts,
+    *,
+    margin: float,
+    ratio: float = 1.0,
 ) -> Counts:
-    """Evidence that the canary's share of bad requests exceeds stable's by more than ``margin`` (universal inference).
+    """Evidence that the canary's share of bad requests is above ``ratio * stable's + margin`` (universal inference).
 
-    ``E = [mixture likelihood of the canary x mixture likelihood of stable] / [largest likelihood with pc <= ps +
+    ``E = [mixture likelihood of the canary x mixture likelihood of stable] / [largest likelihood with pc <= ratio ps +
     margin]`` from the totals since the process began: Wasserman, Ramdas & Balakrishnan 2020, "Universal inference",
     in its running form. Whatever the true pair within the margin, the denominator is at least its likelihood, so E is
-    at most a likelihood ratio against the truth: valid at every look. Against a test of "pc <= upper bound of ps +
-    margin" it spends no alpha on the bound, and uses stable's counts from the very first tick on: it is not held up
+    at most a likelihood ratio against the truth: valid at every look. Against a test of "pc <= upper bound of the right
+    side" it spends no alpha on the bound, and uses stable's counts from the very first tick on: it is not held up
     by the missing history.
 
     Mixtures: canary, shares evenly spaced in log odds from the margin to 99.9 %; stable, Beta(1/2, 50) (services are
     mostly well) and Beta(1/2, 1/2) (some are not) in proportion 4 : 1.
 
     Totals take rates for constant over the process. A trouble that both arms share while weights change can mislead
-    it; the ratio process, which conditions tick by tick, can't be misled so, and harm needs both.
+    it. The ratio process, which conditions tick by tick, can't be misled so: harm needs both where both arms have
+    requests, and a far wider bound where they have not (`autopilot.evidence.process`).
 
     Args:
         canary_bad: bad requests of the canary since the process began, shape ``batch``; at most ``canary_all``.
         canary_all: all of its requests since then, shape ``batch``.
         stable_bad: the same of stable.
         stable_all: the same of stable.
-        margin: the difference between shares that is tolerated, from 0 up to (exclusive) 1.
+        margin: the difference between shares that is tolerated, from 0 up.
+        ratio: what stable's share is multiplied by first, at least 1. A bound of 1 or more says nothing.
 
     Returns:
         Shape ``batch``; 0 without requests, and minus infinity where the evidence is against harm: below 1 an e-value
@@ -140,7 +148,7 @@ def excess_evidence(
         np.log(0.8) + _log_beta_binomial(stable_bad, stable_all, 0.5, 50.0),
         np.log(0.2) + _log_beta_binomial(stable_bad, stable_all, 0.5, 0.5),
     )
-    best = _best_within(canary_bad, canary_all, stable_bad, stable_all, margin)
+    best = _best_within(canary_bad, canary_all, stable_bad, stable_all, margin=margin, ratio=ratio)
     value = canary + stable - best
     return np.asarray(np.where((value < 0) & (canary_all + stable_all > 0), -np.inf, value))
 
@@ -151,28 +159,27 @@ def _log_beta_binomial(bad: Counts, total: Counts, first: float, second: float) 
 
 
 def _best_within(
-    canary_bad: Counts, canary_all: Counts, stable_bad: Counts, stable_all: Counts, margin: float
+    canary_bad: Counts, canary_all: Counts, stable_bad: Counts, stable_all: Counts, *, margin: float, ratio: float
 ) -> Counts:
-    """The largest log likelihood of both arms with ``pc <= ps + margin``.
+    """The largest log likelihood of both arms with ``pc <= ratio ps + margin``.
 
-    Where the observed shares lie within the margin they are the best; else the best pair has ``pc = ps + margin``,
-    with ps between the observed share of stable and that of the canary less the margin: the log likelihood is concave
-    there, and bisection finds where its slope is nought.
+    Where the observed shares lie within the bound they are the best; else the best pair has ``pc = ratio ps +
+    margin``, with ps between the observed share of stable and the one that would excuse the canary's: the log
+    likelihood is concave there, and bisection finds where its slope is nought.
     """
     pc = np.divide(canary_bad, canary_all, out=np.zeros_like(canary_all), where=canary_all > 0)
     ps = np.divide(stable_bad, stable_all, out=np.ones_like(stable_all), where=stable_all > 0)
-    outside = pc > ps + margin
-    low, high = np.where(outside, ps, 0.0), np.where(outside, pc - margin, 0.0)
+    outside = pc > ratio * ps + margin
+    low, high = np.where(outside, ps, 0.0), np.where(outside, (pc - margin) / ratio, 0.0)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        shifted = middle + margin
+        shifted = ratio * middle + margin
         # The slope times p(1-p) of both arms: no division by nought at the ends.
-        slope = (canary_bad - canary_all * shifted) * middle * (1 - middle) + (stable_bad - stable_all * middle) * (
-            shifted * (1 - shifted)
-        )
+        up = ratio * (canary_bad - canary_all * shifted) * middle * (1 - middle)
+        slope = up + (stable_bad - stable_all * middle) * shifted * (1 - shifted)
         low, high = np.where(slope > 0, middle, low), np.where(slope > 0, high, middle)
     bound = (low + high) / 2
-    return _log_likelihood(canary_bad, canary_all, np.where(outside, bound + margin, pc)) + _log_likelihood(
+    return _log_likelihood(canary_bad, canary_all, np.where(outside, ratio * bound + margin, pc)) + _log_likelihood(
         stable_bad, stable_all, np.where(outside, bound, ps)
     )
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-
-Counts = NDArray[np.float64]
-"""Counts with any leading batch axes; a scalar case has shape `()`."""
 
 
 class Plain(BaseModel):
@@ -75,6 +69,8 @@ class Judge(Plain):
     """Seconds after the first tick in which only gross harm counts."""
     gross_share: float = 0.05
     gross_ratio: float = 10.0
+    past_margin: float = 2.0
+    """How many times both margins a canary without company may exceed what stable did before: time may change much."""
 
 
 class StepRule(Plain):
@@ -128,23 +124,3 @@ class Inconclusive(Plain):
 
 
 Verdict = Annotated[Harm | Advance | Inconclusive, Field(discriminator="kind")]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchArm:
-    """`ArmTick` for many rollouts at once: shapes `batch`, and `batch + (boundaries,)` for `slow`."""
-
-    requests: Counts
-    errors: Counts
-    timed: Counts
-    slow: Counts
-
-
-@dataclass(frozen=True, slots=True)
-class BatchTick:
-    """`Tick` for many rollouts at once."""
-
-    seconds: float
-    canary: BatchArm
-    stable: BatchArm
-    readings: dict[str, Counts] = field(default_factory=dict)

@@ -13,6 +13,22 @@ process, and the rest on *epochs*, each of which begins with nothing (at every s
 ``E = 0.8 E_whole + 0.2/(k(k+1)) E_k`` in the k-th epoch. The stakes add up to at most 1 and those of past epochs are
 given up, so E stays an e-process. It costs 0.1 in the first epoch, and finds an outage after half an hour of peace in
 seconds rather than half a minute.
+
+Where stable has no requests, as in the last step of every rollout, there is nothing to compare with tick by tick, and
+the ratio process stands still. So each wealth is divided once more: 0.9 of it rests on the comparison *side by side*
+described above, and 0.1 on one *with the past*, which in ticks where the canary is alone holds its counts against all
+that stable did in company, since the rollout began: again universal inference, against ``p_alone <= past_margin *
+(ratio * p_stable + absolute)``. With a `past_margin` of 2 that is wider than twice either margin, for the past can't
+cancel what time does to both arms alike; a change of both within it is no harm, one beyond it would be taken for harm.
+
+Why they may share alpha: they look at different ticks of the canary but at the same ones of stable, and stable's luck
+in the one comparison is its luck in the other. So the two must not be multiplied; but their weighted *average* starts
+at 1 or below and stays an e-process whatever their dependence, as long as both claims hold, and takes no further alpha.
+It costs the one 0.1, and the other 2.3, which at full load are a few failures. Which tick belongs to which is settled
+by request counts alone, on which the ratio process conditions too, never by failures. The past's likelihood ratio
+begins with stable's first tick, so it is a bet in the same filtration, and a stake on it can be fixed beforehand; in an
+epoch, the canary's counts alone start afresh. Without any past the best explanation is at least as likely as any
+mixture, so it says nothing. How sure it may become is bounded by how many requests the past has.
 """
 
 from __future__ import annotations
@@ -21,6 +37,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.eprocess import (
     BETTER,
     POINTS,
@@ -29,13 +46,19 @@ from autopilot.evidence.eprocess import (
     objective_evidence,
     ratio_increment,
 )
-from autopilot.evidence.model import BatchArm, Counts, Judge, JudgeMetric
+from autopilot.evidence.model import Judge, JudgeMetric
 
 EPOCH = 120.0
 """Seconds after which an epoch is over."""
 
 WHOLE = 0.8
 """Share of the wealth that is staked on the whole process."""
+
+BESIDE = 0.9
+"""Share of each wealth that rests on the comparison side by side; the rest is on that with the past."""
+
+ALONE = 0.02
+"""The canary is alone in a tick where stable has fewer requests than this share of the canary's."""
 
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
@@ -58,6 +81,14 @@ class Process:
     """All its requests, shape ``batch + (2, 1)``."""
     stable_bad: Counts
     stable_all: Counts
+    alone_bad: Counts
+    """Bad requests of the canary in ticks where it was alone, shape ``batch + (2, B)``."""
+    alone_all: Counts
+    """All its requests in such ticks, shape ``batch + (2, 1)``."""
+    past_bad: Counts
+    """Bad requests of stable in all other ticks since the rollout began, shape ``batch + (B,)``."""
+    past_all: Counts
+    """All its requests in those, shape ``batch + (1,)``."""
     epoch: int = 1
     """The present epoch's number."""
     seconds: float = 0.0
@@ -75,6 +106,10 @@ def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
         canary_all=np.zeros((*batch, 2, 1)),
         stable_bad=np.zeros((*batch, 2, wide)),
         stable_all=np.zeros((*batch, 2, 1)),
+        alone_bad=np.zeros((*batch, 2, wide)),
+        alone_all=np.zeros((*batch, 2, 1)),
+        past_bad=np.zeros((*batch, wide)),
+        past_all=np.zeros((*batch, 1)),
     )
 
 
@@ -95,13 +130,15 @@ def begin_epoch(process: Process) -> Process:
         canary_all=process.canary_all * kept,
         stable_bad=process.stable_bad * kept,
         stable_all=process.stable_all * kept,
+        alone_bad=process.alone_bad * kept,
+        alone_all=process.alone_all * kept,
         epoch=process.epoch + 1,
         seconds=0.0,
     )
 
 
 def begin_harm(process: Process) -> Process:
-    """Harm evidence starts afresh; good evidence goes on."""
+    """Harm evidence starts afresh; good evidence goes on, and what stable did stays known."""
     none = np.zeros_like
     return Process(
         worse=none(process.worse),
@@ -110,6 +147,10 @@ def begin_harm(process: Process) -> Process:
         canary_all=none(process.canary_all),
         stable_bad=none(process.stable_bad),
         stable_all=none(process.stable_all),
+        alone_bad=none(process.alone_bad),
+        alone_all=none(process.alone_all),
+        past_bad=process.past_bad,
+        past_all=process.past_all,
     )
 
 
@@ -147,10 +188,16 @@ def fold(
     seconds: float,
     harm: bool = True,
 ) -> Process:
-    """Adds one tick that covers so many seconds; with ``harm`` false only to the good side."""
+    """Adds one tick that covers so many seconds; with ``harm`` false only to the good side and to stable's past."""
     canary_bad, canary_all = counts(metric, canary)
     stable_bad, stable_all = counts(metric, stable)
     tick = (canary_bad, canary_all, stable_bad, stable_all)
+    alone = (stable_all < ALONE * canary_all) & (metric.kind in RELATIVE)
+    process = replace(
+        process,
+        past_bad=process.past_bad + np.where(alone, 0.0, stable_bad),
+        past_all=process.past_all + np.where(alone, 0.0, stable_all),
+    )
     if metric.kind in RELATIVE:
         better = process.better + ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.good_ratio, grid=BETTER)
         process = replace(process, better=better)
@@ -167,32 +214,55 @@ def fold(
         canary_all=process.canary_all + canary_all[..., None, :],
         stable_bad=process.stable_bad + stable_bad[..., None, :],
         stable_all=process.stable_all + stable_all[..., None, :],
+        alone_bad=process.alone_bad + np.where(alone, canary_bad, 0.0)[..., None, :],
+        alone_all=process.alone_all + np.where(alone, canary_all, 0.0)[..., None, :],
         seconds=process.seconds + seconds,
     )
 
 
 def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
-    """Evidence of harm of the whole process and of the epoch, stakes included, shape ``batch + (2, B)``."""
-    stakes = np.log([WHOLE, (1 - WHOLE) / (process.epoch * (process.epoch + 1))])
-    return np.asarray(_evidence(judge, metric, process) + stakes[:, None])
+    """Evidence of harm with its stakes, shape ``batch + (2, 2, B)``.
+
+    The first axis of two holds the comparison side by side and that with the past (the latter minus infinity for
+    absolute kinds, which compare with an objective), the second the whole process and the epoch.
+    """
+    rows = np.log([WHOLE, (1 - WHOLE) / (process.epoch * (process.epoch + 1))])[:, None]
+    if metric.kind not in RELATIVE:
+        found = _absolute(metric, process) + rows
+        return np.stack([found, np.full_like(found, -np.inf)], axis=-3)
+    beside = _beside(judge, process) + rows + np.log(BESIDE)
+    return np.stack([beside, _past(judge, process) + rows + np.log1p(-BESIDE)], axis=-3)
 
 
 def harm_by_boundary(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
     """Evidence of harm at each boundary, shape ``batch + (B,)``; minus infinity where it speaks against harm."""
-    return np.asarray(np.logaddexp.reduce(harm_by_stake(judge, metric, process), axis=-2))
+    return np.asarray(np.logaddexp.reduce(harm_by_stake(judge, metric, process), axis=(-3, -2)))
 
 
-def _evidence(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
-    """Evidence without stakes, shape ``batch + (2, B)``."""
-    if metric.kind not in RELATIVE:
-        allowed = 1 - (metric.objective if metric.objective is not None else 0.99)
-        total = np.broadcast_to(process.canary_all, process.canary_bad.shape)
-        return objective_evidence(process.canary_bad, total, allowed=allowed)
+def _absolute(metric: JudgeMetric, process: Process) -> Counts:
+    """Evidence against the objective, without stakes, shape ``batch + (2, B)``."""
+    allowed = 1 - (metric.objective if metric.objective is not None else 0.99)
+    total = np.broadcast_to(process.canary_all, process.canary_bad.shape)
+    return objective_evidence(process.canary_bad, total, allowed=allowed)
+
+
+def _beside(judge: Judge, process: Process) -> Counts:
+    """Evidence of the comparison side by side, without stakes, shape ``batch + (2, B)``."""
     ratio = log_mean(process.worse)
     if judge.absolute <= 0:
         return ratio
     tallies = np.broadcast_arrays(process.canary_bad, process.canary_all, process.stable_bad, process.stable_all)
     return np.minimum(ratio, excess_evidence(*tallies, margin=judge.absolute))
+
+
+def _past(judge: Judge, process: Process) -> Counts:
+    """Evidence of the comparison with the past, without stakes, shape ``batch + (2, B)``; see the module's words."""
+    if not process.alone_all.any() or not process.past_all.any():
+        return np.full_like(process.alone_bad, -np.inf)
+    past = process.past_bad[..., None, :], process.past_all[..., None, :]
+    tallies = np.broadcast_arrays(process.alone_bad, process.alone_all, *past)
+    margin, ratio = judge.past_margin * judge.absolute, judge.past_margin * judge.ratio
+    return excess_evidence(*tallies, margin=margin, ratio=ratio)
 
 
 def harm(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.eprocess import POINTS
-from autopilot.evidence.model import ArmTick, BatchArm, Counts, JudgeMetric, Plain
+from autopilot.evidence.model import ArmTick, JudgeMetric, Plain
 from autopilot.evidence.process import RELATIVE, Process
 
 _DECIMALS = 6
@@ -32,6 +33,13 @@ class MetricState(Plain):
     """Since harm evidence began: at the start, and again when the warm-up ended."""
     recent: Tally = Tally()
     """Since the present epoch began."""
+    alone: Tally | None = None
+    """`since` of the comparison with the past: the canary where it was alone, and all that stable did in company.
+
+    None in states from before there was one: stable's past is then that of `total`.
+    """
+    alone_recent: Tally | None = None
+    """`recent` of it: the canary's counts of the epoch, and the same of stable."""
     epoch: int = 1
     seconds: float = 0.0
     """How long the epoch has lasted."""
@@ -76,19 +84,19 @@ def arm_of(tick: ArmTick) -> BatchArm:
 def pack(process: Process, total: Tally) -> MetricState:
     """A scalar process, and the tally of the whole rollout, as they are kept."""
     since, recent = (
-        Tally(
-            canary=float(process.canary_all[row, 0]),
-            canary_bad=_floats(process.canary_bad[row]),
-            stable=float(process.stable_all[row, 0]),
-            stable_bad=_floats(process.stable_bad[row]),
-        )
+        _tally(process.canary_bad[row], process.canary_all[row], process.stable_bad[row], process.stable_all[row])
         for row in (0, 1)
+    )
+    alone, alone_recent = (
+        _tally(process.alone_bad[row], process.alone_all[row], process.past_bad, process.past_all) for row in (0, 1)
     )
     return MetricState(
         worse=_floats(process.worse),
         better=_floats(process.better),
         since=since,
         recent=recent,
+        alone=alone,
+        alone_recent=alone_recent,
         epoch=process.epoch,
         seconds=process.seconds,
         total=total,
@@ -100,6 +108,7 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
     wide = len(state.since.canary_bad)
     points = POINTS if metric.kind in RELATIVE else 0
     rows = (state.since, state.recent)
+    alone, alone_recent = past(state)
     return Process(
         worse=np.asarray(state.worse).reshape(2, wide, points),
         better=np.asarray(state.better).reshape(wide, points),
@@ -107,9 +116,21 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
         canary_all=np.asarray([[row.canary] for row in rows]),
         stable_bad=np.asarray([row.stable_bad for row in rows]),
         stable_all=np.asarray([[row.stable] for row in rows]),
+        alone_bad=np.asarray([alone.canary_bad, alone_recent.canary_bad]),
+        alone_all=np.asarray([[alone.canary], [alone_recent.canary]]),
+        past_bad=np.asarray(alone.stable_bad),
+        past_all=np.asarray([alone.stable]),
         epoch=state.epoch,
         seconds=state.seconds,
     )
+
+
+def past(state: MetricState) -> tuple[Tally, Tally]:
+    """What the comparison with the past rests on: the whole process and the epoch, also of states from before it."""
+    none = (0.0,) * len(state.since.canary_bad)
+    known = state.total.stable_bad or none
+    began = Tally(canary_bad=none, stable=state.total.stable, stable_bad=known)
+    return state.alone or began, state.alone_recent or began
 
 
 def add(tally: Tally, canary: tuple[Counts, Counts], stable: tuple[Counts, Counts]) -> Tally:
@@ -121,6 +142,15 @@ def add(tally: Tally, canary: tuple[Counts, Counts], stable: tuple[Counts, Count
         canary_bad=_floats(np.asarray(before) + canary[0]),
         stable=tally.stable + float(stable[1][0]),
         stable_bad=_floats(np.asarray(stable_before) + stable[0]),
+    )
+
+
+def _tally(canary_bad: Counts, canary_all: Counts, stable_bad: Counts, stable_all: Counts) -> Tally:
+    return Tally(
+        canary=float(canary_all[0]),
+        canary_bad=_floats(canary_bad),
+        stable=float(stable_all[0]),
+        stable_bad=_floats(stable_bad),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autopilot.evidence.model import Evidence, JudgeMetric
-from autopilot.evidence.state import Tally
+from autopilot.evidence.process import ALONE, RELATIVE
+from autopilot.evidence.state import MetricState, Tally, past
 from autopilot.spec.units import format_seconds
 
 
@@ -22,22 +23,26 @@ def percent(value: float | None) -> str:
     return f"{hundredths:.1f} %" if hundredths >= 1 or hundredths < 0.0005 else f"{hundredths:.2g} %"
 
 
-def note(metric: JudgeMetric, index: int, *, warm: bool) -> str:
+def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool) -> str:
     """What has to be known to read a metric's numbers."""
     parts = [f"slower than {format_seconds(metric.seconds[index])}"] if index < len(metric.seconds) else []
+    if metric.kind in RELATIVE and kept.recent.stable < ALONE * kept.recent.canary:
+        known = "compared with its earlier requests" if past(kept)[0].stable > 0 else "and had none before"
+        parts.append(f"stable gets no traffic: {known}")
     if warm:
         parts.append("warm-up: only gross harm counts")
     return "; ".join(parts)
 
 
-def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, warm: bool) -> str:
-    """Why this is harm."""
+def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, before: bool, warm: bool) -> str:
+    """Why this is harm; `before` says that the canary was alone, and stable's are requests of the past."""
     canary = percent(share(since.canary_bad[index], since.canary))
     stable = percent(share(since.stable_bad[index], since.stable))
     boundary = format_seconds(metric.seconds[index]) if index < len(metric.seconds) else "the boundary"
     did = "" if metric.kind in {"errors", "success"} else f" took longer than {boundary}"
     if metric.kind in {"errors", "latency"}:
-        against = f"against {stable} of {since.stable:.0f} stable ones"
+        whose = "stable requests before, as stable gets none now" if before else "stable ones"
+        against = f"against {stable} of {since.stable:.0f} {whose}"
     else:
         against = f"where {percent(1 - (metric.objective or 0.0))} are allowed"
         did = did or " failed"

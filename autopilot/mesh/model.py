@@ -50,6 +50,23 @@ class Target(Plain):
         return f"{self.mesh}/{self.namespace}/{self.service}"
 
 
+BASELINE = "~baseline"
+"""Ends the name of a *baseline arm*: the same endpoints as the arm before it, counted apart.
+
+It can be given a weight in `SplitTraffic` like any arm, and is told apart in telemetry; it never becomes the base.
+"""
+
+
+def baseline_of(arm: str) -> str:
+    """The name of an arm's baseline arm."""
+    return arm + BASELINE
+
+
+def endpoints_arm(arm: str) -> str:
+    """The arm whose endpoints answer: itself, or the one that a baseline arm doubles."""
+    return arm.removesuffix(BASELINE)
+
+
 class SplitTraffic(Plain):
     """Shares the target's traffic among its arms; weights in percent, adding up to 100."""
 

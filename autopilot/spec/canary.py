@@ -161,6 +161,10 @@ class Analysis(SpecModel):
     """Once per rollout: for this long only gross harm (5 % errors and 10 times stable's) counts."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=20)] = (ErrorRate(), Latency())
     no_data: NoData = NoData()
+    baseline: Literal["none", "virtual"] = "none"
+    """`virtual`: a share of stable's traffic as large as the canary's is counted apart, for a fair comparison that
+    holds however errors cluster in time; harm then needs both tests to agree. From 50 % upwards there is no room for
+    it. Trouble that sits in one pod of the canary alone is not excused by it."""
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:

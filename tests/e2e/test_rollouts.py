@@ -58,6 +58,11 @@ async def test_the_demo_promotes_the_good_and_rolls_back_the_bad(lab: Lab) -> No
     assert bad["client"]["failures"] <= bad["exposure"]["failures"] + 2  # nobody failed who was not on the canary
     async with lab.session.get(bad["ui"]) as page:
         assert page.status == 200
+    for scenario in (good, bad):
+        replayed = await asyncio.to_thread(lab.cli, "judge", "replay", scenario["workflow_id"], "-o", "json")
+        assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+        watches = parsed(replayed)["watches"]
+        assert all(watch["ticks"] > 0 and watch["agrees"] for watch in watches)
     await quiet(lab)
     assert await lab.weights() == {"v1": 100, "v2": 0}
 

@@ -46,6 +46,18 @@ def test_a_commit_becomes_the_base_and_keeps_the_authors_comments(ledger: Ledger
     assert ledger.commit(lease) is None  # said twice is done once
 
 
+def test_a_baseline_arm_shares_endpoints_and_is_never_committed(ledger: Ledger, mesh_file: Path) -> None:
+    lease = take(ledger)
+    before = published(ledger)
+    ledger.apply(lease, (SplitTraffic(weights={"v1": 70, "v1~baseline": 10, "v2": 20}),))
+    after = published(ledger)
+    assert [name for name in after if after[name] != before[name]] == ["web/routes-out.json"]
+    assert '"outbound/shop/reviews/v1~baseline"' in after["web/clusters.json"]
+    assert ledger.weights(REVIEWS) == {"v1": 80, "v2": 20, "v3": 0}
+    ledger.commit(lease)
+    assert read_mesh(mesh_file).spec.services[0].weights == {"v1": 80, "v2": 20}
+
+
 def test_one_holder_at_a_time_and_the_other_is_named(ledger: Ledger) -> None:
     take(ledger, "canary/a")
     with pytest.raises(LeaseHeld, match="canary/a"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.records import LeaseRecord, Overlay
-from autopilot.mesh.envoy.routes import effective_weights
+from autopilot.mesh.envoy.routes import effective_weights, folded
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost
 from autopilot.mesh.model import (
@@ -26,6 +26,7 @@ from autopilot.mesh.model import (
     SplitTraffic,
     Target,
     Tier,
+    endpoints_arm,
 )
 from autopilot.spec.mesh import MeshService
 
@@ -67,10 +68,10 @@ class Ledger:
             match change:
                 case SplitTraffic():
                     for arm, weight in change.weights.items():
-                        if arm not in service.arms:
+                        if endpoints_arm(arm) not in service.arms:
                             known = ", ".join(service.arms)
                             raise InvalidChange(f"{target.ref} has no arm {arm}; it has {known}")
-                        if weight and not service.arms[arm].endpoints:
+                        if weight and not service.arms[endpoints_arm(arm)].endpoints:
                             raise InvalidChange(f"arm {arm} of {target.ref} has no endpoints; start it first")
 
     def acquire(
@@ -221,7 +222,7 @@ class Ledger:
             if overlay.lease.target == target and overlay.alive(now)
             for change in overlay.changes
         ]
-        return effective_weights(self.service(target), changes)
+        return folded(effective_weights(self.service(target), changes))
 
     def _held(self, lease: Lease) -> LeaseRecord:
         record = self.store.lease_of(lease)
@@ -245,7 +246,7 @@ class Ledger:
         overlay = self.store.overlay_of(lease)
         if commit and overlay is not None:
             service = self.service(lease.target)
-            set_weights(self.store.mesh_file, service.ref, effective_weights(service, overlay.changes))
+            set_weights(self.store.mesh_file, service.ref, folded(effective_weights(service, overlay.changes)))
             self.store.remember_commit(lease)
         others = [item for item in self.store.overlays() if item.lease.holder != lease.holder]
         now = self._clock()

@@ -18,6 +18,7 @@ from typing import Any
 from autopilot.mesh.envoy.names import LUA_FILTER, inbound_cluster, outbound_cluster
 from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.routes import virtual_host
+from autopilot.mesh.model import baseline_of
 from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, split_address
 
 _TYPE = "type.googleapis.com/"
@@ -57,11 +58,13 @@ def version(content: str) -> str:
 
 def _proxy(spec: MeshSpec, proxy: Proxy, overlays: Sequence[Overlay], paths: Mapping[str, str]) -> ProxyFiles:
     called = [ref for outbound in proxy.outbound for ref in outbound.services]
+    # Baseline arms are always there, used or not: clusters then never change during an operation.
     clusters = [
-        _cluster(outbound_cluster(service.ref, arm), definition.endpoints)
+        _cluster(outbound_cluster(service.ref, name), definition.endpoints)
         for service in spec.services
         if service.ref in called
         for arm, definition in service.arms.items()
+        for name in ((arm, baseline_of(arm)) if len(service.arms) > 1 else (arm,))
     ]
     clusters += [_cluster(inbound_cluster(inbound.name), [inbound.application]) for inbound in proxy.inbound]
     listeners = [_inbound(inbound) for inbound in proxy.inbound]

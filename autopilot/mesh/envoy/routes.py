@@ -6,12 +6,12 @@ those alive when the filter counts k, so n + 1 routes say everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER, host_names, outbound_cluster
 from autopilot.mesh.envoy.records import Overlay
-from autopilot.mesh.model import Change, LeasePhase, SplitTraffic
+from autopilot.mesh.model import Change, LeasePhase, SplitTraffic, endpoints_arm
 from autopilot.spec.mesh import MeshService
 
 _WEIGHT_SCALE = 100
@@ -19,13 +19,22 @@ _WEIGHT_SCALE = 100
 
 
 def effective_weights(service: MeshService, changes: Sequence[Change]) -> dict[str, float]:
-    """Every arm's weight in percent, after the changes, in the order of the service's arms."""
+    """Every arm's weight in percent after the changes, in the order of the service's arms; then baseline arms' own."""
     weights = service.weights
     for change in changes:
         match change:
             case SplitTraffic():
                 weights = change.weights
-    return {arm: weights.get(arm, 0.0) for arm in service.arms}
+    baselines = {arm: weight for arm, weight in weights.items() if arm != endpoints_arm(arm)}
+    return {arm: weights.get(arm, 0.0) for arm in service.arms} | baselines
+
+
+def folded(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights by the arm whose endpoints answer: what a baseline arm gets counts for the arm it doubles."""
+    total: dict[str, float] = {}
+    for arm, weight in weights.items():
+        total[endpoints_arm(arm)] = total.get(endpoints_arm(arm), 0.0) + weight
+    return total
 
 
 def virtual_host(service: MeshService, overlays: Sequence[Overlay], *, sole: bool) -> dict[str, Any]:
