@@ -58,6 +58,10 @@ types: install ## mypy (strict) and pyright
 imports: install ## imports go one way
 	@$(BIN)/lint-imports
 
+.PHONY: histories
+histories: install ## write the replay corpus anew (for a release, or when an old one is given up on purpose)
+	@timeout 300 $(BIN)/python -m tests.histories.regenerate
+
 bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 	@test -f benchmarks/$(subst -,_,$*).py || \
 		{ echo "there is no benchmark '$*'; there are:" $$(ls benchmarks | sed -n 's/\.py$$//p') >&2; exit 1; }

@@ -167,6 +167,7 @@ def operations(stage: Stage) -> ModuleType:
 
         return tell
 
+    module.heartbeat_timeout = lambda: 5.0  # type: ignore[attr-defined]
     functions = [connect, start_canary, list_operations, resolve, workers, report, canary_status, progress]
     for function in functions:
         setattr(module, function.__name__, function)
