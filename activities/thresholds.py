@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms, PromQL
 from autopilot.telemetry.model import QuerySource, TelemetryError
+from autopilot.telemetry.template import filled
 
 
 class Thresholds:
@@ -28,7 +29,10 @@ class Thresholds:
     ) -> AsyncIterator[None]:
         """Evaluates every metric while the context lasts."""
         tasks = [
-            asyncio.create_task(self._follow(metric, source, filled(metric.query, target, arms)), name=metric.name)
+            asyncio.create_task(
+                self._follow(metric, source, filled(metric.query, target.namespace, target.service, arms)),
+                name=f"threshold {metric.name}",
+            )
             for metric in metrics
             if source is not None
         ]
@@ -46,16 +50,3 @@ class Thresholds:
             except TelemetryError:
                 self._fresh[metric.name] = None
             await asyncio.sleep(metric.interval)
-
-
-def filled(query: str, target: Target, arms: CanaryArms) -> str:
-    """The query with the rollout's own names in place of `{{service}}` and the like."""
-    names = {
-        "service": target.service,
-        "namespace": target.namespace,
-        "stable": arms.stable,
-        "canary": arms.canary,
-    }
-    for name, value in names.items():
-        query = query.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
-    return query

@@ -32,6 +32,7 @@ ENTRIES = (
     Entry("abort", "Restore the mesh and end it.", "starter.commands.operations:abort", COMMANDS),
     Entry("approve", "Let it pass the gate it waits at.", "starter.commands.operations:approve", COMMANDS),
     Entry("promote", "Go past this pause, or skip what is left.", "starter.commands.operations:promote", COMMANDS),
+    Entry("prepare", "Write the proxies' configuration of a mesh file.", "starter.commands.meshes:prepare", MACHINE),
     Entry("capabilities", "What this mesh can do, and who undoes it.", "starter.commands.meshes:capabilities", MACHINE),
     Entry("leases", "Who holds what in this mesh.", "starter.commands.meshes:leases", MACHINE),
     Entry("doctor", "What is missing here, and how to get it.", "starter.commands.doctor:doctor", MACHINE),

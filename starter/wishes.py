@@ -85,8 +85,10 @@ async def check_all(mesh: Mesh, wishes: Sequence[Wish]) -> None:
 
 async def problems_of(mesh: Mesh, wishes: Sequence[Wish]) -> list[str]:
     """What stands against starting, one line each."""
-    from starter import meshes  # noqa: PLC0415
+    from starter import meshes, sources  # noqa: PLC0415
 
-    return [
-        f"{wish.file}: {wish.ref}: {problem}" for wish in wishes for problem in await meshes.check(mesh, wish.canary)
-    ]
+    found = []
+    for wish in wishes:
+        problems = [*await meshes.check(mesh, wish.canary), *await sources.check(wish.canary)]
+        found += [f"{wish.file}: {wish.ref}: {problem}" for problem in problems]
+    return found

@@ -1,4 +1,4 @@
-"""`capabilities` and `leases`: what this mesh can do, and who holds what in it; neither needs Temporal."""
+"""`prepare`, `capabilities` and `leases`: a mesh set up, what it can do, who holds what in it; none needs Temporal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from autopilot.mesh.model import LeaseStatus
 from autopilot.spec.units import format_seconds
 from starter.options import MeshOption, Output, OutputOption
 from starter.output import emit, note, show, table
+
+
+async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
+    """Write the configuration of every proxy that a mesh file describes, and say how to start each.
+
+    Safe to repeat while proxies run and rollouts are under way: they follow the files they were started with.
+    """
+    from autopilot.mesh.envoy.prepare import prepare as write  # noqa: PLC0415
+    from starter import meshes  # noqa: PLC0415
+
+    written = write(meshes.mesh_file(mesh))
+    if output.machine:
+        emit({"proxies": {name: str(path) for name, path in written.items()}}, output)
+        return 0
+    show(table(("proxy", "start it with"), [(name, f"envoy -c {path}") for name, path in written.items()]))
+    note("several Envoys on one host need --use-dynamic-base-id; then `autopilot worker` and `autopilot guard`")
+    return 0
 
 
 async def capabilities(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
