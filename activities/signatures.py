@@ -64,6 +64,8 @@ class CountRequest(Wire):
     target: Target
     arms: CanaryArms
     analysis: Analysis
+    queries: bool = False
+    """Whether to try the custom queries too, so that a mistake in one is found before anything is written."""
 
 
 class Totals(Wire):

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 
+from activities.meshes import Attached
+from activities.signatures import CountRequest
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms, PromQL
 from autopilot.telemetry.model import QuerySource, TelemetryError
@@ -50,3 +52,17 @@ class Thresholds:
             except TelemetryError:
                 self._fresh[metric.name] = None
             await asyncio.sleep(metric.interval)
+
+
+async def try_queries(attached: Attached, request: CountRequest) -> None:
+    """Evaluates every custom query of a rollout once.
+
+    Raises:
+        InvalidChange: this process knows no Prometheus.
+        TelemetryError: it did not answer, or refused a query.
+    """
+    target = request.target
+    for metric in request.analysis.metrics:
+        if isinstance(metric, PromQL):
+            source = attached.query_source(metric.name)
+            await source.query(filled(metric.query, target.namespace, target.service, request.arms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -80,7 +81,10 @@ class CanaryWorkflow(GatedOperation):
 
     async def operate(self, lease: Lease) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
-        self._before = await self._totals()
+        try:
+            self._before = await self._count(first=True)
+        except ActivityError as error:
+            return Ending(Outcome.FAILED, f"nothing was written, for telemetry does not answer: {reason_of(error)}")
         for step in self.input.spec.walk:
             await self.shift(lease, step)
             ending = await self.earn(lease, step)
@@ -175,13 +179,15 @@ class CanaryWorkflow(GatedOperation):
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"watch {spec.arms.canary} at {self.weight:g} %",
         )
+        over: asyncio.CancelledError | None = None
         try:
             await workflow.wait_condition(lambda: handle.done() or until(), timeout=timeout)
         except TimeoutError:
             pass  # the caller's own clock says so too
-        finally:
-            if not handle.done():
-                handle.cancel()
+        except asyncio.CancelledError as error:
+            over = error  # the rollout has ended; what the watch saw until then belongs into its report
+        if not handle.done():
+            handle.cancel()
         try:
             result = await handle
         except ActivityError as error:
@@ -195,6 +201,8 @@ class CanaryWorkflow(GatedOperation):
             )
         self._memory = result.state
         self._record(result, rule, fresh=fresh)
+        if over is not None:
+            raise over
         return result
 
     async def _gates(self, lease: Lease, step: CanaryStep) -> Ending | None:
@@ -346,28 +354,28 @@ class CanaryWorkflow(GatedOperation):
         """Replaces the watches' sum by what the proxies counted from before the first shift to after the last."""
         if self._before is None or not self.diary.steps:
             return
-        after = await self._totals()
-        if after is not None:
-            counted = after.since(self._before)
+        try:
+            counted = (await self._count()).since(self._before)
+        except ActivityError as error:
+            self.note(f"exposure is what the watches saw, telemetry does not answer: {reason_of(error)}")
+        else:
             self.exposure = counted.model_copy(update={"seconds": self._exposed_seconds()})
 
     def _exposed_seconds(self) -> float:
         first = self.diary.steps[0].receipt
         return workflow.time() - (first.written if first and first.written else self.diary.steps[0].started)
 
-    async def _totals(self) -> Totals | None:
+    async def _count(self, *, first: bool = False) -> Totals:
+        """Totals as users met them; patient before the first shift, since later nothing may wait for telemetry."""
         spec = self.input.spec
-        try:
-            return await workflow.execute_activity_method(
-                TelemetrySignatures.count,
-                CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis),
-                start_to_close_timeout=timedelta(seconds=5),
-                retry_policy=ONCE,
-                summary="count what users met",
-            )
-        except ActivityError as error:
-            self.note(f"could not count exposure: {reason_of(error)}")
-            return None
+        return await workflow.execute_activity_method(
+            TelemetrySignatures.count,
+            CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, queries=first),
+            start_to_close_timeout=timedelta(seconds=10),
+            schedule_to_close_timeout=timedelta(seconds=20),
+            retry_policy=PROMPT if first else ONCE,
+            summary="read telemetry before anything is written" if first else "count what users met",
+        )
 
     async def _archive(self, report: CanaryReport) -> None:
         try:

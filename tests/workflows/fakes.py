@@ -60,6 +60,7 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     reports: list[CanaryReport] = field(default_factory=list)
     watching: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a watch holds."""
+    fail_count: list[ApplicationError] = field(default_factory=list)
     fail_apply: list[ApplicationError] = field(default_factory=list)
 
     @property
@@ -115,6 +116,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
 
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:
+        if self.fail_count:
+            raise self.fail_count.pop(0)
         return Totals(time=0, series={"one": (10.0 * len(self.watched), 1.0 * len(self.watched))})
 
     @activity.defn(name="telemetry.watch")

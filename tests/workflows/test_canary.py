@@ -221,6 +221,24 @@ async def test_a_change_the_mesh_refuses_fails_and_restores(lab: Lab) -> None:
     assert lab.world.at_rest
 
 
+async def test_nothing_is_written_where_telemetry_does_not_answer_to_begin_with(lab: Lab) -> None:
+    lab.world.fail_count = [ApplicationError("Prometheus is not there", type="InvalidChange", non_retryable=True)]
+    report = await lab.run(canary())
+    assert report.outcome is Outcome.FAILED
+    assert "Prometheus is not there" in report.reason
+    assert lab.world.walked == []
+    assert lab.world.at_rest
+
+
+async def test_exposure_falls_back_to_what_the_watches_saw(lab: Lab) -> None:
+    lab.world.script = [Hold()]
+    handle = await lab.start(canary())
+    await lab.watching()
+    lab.world.fail_count = [ApplicationError("gone", type="TelemetryError", non_retryable=True)]
+    await lab.tell(handle, "abort", Command(caller=ANN))
+    assert (await handle.result()).exposure.requests == 5
+
+
 async def test_a_mesh_that_does_not_answer_at_first_is_asked_again(lab: Lab) -> None:
     lab.world.fail_apply = [ApplicationError("busy", type="MeshUnavailable")] * 2
     assert (await lab.run(canary())).outcome is Outcome.PROMOTED
