@@ -33,5 +33,12 @@ async def connect(default_address: str | None = None, *, limit: float = 10.0) ->
     except (RuntimeError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"Temporal did not answer at {address}: start a local one with `autopilot up`, "
-            f"or set TEMPORAL_ADDRESS to yours ({str(error) or 'timed out'})"
+            f"or set TEMPORAL_ADDRESS to yours ({_cause(error)})"
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What a person needs of the SDK's nested error text."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return "connection refused" if "Connection refused" in str(error) else str(error)
