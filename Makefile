@@ -32,7 +32,7 @@ $(STAMP): uv.lock pyproject.toml .ci/setup
 	@touch $@
 
 .PHONY: demo
-demo: install ## a good version is promoted, a bad one rolled back, on real Envoys (SCENARIO=…)
+demo: install ## a good version is promoted, bad ones rolled back, on real Envoys (SCENARIO=…)
 	@$(BIN)/autopilot demo $(SCENARIO) $(ARGS)
 
 .PHONY: test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from temporalio import activity
 
@@ -16,8 +17,10 @@ from activities.signatures import (
     WatchRequest,
     WatchResult,
 )
+from activities.thresholds import try_queries
 from activities.watching import Watching, subject_of
 from autopilot.evidence.model import Inconclusive
+from autopilot.telemetry.exposure import tally
 
 
 class TelemetryActivities(TelemetrySignatures):
@@ -29,17 +32,14 @@ class TelemetryActivities(TelemetrySignatures):
 
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:
-        """Reads totals once."""
-        hub = self._meshes[request.target.mesh].hub(request.analysis.source)
-        (observation,) = await hub.source.observe([subject_of(request.target, request.arms)])
-        return Totals(
-            time=observation.time,
-            series={
-                sample.series: (sample.user.requests, sample.user.errors)
-                for sample in observation.samples
-                if sample.arm == request.arms.canary
-            },
-        )
+        """Reads totals once; requests that stay open are failures."""
+        attached = self._meshes[request.target.mesh]
+        hub = attached.hub(request.analysis.source)
+        if request.queries:
+            await try_queries(attached, request)
+        now = time.time()
+        series = await tally(hub.source, subject_of(request.target, request.arms), request.arms.canary)
+        return Totals(time=now, series=series)
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

@@ -33,9 +33,11 @@ from starter.output import emit
 from starter.scenarios import Scenario
 
 SERVICE = f"{topology.NAMESPACE}/reviews"
-NORMAL = {"errors": 0.0, "delay": 0.0, "hang": False}
+NORMAL = {"errors": 0.0, "first_tries": 0.0, "delay": 0.0, "hang": False}
 _NEEDED = ("load", "temporal", "worker", "guard")
 _QUIET, _QUIET_LIMIT = 0.4, 15.0
+_ANSWERED_LIMIT = 12.0
+"""Seconds in which clients have an answer to everything, or have given up on it."""
 
 
 class Clients(BaseModel):
@@ -144,7 +146,7 @@ class _Stage:
             handle = await operations.start_canary(self._client, canary)
             report = await self._watch(scenario, handle.id)
             seconds = time.monotonic() - began
-            after = await self._counts()
+            after = await self._answered()
         result = Result(
             name=scenario.name,
             outcome=report.outcome if report else "Unfinished",
@@ -168,6 +170,7 @@ class _Stage:
         for instance in self._info.shop:
             await self._behave(instance, NORMAL)
         set_weights(self._info.mesh_file, SERVICE, {"v1": 100.0})
+        topology.set_retries(self._info.mesh_file, SERVICE, 0)
         prepare(self._info.mesh_file)
         await self._until_quiet("reviews-v2")
 
@@ -187,6 +190,7 @@ class _Stage:
     async def _set(self, scenario: Scenario) -> AsyncIterator[None]:
         """The scenario's load and misbehaviour, for as long as it plays."""
         rate = (await self._counts())["rate"]
+        self._retry(scenario.retries)
         await self._post(f"{self._info.load}/rate", {"rate": scenario.rate})
         for instance, behaviour in scenario.behaviour.items():
             await self._behave(instance, behaviour)
@@ -195,7 +199,21 @@ class _Stage:
         finally:
             for instance in scenario.behaviour:
                 await self._behave(instance, NORMAL)
+            self._retry(0)
             await self._post(f"{self._info.load}/rate", {"rate": rate})
+
+    def _retry(self, retries: int) -> None:
+        if topology.set_retries(self._info.mesh_file, SERVICE, retries) != retries:
+            prepare(self._info.mesh_file)
+
+    async def _answered(self) -> dict[str, Any]:
+        """What clients saw, at an instant when none of them waits: those that hang give up in the end."""
+        deadline = time.monotonic() + _ANSWERED_LIMIT
+        counts = await self._counts()
+        while counts["outstanding"] and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            counts = await self._counts()
+        return counts
 
     async def _watch(self, scenario: Scenario, workflow_id: str) -> CanaryReport | None:
         """Shows the rollout until it ends; None where it took too long, and was aborted."""
@@ -226,7 +244,7 @@ class _Stage:
         mark = "[green]✓[/]" if good else "[red]✗[/]"
         surprise = "" if good else f" ({scenario.expected} was expected)"
         self._progress.print(
-            f"  {mark} [bold]{result.outcome}[/]{surprise} after {result.seconds:.1f} s: the canary served "
+            f"  {mark} [bold]{result.outcome}[/]{surprise} after {result.seconds:.1f} s: the canary was given "
             f"{result.exposure.requests:,.0f} requests and failed {result.exposure.failures:,.0f} of them within "
             f"{result.exposure.seconds:.1f} s; clients sent {result.client.requests:,} and saw "
             f"{result.client.failures:,} failures"

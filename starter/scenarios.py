@@ -23,6 +23,8 @@ class Scenario:
     spec: CanarySpec
     behaviour: Mapping[str, Behaviour] = field(default_factory=dict)
     """Instance (`reviews-v2`) to what it does; the others behave."""
+    retries: int = 0
+    """How often the mesh retries what reviews fails."""
     rate: float = 100.0
     """Requests a second."""
     limit: float = 90.0
@@ -72,6 +74,21 @@ SCENARIOS = {
             expected=Outcome.ROLLED_BACK,
             spec=_reviews(_STEPS, _ANALYSIS),
             behaviour={"reviews-v2": {"errors": 0.2}},
+        ),
+        Scenario(
+            name="canary-hang",
+            story="reviews v2 never answers: no error, no latency, yet found at 10 % of the traffic and taken back",
+            expected=Outcome.ROLLED_BACK,
+            spec=_reviews(_STEPS, _ANALYSIS),
+            behaviour={"reviews-v2": {"hang": True}},
+        ),
+        Scenario(
+            name="canary-behind-retries",
+            story="reviews v2 fails every first try and the mesh retries it away: no user notices, the judge does",
+            expected=Outcome.ROLLED_BACK,
+            spec=_reviews(_STEPS, _ANALYSIS),
+            behaviour={"reviews-v2": {"first_tries": 1.0}},
+            retries=2,
         ),
     )
 }

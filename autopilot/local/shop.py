@@ -2,7 +2,7 @@
 
 Run as `python -m autopilot.local.shop --service reviews --version v2 --port 18080 --calls http://127.0.0.1:18081 --host
 ratings.shop`. What it does is set while it runs: `POST /_shop {"errors": 0.2, "delay": 0.05, "hang": false}` on its own
-port, the sidecar left aside.
+port, the sidecar left aside; `{"first_tries": 1}` fails what its mesh then retries.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ PASSED_ON = (
 )
 """Headers a service hands to the one it calls: what ties a request's hops together, and who asks."""
 
+TRY = "x-envoy-attempt-count"
+"""The mesh tells which try of a request this is, where it retries any: 1 is the first."""
+
+# Longer than a mesh waits (15 s by default): were the caller to give up first, a hang would be its secret.
 CALL_TIMEOUT = 30.0
 # Longer than Envoy keeps an idle connection (1 h): whoever closes first must be the one that also sends requests.
 KEEP_ALIVE = 2 * 3600.0
@@ -39,9 +43,10 @@ KEEP_ALIVE = 2 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the service answers: a share of failures, seconds of delay, or not at all."""
+    """How the service answers: a share of failures (of all tries or of first ones), seconds of delay, or not at all."""
 
     errors: float = 0.0
+    first_tries: float = 0.0
     delay: float = 0.0
     hang: bool = False
 
@@ -55,9 +60,11 @@ class Behaviour:
         """
         if not isinstance(body, dict):
             raise TypeError('send an object, for instance {"errors": 0.2}')
-        if unknown := sorted(set(body) - {"errors", "delay", "hang"}):
-            raise ValueError(f"{', '.join(map(str, unknown))}: no such setting; there are errors, delay and hang")
-        for name, highest in (("errors", 1.0), ("delay", 60.0)):
+        if unknown := sorted(set(body) - {"errors", "first_tries", "delay", "hang"}):
+            raise ValueError(
+                f"{', '.join(map(str, unknown))}: no such setting; there are errors, first_tries, delay and hang"
+            )
+        for name, highest in (("errors", 1.0), ("first_tries", 1.0), ("delay", 60.0)):
             value = body.get(name, 0.0)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
                 raise ValueError(f"{name}: a number from 0 to {highest:g}")
@@ -123,7 +130,10 @@ class Shop:
             await self.changed.wait()
         if self.behaviour.delay:
             await asyncio.sleep(self.behaviour.delay)
-        if self.behaviour.errors and self.dice.random() < self.behaviour.errors:
+        failing = self.behaviour.errors
+        if request.headers.get(TRY, "1") == "1":
+            failing = max(failing, self.behaviour.first_tries)
+        if failing and self.dice.random() < failing:
             return self._reply(500, error=f"{self.service} {self.version} failed")
         if self.calls is None:
             return self._reply(200)

@@ -137,6 +137,25 @@ def write(mesh: Mesh, file: Path) -> None:
     partial.replace(file)
 
 
+def set_retries(file: Path, service_ref: str, retries: int) -> int:
+    """Writes how often the mesh retries a service's failures; returns what held before. For scenarios of the demo.
+
+    Raises:
+        OSError, YAMLError, ValidationError: the file describes no mesh.
+        KeyError: it has no such service.
+    """
+    mesh = Mesh.model_validate(YAML(typ="safe").load(file.read_text(encoding="utf-8")))
+    service = mesh.spec.service(service_ref)
+    if service is None:
+        raise KeyError(service_ref)
+    if service.retries != retries:
+        services = tuple(
+            item.model_copy(update={"retries": retries}) if item is service else item for item in mesh.spec.services
+        )
+        write(mesh.model_copy(update={"spec": mesh.spec.model_copy(update={"services": services})}), file)
+    return service.retries
+
+
 def _commented(value: Any) -> Any:
     """The same value in ruamel's types; short lists of plain values on one line."""
     if isinstance(value, dict):

@@ -7,11 +7,12 @@ be told is left out and said so: no data is neither success nor failure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from autopilot.evidence.model import ArmTick, Tick
 from autopilot.telemetry.model import Counters, Observation, SeriesSample
+from autopilot.telemetry.slowness import Late, Open, expected
 
 RESTART_SLACK = 2.5
 """Seconds by which a start time may move without being a restart: sources know it to the second at best."""
@@ -25,6 +26,7 @@ class Exposure:
     """What users met of the canary, in the user view: counts since the tick before."""
 
     requests: float = 0.0
+    """Given to it, answered or not."""
     failures: float = 0.0
     seconds: float = 0.0
 
@@ -37,9 +39,9 @@ class HubTick:
     """Both arms in the attempt view: what a judge takes."""
     exposure: Exposure
     users: float = 0.0
-    """Requests of all arms in the user view."""
+    """Requests given to all arms in the user view."""
     active: float = 0.0
-    """The canary's requests under way."""
+    """The canary's tries under way."""
     boundaries: tuple[float, ...] = ()
     """The histogram bounds, in seconds, that `tick.*.slow` refers to, in the order asked; empty before any was seen."""
     notes: tuple[str, ...] = ()
@@ -77,6 +79,12 @@ class Differencer:
     """Increments by arm since the last tick, attempt view."""
     _users: dict[str, list[Counters]] = field(default_factory=dict)
     """The same in the user view."""
+    _given: dict[str, float] = field(default_factory=dict)
+    """By series the most requests it was known to be given: a try that waits for its retry is not given back."""
+    _open: dict[str, Open] = field(default_factory=dict)
+    """By series."""
+    _late: dict[str, Late] = field(default_factory=dict)
+    """By arm."""
     _sampled: float | None = None
     _advanced: float | None = None
 
@@ -96,11 +104,26 @@ class Differencer:
             if since is None:
                 if before is not None:
                     notes.append(f"{sample.series} began anew; what it counted in between is left out")
+                self._begin(now)
                 continue
-            self._arms.setdefault(sample.arm, []).append(_minus(now.attempt, since.attempt))
-            self._users.setdefault(sample.arm, []).append(_minus(now.user, since.user))
+            if since is not before:
+                self._begin(since)
+            self._count(now, since)
         self._forget(observation.time)
         return self._result(observation, usable, notes)
+
+    def _begin(self, base: SeriesSample) -> None:
+        self._open[base.series] = Open(base)
+        self._given[base.series] = base.given
+
+    def _count(self, now: SeriesSample, since: SeriesSample) -> None:
+        """Adds what one series did between two looks to its arm."""
+        given, had = max(now.given, self._given[now.series]), self._given[now.series]
+        self._given[now.series] = given
+        self._arms.setdefault(now.arm, []).append(_minus(now.attempt, since.attempt))
+        seen = Counters(requests=given - had, errors=now.user.errors - since.user.errors)
+        self._users.setdefault(now.arm, []).append(seen)
+        self._open[now.series].look(now, max(self.boundaries, default=0.0))
 
     def silent(self, time: float) -> float:
         """Seconds since anything advanced, as of `time`; the first call starts the clock."""
@@ -120,13 +143,14 @@ class Differencer:
         self._advanced = observation.time
         arms, self._arms = self._arms, {}
         users, self._users = self._users, {}
+        present = {sample.series for sample in usable}
         user = _total(users.get(self.canary, ()))
         return HubTick(
             tick=Tick(
                 time=newest,
                 seconds=newest - before,
-                canary=self._arm(arms.get(self.canary, [])),
-                stable=self._arm(arms.get(self.stable, [])),
+                canary=self._arm(self.canary, arms.get(self.canary, []), present),
+                stable=self._arm(self.stable, arms.get(self.stable, []), present),
             ),
             exposure=Exposure(requests=user.requests, failures=user.errors, seconds=newest - before),
             users=sum(counters.requests for found in users.values() for counters in found),
@@ -138,7 +162,10 @@ class Differencer:
     def _base(self, sample: SeriesSample, before: SeriesSample | None) -> SeriesSample | None:
         """The totals to subtract: those before, noughts for a series born since, None where that can't be told."""
         seen = before.time if before is not None else self._sampled
-        nought = replace(sample, attempt=Counters(), user=Counters())
+        nothing = None if sample.begun is None else 0.0
+        nought = replace(sample, attempt=Counters(), user=Counters(), active=0.0, begun=nothing, took=0.0)
+        if seen is not None:
+            nought = replace(nought, time=seen)
         born = sample.started is not None and seen is not None and sample.started > seen
         if before is None:
             return nought if born else None
@@ -160,8 +187,10 @@ class Differencer:
         if common:
             self.boundaries = tuple(_nearest(wanted, common) for wanted in self.wanted)
 
-    def _arm(self, found: list[Counters]) -> ArmTick:
+    def _arm(self, arm: str, found: list[Counters], present: Container[str]) -> ArmTick:
         total = _total(found)
+        if not self.boundaries:
+            return ArmTick(requests=total.requests, errors=total.errors, slow=(0.0,) * len(self.wanted))
         timed, slow = 0.0, [0.0] * len(self.boundaries)
         for counters in found:
             within = dict(counters.buckets)
@@ -169,17 +198,21 @@ class Differencer:
                 timed += counters.timed
                 for index, bound in enumerate(self.boundaries):
                     slow[index] += max(0.0, counters.timed - within[bound])
-        known = bool(self.boundaries)
-        return ArmTick(
-            requests=total.requests,
-            errors=total.errors,
-            timed=timed if known else 0.0,
-            slow=tuple(slow) if known else (0.0,) * len(self.wanted),
-        )
+        late = self._late.setdefault(arm, Late(lenient=arm == self.canary))
+        timed, growth = late.fold(timed, slow, self._overdue(arm, present))
+        return ArmTick(requests=total.requests, errors=total.errors, timed=timed, slow=growth)
+
+    def _overdue(self, arm: str, present: Container[str]) -> list[float]:
+        """Requests of the arm that are open for longer than each boundary; the canary's beyond its share of such."""
+        mine = [one for series, one in self._open.items() if one.base.arm == arm and series in present]
+        others = [one for one in self._open.values() if one.base.arm != self.canary]
+        usual = expected(mine, others) if arm == self.canary else 0.0
+        return [max(0.0, sum(one.overdue(bound) for one in mine) - usual) for bound in self.boundaries]
 
     def _forget(self, time: float) -> None:
         for series in [name for name, sample in self._before.items() if time - sample.time > FORGET]:
-            del self._before[series]
+            for kept in (self._before, self._open, self._given):
+                kept.pop(series, None)
 
 
 def merge(first: HubTick, second: HubTick) -> HubTick:
@@ -237,7 +270,7 @@ def _why(observation: Observation, usable: list[SeriesSample], notes: list[str],
 
 
 def _numbers(sample: SeriesSample) -> list[float]:
-    found = [sample.time, sample.active]
+    found = [sample.time, sample.took, sample.active, 0.0 if sample.begun is None else sample.begun]
     for view in (sample.attempt, sample.user):
         found += [view.requests, view.errors, view.timed, *(count for _, count in view.buckets)]
     return found

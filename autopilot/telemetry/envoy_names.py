@@ -3,14 +3,16 @@
 A request that is retried leaves, for each failed try, one count in `upstream_rq_retry`, and one in
 `retry.upstream_rq_*` if an answer came; its last try, whatever its end, counts in `upstream_rq_completed` and
 `upstream_rq_Nxx`: so do connections refused, resets and timeouts, for which Envoy makes up a 503 or 504.
-`upstream_rq_total` counts nothing that found no connection.
+`upstream_rq_total` counts what found a connection, whether it ever ends or not; what did not is in `pending_active` as
+long as it waits, and then in `pending_failure_eject` or `cancelled`; what a breaker refused is in `pending_overflow`.
 
 * user view: `completed` and `5xx` as they stand;
 * attempt view: requests are `completed + retry`; errors are `5xx` and all retried tries but those that were answered
-otherwise
-  than with a 5xx (`retry.completed - retry.5xx`): a try that was reset leaves nothing else behind.
+  otherwise than with a 5xx (`retry.completed - retry.5xx`): a try that was reset leaves nothing else behind.
 
-Requests that hang count nowhere until they end, and `upstream_rq_time` holds only those that were answered.
+Requests that hang have begun and are active, and count nowhere else until they end; if their caller leaves first they
+never complete. `upstream_rq_time` holds only what was answered in full, once for all tries, retried ones included in
+its time. `autopilot.telemetry.slowness` makes up for both.
 """
 
 from __future__ import annotations
@@ -27,8 +29,13 @@ RETRIED = "upstream_rq_retry"
 RETRY_COMPLETED = "retry.upstream_rq_completed"
 RETRY_FAILED = "retry.upstream_rq_5xx"
 ACTIVE = "upstream_rq_active"
+WAITING = "upstream_rq_pending_active"
+TOTAL = "upstream_rq_total"
+NEVER_CONNECTED = ("upstream_rq_pending_failure_eject", "upstream_rq_cancelled", "upstream_rq_pending_overflow")
 TIME = "upstream_rq_time"
-COUNTED = (COMPLETED, FAILED, RETRIED, RETRY_COMPLETED, RETRY_FAILED, ACTIVE, TIME)
+COUNTED = (
+    COMPLETED, FAILED, RETRIED, RETRY_COMPLETED, RETRY_FAILED, ACTIVE, WAITING, TOTAL, *NEVER_CONNECTED, TIME
+)  # fmt: skip
 """Everything that is read of a cluster."""
 
 _MANY = 40
@@ -60,3 +67,12 @@ def views(
         buckets=tuple(buckets),
     )
     return attempt, Counters(requests=completed, errors=failed, timed=timed, buckets=tuple(buckets))
+
+
+def under_way(values: Mapping[str, float]) -> tuple[float, float | None]:
+    """Tries under way, and tries begun since the counters began; None where `upstream_rq_total` is not known."""
+    waiting = values.get(WAITING, 0.0)
+    begun = None
+    if (total := values.get(TOTAL)) is not None:
+        begun = total + waiting + sum(values.get(name, 0.0) for name in NEVER_CONNECTED)
+    return values.get(ACTIVE, 0.0) + waiting, begun

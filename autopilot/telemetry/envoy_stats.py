@@ -16,7 +16,7 @@ from autopilot.telemetry import envoy_names as names
 from autopilot.telemetry.model import Observation, SeriesSample, Subject, TelemetryError
 
 _STAT = re.compile(
-    rf"^cluster\.(?P<cluster>{names.PREFIX}/[^/]+/[^/]+/[^/.]+)\.(?P<name>(?:retry\.)?upstream_rq_[a-z0-9]+)$"
+    rf"^cluster\.(?P<cluster>{names.PREFIX}/[^/]+/[^/]+/[^/.]+)\.(?P<name>(?:retry\.)?upstream_rq_[a-z0-9_]+)$"
 )
 _UPTIME = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
@@ -99,13 +99,15 @@ class EnvoyStats:
             "histogram_buckets": "cumulative",
             "filter": rf"^cluster\.{names.cluster_pattern(subjects)}\.({counted})$",
         }
+        began = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
                 stats, info = await asyncio.gather(
                     self._get(address, "/stats", query), self._get(address, "/server_info", {})
                 )
             now = self._clock()
-            return _Answer(time=now, started=_started(info, now), clusters=parse_stats(stats))
+            clusters = parse_stats(stats)
+            return _Answer(time=now, took=max(0.0, now - began), started=_started(info, now), clusters=clusters)
         except TimeoutError:
             return f"{address} did not answer within {self._timeout:g} s"
         except aiohttp.ClientError as failure:
@@ -128,6 +130,7 @@ class _Answer:
     """One proxy's answer."""
 
     time: float
+    took: float
     started: float | None
     clusters: dict[str, ClusterStats]
 
@@ -139,6 +142,8 @@ class _Answer:
                 continue
             timed = max((count for _, count in stats.buckets), default=0.0)
             attempt, user = names.views(stats.values, stats.buckets, timed)
+            # Envoy lists the gauge of those active before the counter of those begun, so it is read first.
+            active, begun = names.under_way(stats.values)
             found.append(
                 SeriesSample(
                     series=f"{proxy}|{cluster}",
@@ -147,7 +152,9 @@ class _Answer:
                     started=self.started,
                     attempt=attempt,
                     user=user,
-                    active=stats.values.get(names.ACTIVE, 0.0),
+                    active=active,
+                    begun=begun,
+                    took=self.took,
                 )
             )
         return found

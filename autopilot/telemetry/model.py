@@ -47,7 +47,19 @@ class SeriesSample:
     user: Counters
     """User view: what callers got after retries; gives exposure."""
     active: float = 0.0
-    """Requests under way."""
+    """Tries under way, those that wait for a connection among them."""
+    begun: float | None = None
+    """Tries that have begun, `active` ones among them, counted no earlier than `active`; None where that is unknown."""
+    took: float = 0.0
+    """Seconds by which the counters may be older or younger than `time` says."""
+
+    @property
+    def given(self) -> float:
+        """Requests of callers that this arm was given, answered or not; those completed where tries are unknown."""
+        if self.begun is None:
+            return self.user.requests
+        retried = self.attempt.requests - self.user.requests
+        return max(self.user.requests, self.begun - retried)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,14 @@ _METRICS = {
     "envoy_cluster_retry_upstream_rq_completed": names.RETRY_COMPLETED,
     "envoy_cluster_retry_upstream_rq_xx": names.RETRY_FAILED,
     "envoy_cluster_upstream_rq_active": names.ACTIVE,
+    "envoy_cluster_upstream_rq_total": names.TOTAL,
+    "envoy_cluster_upstream_rq_pending_active": names.WAITING,
+    **{f"envoy_cluster_{name}": name for name in names.NEVER_CONNECTED},
 }
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket"
 _CLUSTER, _CLASS, _BOUND = "envoy_cluster_name", "envoy_response_code_class", "le"
+_TOOK = 0.5
+"""Seconds: a scrape is stamped when it is sent, and read when it arrives."""
 _NOT_IDENTITY = frozenset({"__name__", _CLUSTER, _CLASS, _BOUND})
 
 
@@ -178,6 +183,7 @@ class PrometheusSeries:
         """As the hub takes it; Prometheus does not know when a process began to count."""
         bounds = sorted((bound, count) for bound, count in self.buckets.items() if math.isfinite(bound))
         attempt, user = names.views(self.values, bounds, max(self.buckets.values(), default=0.0))
+        active, begun = names.under_way(self.values)
         return SeriesSample(
             series=f"{identity}|{cluster}",
             arm=arm,
@@ -185,7 +191,9 @@ class PrometheusSeries:
             started=None,
             attempt=attempt,
             user=user,
-            active=self.values.get(names.ACTIVE, 0.0),
+            active=active,
+            begun=begun,
+            took=_TOOK,
         )
 
 

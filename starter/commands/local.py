@@ -119,7 +119,7 @@ def demo(
     chosen = choose(scenario or [])
     if list_:
         for item in chosen:
-            print(f"{item.name:<14} {item.story}")
+            print(f"{item.name:<22} {item.story}")
         return 0
     from starter import demo as demonstration  # noqa: PLC0415
 

@@ -49,7 +49,7 @@ async def watched(lab: Lab, workflow_id: str) -> None:
 
 
 async def test_the_demo_promotes_the_good_and_rolls_back_the_bad(lab: Lab) -> None:
-    played = await asyncio.to_thread(lab.cli, "demo", "-o", "json")
+    played = await asyncio.to_thread(lab.cli, "demo", "canary-good", "canary-bad", "-o", "json")
     assert played.returncode == 0, played.stderr
     good, bad = parsed(played)["scenarios"]
     assert (good["name"], good["outcome"], good["client"]["failures"]) == ("canary-good", "Promoted", 0)

@@ -64,6 +64,13 @@ async def test_hanging_requests_are_let_go_when_hanging_ends() -> None:
         assert (await asyncio.wait_for(hung, 2)).status == 200
 
 
+async def test_first_tries_fail_and_retries_do_not() -> None:
+    async with serving(Shop("reviews", "v2", behaviour=Behaviour(first_tries=1.0))) as (_, client):
+        tries = [(await client.get("/", headers={"x-envoy-attempt-count": str(number)})).status for number in (1, 2, 3)]
+        assert tries == [500, 200, 200]
+        assert (await client.get("/")).status == 500, "without a mesh that retries, every try is a first one"
+
+
 async def test_delay_is_waited_for() -> None:
     async with serving(Shop("web", "v1", behaviour=Behaviour(delay=0.2))) as (_, client):
         began = asyncio.get_running_loop().time()
@@ -71,7 +78,9 @@ async def test_delay_is_waited_for() -> None:
         assert asyncio.get_running_loop().time() - began >= 0.19
 
 
-@pytest.mark.parametrize("body", [{"errors": 2}, {"errors": "x"}, {"errors": True}, {"wait": 1}, {"hang": 1}, [1]])
+@pytest.mark.parametrize(
+    "body", [{"errors": 2}, {"errors": "x"}, {"errors": True}, {"wait": 1}, {"hang": 1}, {"first_tries": 2}, [1]]
+)
 async def test_a_wrong_setting_is_refused_and_changes_nothing(body: object) -> None:
     shop = Shop("web", "v1")
     async with serving(shop) as (_, client):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 from autopilot.local import topology
@@ -40,3 +41,16 @@ def test_a_promotion_survives_and_what_does_not_fit_does_not(tmp_path: Path) -> 
     assert topology.kept_weights(file) == promoted
     file.write_text("kind: Mesh\nspec: [")
     assert topology.kept_weights(file) == topology.BASE_WEIGHTS
+
+
+def test_retries_are_set_and_what_held_before_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    mesh = topology.build(PORTS)
+    topology.write(mesh, file)
+    before = file.read_bytes()
+    assert topology.set_retries(file, "shop/reviews", 2) == 0
+    assert "retries: 2" in file.read_text()
+    assert topology.set_retries(file, "shop/reviews", 0) == 2
+    assert file.read_bytes() == before
+    with pytest.raises(KeyError):
+        topology.set_retries(file, "shop/nobody", 1)

@@ -126,3 +126,11 @@ def test_an_overlay_changes_route_tables_and_nothing_else(split: dict[str, float
     assert after.routes["out"] != before.routes["out"]
     versions = {json.loads(one.routes["out"])["version_info"] for one in (before, after)}
     assert len(versions) == 2
+
+
+def test_tries_are_counted_where_some_are_retried_and_nowhere_else():
+    service = service_with({"v1": 100, "v2": 0, "v3": 0})
+    assert "include_request_attempt_count" not in virtual_host(service, [], sole=True)
+    retried = virtual_host(service.model_copy(update={"retries": 2}), [], sole=True)
+    assert retried["include_request_attempt_count"] is True
+    assert retried["routes"][0]["route"]["retry_policy"]["num_retries"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -42,6 +43,18 @@ class Lab:
                     found.append(response.status)
             return found
 
+    async def left(self, path: str, times: int, *, after: float) -> None:
+        """So many requests at once, whose clients give up."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=after)) as session:
+
+            async def give_up() -> None:
+                with contextlib.suppress(TimeoutError):
+                    async with session.get(f"http://{self.listener}{path}") as response:
+                        await response.read()
+                    pytest.fail(f"{path} was answered")
+
+            await asyncio.gather(*(give_up() for _ in range(times)))
+
     async def metrics(self) -> str:
         """What a Prometheus would scrape."""
         async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}/stats/prometheus") as response:
@@ -64,6 +77,10 @@ async def _upstream(port: int) -> web.AppRunner:
     async def answer(request: web.Request) -> web.Response:
         if "flaky" in request.path and next(turn) % 2 == 0:
             return web.Response(status=503)
+        if "first" in request.path and request.headers["x-envoy-attempt-count"] == "1":
+            return web.Response(status=503)
+        if "hang" in request.path:
+            await asyncio.sleep(60)
         if "fail" in request.path:
             return web.Response(status=500)
         if "reset" in request.path and request.transport is not None:
@@ -74,7 +91,7 @@ async def _upstream(port: int) -> web.AppRunner:
 
     application = web.Application()
     application.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     return runner
@@ -94,16 +111,24 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
             "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
         }
 
-    def route(prefix: str, arm: str, retries: int) -> dict[str, object]:
+    def route(prefix: str, arm: str, retries: int, timeout: str = "15s") -> dict[str, object]:
         retry = {"retry_on": "5xx,reset,connect-failure", "num_retries": retries}
-        action = {"cluster": f"outbound/shop/reviews/{arm}", **({"retry_policy": retry} if retries else {})}
+        cluster = f"outbound/shop/reviews/{arm}"
+        action = {"cluster": cluster, "timeout": timeout, **({"retry_policy": retry} if retries else {})}
         return {"match": {"prefix": prefix}, "route": action}
 
-    routes = [route("/v1", "v1", 2), route("/v2", "v2", 0), route("/dead", "dead", 0), route("/again", "dead", 1)]
+    routes = [
+        *(route("/v1", "v1", 2), route("/v2", "v2", 0), route("/brief", "v2", 0, "1.5s")),
+        *(route("/dead", "dead", 0), route("/again", "dead", 1)),
+    ]
     manager = {
         "@type": f"{TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "route_config": {
+            "virtual_hosts": [
+                {"name": "all", "domains": ["*"], "routes": routes, "include_request_attempt_count": True}
+            ]
+        },
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -132,7 +157,7 @@ def envoy_binary() -> str:
 
 @pytest.fixture(scope="session")
 async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    """A running Envoy: /v1 retries twice, /v2 never, /dead and /again (one retry) lead to a port nobody listens on."""
+    """A running Envoy: /v1 retries twice, /v2 and /brief (1.5 s) never, /dead and /again (one retry) lead nowhere."""
     admin, listener, upstream, dead = free_ports(4)
     folder = tmp_path_factory.mktemp("envoy")
     config = folder / "envoy.json"

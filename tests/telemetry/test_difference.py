@@ -250,3 +250,19 @@ def test_totals_of_the_long_gone_are_forgotten():
     )
     assert isinstance(item, HubTick)
     assert item.tick.canary.requests == 1
+
+
+def test_a_try_that_waits_for_its_retry_is_not_given_back():
+    """Between the failure of a first try and the begin of the second, Envoy has counted the retry alone."""
+    hub = differencer()
+    quiet = replace(sample("v2", 0, counters(0)), begun=0.0)
+    hub.fold(seen(0, quiet))
+    exposure = []
+    for second, (tries, completed, begun) in enumerate([(0, 0, 1), (1, 0, 1), (1, 0, 2), (2, 1, 2)], 1):
+        look = replace(
+            sample("v2", second, counters(tries), user=counters(completed)), begun=float(begun), active=begun - tries
+        )
+        item = hub.fold(seen(second, look))
+        assert isinstance(item, HubTick)
+        exposure.append(item.exposure.requests)
+    assert exposure == [1, 0, 0, 0]

@@ -110,6 +110,8 @@ async def test_counters_are_those_envoy_gives_itself(envoy: Lab):
     for sample in found[0].samples:
         assert sample.attempt == expected[sample.arm].attempt
         assert sample.user == expected[sample.arm].user
+        assert (sample.begun, sample.active) == (expected[sample.arm].begun, expected[sample.arm].active)
+        assert sample.begun
         assert (sample.time, sample.started) == (1000.5, None)
         assert sample.series == f"instance=web:1|outbound/shop/reviews/{sample.arm}"
 

@@ -62,11 +62,15 @@ def virtual_host(service: MeshService, overlays: Sequence[Overlay], *, sole: boo
         routes.append(_route(service, changes, name=f"overlay-{alive}", headers=[header]))
     # A forged header that the filter could not remove (it was taken out, it failed) still means the base.
     routes.append(_route(service, base, name="base-otherwise", headers=[]))
-    return {
+    host: dict[str, Any] = {
         "name": service.ref,
         "domains": ["*"] if sole else host_names(service.namespace, service.name),
         "routes": routes,
     }
+    if service.retries:
+        # Applications may tell a retry from a first try; Envoy replaces whatever a caller claims.
+        host["include_request_attempt_count"] = True
+    return host
 
 
 def _route(

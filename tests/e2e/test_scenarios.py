@@ -1,0 +1,63 @@
+"""Versions that fail where counters hide it, over real proxies and real traffic: found, and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from autopilot.mesh.envoy.base import read_mesh
+from autopilot.report import CanaryInput, Outcome
+from autopilot.spec.canary import CanarySpec
+from starter.operations import start_canary
+from tests.e2e.conftest import Lab, parsed, quiet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+
+async def test_a_version_that_never_answers_is_taken_back(lab: Lab) -> None:
+    played = await asyncio.to_thread(lab.cli, "demo", "canary-hang", "-o", "json")
+    assert played.returncode == 0, played.stderr
+    (result,) = parsed(played)["scenarios"]
+    assert result["outcome"] == "RolledBack"
+    assert result["seconds"] < 15
+    # Nobody has seen a failure when it is found: those who wait are counted all the same, and are who fails later.
+    assert 0 < result["exposure"]["failures"] <= result["exposure"]["requests"] < 100
+    assert abs(result["client"]["failures"] - result["exposure"]["failures"]) <= 3
+    await quiet(lab)
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+
+
+async def test_failures_that_retries_hide_are_found_before_any_user_meets_one(lab: Lab) -> None:
+    played = await asyncio.to_thread(lab.cli, "demo", "canary-behind-retries", "-o", "json")
+    assert played.returncode == 0, played.stderr
+    (result,) = parsed(played)["scenarios"]
+    assert result["outcome"] == "RolledBack"
+    assert result["seconds"] < 15
+    assert result["exposure"]["requests"] > 0
+    assert (result["exposure"]["failures"], result["client"]["failures"]) == (0, 0)
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+    service = read_mesh(lab.info.mesh_file).spec.service("shop/reviews")
+    assert service is not None
+    assert service.retries == 0, "the scenario's retries end with it"
+
+
+async def test_a_hang_is_seen_through_prometheus_too(lab: Lab) -> None:
+    await lab.behave("reviews-v2", hang=True)
+    spec = {
+        "target": {"service": "reviews"},
+        "arms": {"stable": "v1", "canary": "v2"},
+        "steps": [{"weight": 20, "hold": 30, "minRequests": 20}],
+        "analysis": {"tick": 1, "warmup": 0, "source": "prometheus"},
+    }
+    rollout = CanaryInput(
+        mesh="local", namespace="shop", name="prometheus-hang", spec=CanarySpec.model_validate(spec),
+        heartbeat_timeout=5,
+    )  # fmt: skip
+    report = await asyncio.wait_for((await start_canary(lab.client, rollout)).result(), 60)
+    assert (report.outcome, report.evidence[-1].metric) == (Outcome.ROLLED_BACK, "latency")
+    assert report.reason.startswith("latency")
+    assert report.ended - report.started < 14, "before any timeout of a proxy's has told"
+    assert report.exposure.failures > 0
+    await lab.behave("reviews-v2", hang=False)
+    await quiet(lab)
