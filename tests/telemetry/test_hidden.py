@@ -94,7 +94,9 @@ async def test_callers_that_leave_take_no_evidence_along_and_make_none(envoy: La
         assert 18 <= (late := seen.slow(0)) < 30
         await seen.during(envoy.left("/v2/hang", 30, after=0.05), and_for=1.0)
         assert seen.slow(0) == late
-        assert (seen.exposure, seen.total("requests")) == ((60, 0), 0)
+        given, failed = seen.exposure
+        assert 30 < given <= 60  # on a busy machine some leave before their request was sent
+        assert (failed, seen.total("requests")) == (0, 0)
 
 
 async def test_resets_are_errors_and_not_late(envoy: Lab):
