@@ -130,10 +130,11 @@ class Watching:
 
     def _show(self, item: HubTick) -> None:
         before, request = self._progress, self._request
-        self._recent.append((item.tick.canary.requests, item.tick.stable.requests))
-        mine, others = (sum(column) for column in zip(*self._recent, strict=True))
-        measured = 100 * mine / (mine + others) if mine + others else None
         seen = item.exposure
+        # What the arms were given, not what they answered: a canary that hangs gets its share all the same.
+        self._recent.append((seen.requests, item.users))
+        mine, everybody = (sum(column) for column in zip(*self._recent, strict=True))
+        measured = 100 * mine / everybody if everybody else None
         self._progress = Progress(
             time=item.tick.time,
             weight=request.weight,

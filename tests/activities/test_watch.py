@@ -1,0 +1,196 @@
+"""What a watch does besides judging: it keeps its lease alive, gives it up, says when it is blind, hands over."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.testing import ActivityEnvironment
+
+from activities.meshes import Attached, Meshes
+from activities.pulse import Pulse
+from activities.signatures import CountRequest, WatchBeat, WatchRequest, WatchResult
+from activities.telemetry import TelemetryActivities
+from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
+from autopilot.evidence.record import unpack
+from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
+from autopilot.mesh.model import Aspect, Holder, Lease, Target
+from autopilot.spec.canary import Analysis, CanaryArms
+from autopilot.telemetry.hub import Hub
+from autopilot.telemetry.model import Observation, Subject, TelemetryError
+from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
+
+TARGET = Target(mesh="local", namespace="shop", service="reviews")
+ARMS = CanaryArms(stable="v1", canary="v2")
+
+
+@dataclass
+class Mesh:
+    """A mesh that only counts what a watch does to its lease."""
+
+    renewed: int = 0
+    condemned: list[str] = field(default_factory=list)
+    refuses: Exception | None = None
+
+    async def renew(self, lease: Lease) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.renewed += 1
+
+    async def condemn(self, lease: Lease, reason: str) -> None:
+        self.condemned.append(reason)
+
+
+def traffic(errors: float = 0.0) -> Any:
+    """100 requests a poll, a tenth of them to v2, of which a share fails."""
+
+    def script(number: int, subject: Subject) -> Observation:
+        done = 10.0 * number
+        both = (sample("v1", time.time(), counters(9 * done)), sample("v2", time.time(), counters(done, errors * done)))
+        return seen(time.time(), *both, subject=subject)
+
+    return script
+
+
+def silence(number: int, subject: Subject) -> Observation:
+    raise TelemetryError("the proxies at 127.0.0.1:9901 do not answer; are they running?")
+
+
+def request(*, ttl: float = 5, hold: float = 1, **more: Any) -> WatchRequest:
+    lease = Lease(
+        target=TARGET,
+        aspects=(Aspect.TRAFFIC,),
+        holder=Holder(operation="canary/a", fencing=1),
+        ttl=ttl,
+        max_unattended=ttl,
+    )
+    analysis = {"tick": 0.5, "warmup": 0, "noData": {"after": 1}, "metrics": [{"type": "errorRate"}]}
+    given = {
+        "lease": lease,
+        "target": TARGET,
+        "name": "reviews",
+        "arms": ARMS,
+        "analysis": Analysis.model_validate(analysis),
+        "rule": StepRule(hold=hold, min_requests=1, limit=60),
+        "weight": 10,
+        "step": 1,
+    }
+    return WatchRequest.model_validate({**given, **more})
+
+
+@dataclass
+class Bench:
+    """One activity in Temporal's own test environment, which can cancel it and stop its worker."""
+
+    script: Any
+    mesh: Mesh = field(default_factory=Mesh)
+    pulse: Pulse = field(default_factory=Pulse)
+    environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
+    beats: list[WatchBeat] = field(default_factory=list)
+
+    async def watch(self, asked: WatchRequest) -> WatchResult:
+        self.environment.on_heartbeat = lambda *details: self.beats.append(details[0])
+        async with Hub(ScriptedSource(self.script)) as hub:
+            meshes = Meshes({"local": Attached(mesh=self.mesh, proxies=hub)})  # type: ignore[arg-type]
+            activities = TelemetryActivities(meshes, self.pulse)
+            async with asyncio.timeout(20):
+                return await self.environment.run(activities.watch, asked)
+
+
+async def test_a_held_step_advances_its_lease_renewed_and_its_ticks_kept() -> None:
+    bench = Bench(traffic())
+    result = await bench.watch(request())
+    assert isinstance(result.verdict, Advance)
+    assert bench.mesh.renewed >= 2
+    assert len(unpack(result.ticks)) >= 2
+    assert result.progress.measured == pytest.approx(10)
+    assert bench.beats[-1].state == result.state
+
+
+async def test_harm_condemns_the_lease_before_it_is_told() -> None:
+    bench = Bench(traffic(errors=1.0))
+    result = await bench.watch(request(hold=60))
+    assert isinstance(result.verdict, Harm)
+    assert bench.mesh.condemned == [result.verdict.reason]
+
+
+async def test_a_lost_lease_ends_the_watch() -> None:
+    bench = Bench(traffic(), Mesh(refuses=LeaseLost("somebody lifted it")))
+    result = await bench.watch(request(hold=60))
+    assert result.verdict == Inconclusive(cause="leaseLost", reason="somebody lifted it")
+
+
+async def test_a_mesh_that_does_not_answer_for_a_moment_ends_nothing() -> None:
+    bench = Bench(traffic(), Mesh(refuses=MeshUnavailable("busy")))
+    assert isinstance((await bench.watch(request())).verdict, Advance)
+
+
+async def test_where_temporal_is_gone_the_lease_is_left_to_run_out() -> None:
+    bench = Bench(traffic())
+    bench.pulse._answered -= 1000
+    assert isinstance((await bench.watch(request(temporal_grace=120))).verdict, Advance)
+    assert bench.mesh.renewed == 0
+
+
+async def test_silence_is_no_verdict_but_its_own_and_says_why() -> None:
+    bench = Bench(silence)
+    verdict = (await bench.watch(request())).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "noData"
+    assert "127.0.0.1:9901" in verdict.reason
+    assert bench.mesh.renewed >= 1  # blind, but alive
+
+
+async def test_a_patient_watch_puts_up_with_silence_until_it_is_stopped() -> None:
+    bench = Bench(silence)
+    running = asyncio.create_task(bench.watch(request(patient=True)))
+    while not bench.beats or bench.beats[-1].progress.silent < 1.2:
+        await asyncio.sleep(0.05)
+    bench.environment.cancel()
+    assert (await running).verdict == Inconclusive(cause="stopped", reason="the watch was asked to stop")
+
+
+async def test_a_worker_that_stops_is_no_answer() -> None:
+    """A result now would be taken for the truth: the watch must fail, to be tried again elsewhere."""
+    bench = Bench(traffic())
+    running = asyncio.create_task(bench.watch(request(hold=60)))
+    while not bench.beats:
+        await asyncio.sleep(0.05)
+    bench.environment.cancel(cancellation_details=ActivityCancellationDetails(worker_shutdown=True))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_another_try_goes_on_from_the_last_heartbeat() -> None:
+    first = Bench(traffic())
+    running = asyncio.create_task(first.watch(request(hold=60)))
+    while len(first.beats) < 4:
+        await asyncio.sleep(0.05)
+    first.environment.cancel()
+    stopped = await running
+    second = Bench(traffic())
+    second.environment.info = _with_heartbeat(second.environment.info, first.beats[-1])
+    result = await second.watch(request(hold=3))
+    assert isinstance(result.verdict, Advance)
+    kept, all_ticks = unpack(stopped.ticks), unpack(result.ticks)
+    assert len(kept) >= 2
+    assert all_ticks[: len(kept)] == kept
+    assert result.progress.requests > stopped.progress.requests
+
+
+async def test_a_query_needs_a_prometheus_before_anything_is_written() -> None:
+    async with Hub(ScriptedSource(traffic())) as hub:
+        meshes = Meshes({"local": Attached(mesh=Mesh(), proxies=hub)})  # type: ignore[arg-type]
+        analysis = Analysis.model_validate({"metrics": [{"type": "promql", "name": "ours", "query": "x", "max": 1}]})
+        asked = CountRequest(target=TARGET, arms=ARMS, analysis=analysis, queries=True)
+        with pytest.raises(InvalidChange, match="metric ours needs Prometheus"):
+            await ActivityEnvironment().run(TelemetryActivities(meshes, Pulse()).count, asked)
+
+
+def _with_heartbeat(info: Any, beat: WatchBeat) -> Any:
+    return dataclasses.replace(info, heartbeat_details=[beat.model_dump(mode="json")])
