@@ -115,6 +115,8 @@ class WatchBeat(Wire):
     state: str
     progress: Progress
     silent_since: float | None = None
+    split: str = ""
+    """What the check of the measured split remembers, as JSON."""
     ticks: str = ""
     """What was judged so far, packed (`autopilot.evidence.record`)."""
 

@@ -16,8 +16,8 @@ from activities.metrics import CANARY_WEIGHT, TELEMETRY_AGE
 from activities.pulse import Pulse
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from activities.thresholds import Thresholds
-from autopilot.evidence import canary
-from autopilot.evidence.model import Harm, Inconclusive, Verdict
+from autopilot.evidence import canary, split
+from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
@@ -47,6 +47,8 @@ class Watching:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
         self._renewed = 0.0
+        remembered = earlier.split if earlier else ""
+        self._split = split.SplitState.model_validate_json(remembered) if remembered else split.SplitState()
         self._thresholds = Thresholds()
         self._recorder = Recorder(earlier.ticks if earlier else "")
 
@@ -63,9 +65,10 @@ class Watching:
         async with (
             self._thresholds.following(queries, source, request.target, request.arms),
             hub.subscribe(
-                subject_of(request.target, request.arms),
+                subject_of(request.target, request.arms, request.baseline),
                 canary=request.arms.canary,
                 stable=request.arms.stable,
+                baseline=request.baseline,
                 boundaries=boundaries_of(analysis),
                 tick=analysis.tick,
             ) as feed,
@@ -100,6 +103,7 @@ class Watching:
             state=self._state.model_dump_json(),
             progress=self._progress,
             silent_since=self._heard,
+            split=self._split.model_dump_json(),
             ticks=self._recorder.text(),
         )
 
@@ -111,9 +115,21 @@ class Watching:
         self._recorder.add(tick)
         self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
         self._show(item)
+        if verdict is None or isinstance(verdict, Advance):
+            verdict = self._misdirected(item) or verdict
         if verdict is None and self._recorder.count >= _CHUNK:
             return Inconclusive(cause="stopped", reason="a new watch goes on from here")
         return verdict
+
+    def _misdirected(self, item: HubTick) -> Inconclusive | None:
+        """Whether requests go elsewhere than they were sent: then no comparison of arms means much."""
+        weight, given = self._request.weight, item.exposure.requests
+        weights = {self._request.arms.canary: weight, self._request.arms.stable: 100 - weight}
+        counts = {self._request.arms.canary: given, self._request.arms.stable: max(0.0, item.users - given)}
+        self._split, mismatch = split.update(self._split, weights, counts, seconds=item.tick.seconds)
+        if mismatch is None or self._request.patient:
+            return None
+        return Inconclusive(cause="split", reason=mismatch.reason, evidence=canary.evidence(self._judge, self._state))
 
     def _silence(self, gap: Gap) -> Verdict | None:
         silent = time.time() - self._heard
@@ -178,8 +194,7 @@ class Watching:
             return  # the workflow restores in any case; condemning only helps where it cannot
 
 
-def subject_of(target: Target, arms: CanaryArms) -> Subject:
-    """Whose traffic a rollout looks at."""
-    return Subject(
-        mesh=target.mesh, namespace=target.namespace, service=target.service, arms=(arms.stable, arms.canary)
-    )
+def subject_of(target: Target, arms: CanaryArms, baseline: str = "") -> Subject:
+    """Whose traffic a rollout looks at; with the baseline arm, where one has a share."""
+    told_apart = (arms.stable, arms.canary, baseline) if baseline else (arms.stable, arms.canary)
+    return Subject(mesh=target.mesh, namespace=target.namespace, service=target.service, arms=told_apart)

@@ -1,8 +1,8 @@
 """Healthy versions that look ill: how many are rolled back. Every one of them should be promoted.
 
-`make bench-healthy ARGS="--runs 50"`: canary-good with 0.5 % true errors in both arms, so many times in a row; then three
-awkward but healthy rollouts at the shipped defaults: a cold start (three times the latency for 60 s), one slow service
-that both versions call, and five times the load in mid-rollout.
+`make bench-healthy ARGS="--runs 50"`: canary-good with 0.5 % true errors in both arms, so many times in a row, and then
+three awkward but healthy rollouts at the shipped defaults: a cold start (three times the latency for 60 s), one slow
+service that both versions call, and five times the load in mid-rollout.
 """
 
 from __future__ import annotations

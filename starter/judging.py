@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autopilot.evidence import canary
-from autopilot.evidence.model import Inconclusive, Verdict
+from autopilot.evidence.model import Harm, Inconclusive, Verdict
 from autopilot.evidence.record import unpack
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState
@@ -25,9 +25,9 @@ class Rejudged:
 
     @property
     def agrees(self) -> bool:
-        """Whether the recorded verdict follows from the ticks; of one from elsewhere, that they say nothing."""
-        if self.from_elsewhere:
-            return self.recomputed is None
+        """Whether the recorded verdict follows from the ticks; of one from elsewhere, that they show no harm."""
+        if self.from_elsewhere:  # what was misdirected may have looked good enough to advance
+            return not isinstance(self.recomputed, Harm)
         return self.recomputed == self.recorded
 
     @property

@@ -29,3 +29,16 @@ class BatchTick:
     canary: BatchArm
     stable: BatchArm
     readings: dict[str, Counts] = field(default_factory=dict)
+    baseline: BatchArm | None = None
+
+
+def joined(first: BatchArm, second: BatchArm | None) -> BatchArm:
+    """Two arms counted as one."""
+    if second is None:
+        return first
+    return BatchArm(
+        requests=first.requests + second.requests,
+        errors=first.errors + second.errors,
+        timed=first.timed + second.timed,
+        slow=first.slow + second.slow if first.slow.shape == second.slow.shape else first.slow,
+    )

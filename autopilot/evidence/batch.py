@@ -7,11 +7,14 @@ single rollout (`autopilot.evidence.canary`) and have no part in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from autopilot.evidence import process
-from autopilot.evidence.arrays import BatchTick, Counts
+from autopilot.evidence import dispersion, process
+from autopilot.evidence.arrays import BatchArm, BatchTick, Counts
+from autopilot.evidence.dispersion import Gauge
 from autopilot.evidence.model import Judge, JudgeMetric
 from autopilot.evidence.process import Process
 
@@ -29,14 +32,45 @@ def start_batch(judge: Judge, batch: tuple[int, ...]) -> tuple[Process, ...]:
 def update_batch(judge: Judge, processes: Sequence[Process], tick: BatchTick) -> tuple[Process, ...]:
     """Folds one tick of all rollouts."""
     return tuple(
-        process.fold(judge, metric, before, tick.canary, tick.stable, seconds=tick.seconds)
+        process.fold(judge, metric, before, tick.canary, tick.stable, seconds=tick.seconds, baseline=tick.baseline)
         for metric, before in zip(gathering(judge), processes, strict=True)
     )
 
 
-def harm_batch(judge: Judge, processes: Sequence[Process]) -> Counts:
-    """Evidence of harm, shape ``batch + (metrics,)``; compare with `autopilot.evidence.canary.harm_needed`."""
+def start_gauges(judge: Judge, batch: tuple[int, ...]) -> tuple[Gauge, ...]:
+    """One gauge of stable's dispersion for each of `gathering`, of shape ``batch``."""
+    return tuple(dispersion.fresh(process.width(metric), batch) for metric in gathering(judge))
+
+
+def update_gauges(judge: Judge, gauges: Sequence[Gauge], stable: BatchArm, *, seconds: float) -> tuple[Gauge, ...]:
+    """Folds stable's ticks of all rollouts."""
+    return tuple(
+        dispersion.fold(gauge, *process.counts(metric, stable), seconds=seconds)
+        for metric, gauge in zip(gathering(judge), gauges, strict=True)
+    )
+
+
+def take(gathered: Process, rows: NDArray[np.intp]) -> Process:
+    """The processes of some rollouts: ``rows`` indexes the leading axis."""
+    arrays = {
+        field.name: getattr(gathered, field.name)[rows]
+        for field in fields(gathered)
+        if isinstance(getattr(gathered, field.name), np.ndarray)
+    }
+    return replace(gathered, **arrays)
+
+
+def harm_batch(judge: Judge, processes: Sequence[Process], phi: Sequence[Counts] | None = None) -> Counts:
+    """Evidence of harm, shape ``batch + (metrics,)``; compare with `autopilot.evidence.canary.harm_needed`.
+
+    Args:
+        judge: how all of them are judged.
+        processes: what they have gathered.
+        phi: for each of `gathering` the dispersion of its failures, shape ``batch + (B,)``; none for 1.
+    """
+    scales = [process.SINGLE] * len(processes) if phi is None else phi
     found = [
-        process.harm(judge, metric, gathered) for metric, gathered in zip(gathering(judge), processes, strict=True)
+        process.harm(judge, metric, gathered, phi=scale)
+        for metric, gathered, scale in zip(gathering(judge), processes, scales, strict=True)
     ]
     return np.stack(found, axis=-1)

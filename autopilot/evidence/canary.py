@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autopilot.evidence import process, words
+from autopilot.evidence import dispersion, need, process, words
+from autopilot.evidence.arrays import Counts, joined
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import (
     Advance,
@@ -33,7 +34,18 @@ from autopilot.evidence.model import (
     Verdict,
 )
 from autopilot.evidence.process import RELATIVE
-from autopilot.evidence.state import JudgeState, MetricState, Tally, add, arm_of, pack, past, unpack
+from autopilot.evidence.state import (
+    JudgeState,
+    MetricState,
+    Tally,
+    add,
+    arm_of,
+    pack,
+    pack_gauge,
+    past,
+    unpack,
+    unpack_gauge,
+)
 
 _SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
@@ -60,12 +72,33 @@ def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
     (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
     """
     metrics = tuple(
-        kept if metric.kind == "threshold" else pack(process.begin_step(unpack(metric, kept)), kept.total)
+        kept if metric.kind == "threshold" else _begun(metric, kept)
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
     return state.model_copy(
         update={"metrics": metrics, "step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0},
     )
+
+
+def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeState:
+    """Learns from ticks before the rollout how stable's failures cluster; nothing else is kept of them.
+
+    A replay needs the same ticks, or the state that this returned.
+    """
+    if judge.phi is not None:
+        return state
+    for tick in ticks:
+        metrics = tuple(
+            kept if metric.kind == "threshold" else kept.model_copy(update=_gauge(metric, kept, tick, told=False))
+            for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+        )
+        state = state.model_copy(update={"metrics": metrics})
+    return state
+
+
+def _begun(metric: JudgeMetric, kept: MetricState) -> MetricState:
+    packed = pack(process.begin_step(unpack(metric, kept)), kept.total)
+    return packed.model_copy(update={"gauge": kept.gauge, "phi": kept.phi})
 
 
 def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple[JudgeState, Verdict | None]:
@@ -144,9 +177,37 @@ def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *,
     if over:
         gathered = process.begin_harm(gathered)
     canary, stable = arm_of(tick.canary), arm_of(tick.stable)
+    baseline = arm_of(tick.baseline) if judge.baseline and tick.baseline is not None else None
     judged = not warm or metric.kind in _FAILURES
-    gathered = process.fold(judge, metric, gathered, canary, stable, seconds=tick.seconds, harm=judged)
-    return pack(gathered, add(kept.total, process.counts(metric, canary), process.counts(metric, stable)))
+    gathered = process.fold(
+        judge, metric, gathered, canary, stable, seconds=tick.seconds, harm=judged, baseline=baseline
+    )
+    counted = process.counts(metric, joined(stable, baseline))
+    packed = pack(gathered, add(kept.total, process.counts(metric, canary), counted))
+    return packed if judge.phi is not None else packed.model_copy(update=_gauge(metric, kept, tick, told=True))
+
+
+def _gauge(metric: JudgeMetric, kept: MetricState, tick: Tick, *, told: bool) -> dict[str, object]:
+    """Stable's dispersion with one tick more, and where `told` what it was before it."""
+    gauge = unpack_gauge(metric, kept.gauge)
+    found = dispersion.dispersion(gauge) if told else None
+    gauge = dispersion.fold(gauge, *process.counts(metric, arm_of(tick.stable)), seconds=tick.seconds)
+    said = {} if found is None else {"phi": tuple(np.round(found.phi * found.known, 4).tolist())}
+    return {"gauge": pack_gauge(gauge), **said}
+
+
+def _phi(judge: Judge, metric: JudgeMetric, kept: MetricState) -> Counts:
+    """What evidence is divided by, shape ``(B,)``: until stable has failed often enough, gross harm waits for less.
+
+    So does any where a baseline guards, which needs no phi.
+    """
+    wide = process.width(metric)
+    if judge.phi is not None:
+        return np.full(wide, judge.phi)
+    unknown = dispersion.GROSS if _gross(judge, metric, kept) else dispersion.PRIOR
+    unknown = dispersion.FLOOR if kept.sign else unknown
+    said = np.asarray(kept.phi or (0.0,) * wide)
+    return np.where(said > 0, said, unknown)
 
 
 def _read(metric: JudgeMetric, kept: MetricState, tick: Tick, *, warm: bool) -> MetricState:
@@ -172,18 +233,41 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
         return Evidence(metric=metric.name, harm=kept.failures, harm_needed=metric.failures, note=note)
     gathered = unpack(metric, kept)
     relative = metric.kind in RELATIVE
-    boundaries = process.harm_by_boundary(judge, metric, gathered)
+    phi = _phi(judge, metric, kept)
+    boundaries = process.harm_by_boundary(judge, metric, gathered, phi=phi)
     index = int(boundaries.argmax())
     return Evidence(
         metric=metric.name,
         harm=max(0.0, float(log_mean(boundaries))),
         harm_needed=harm_needed(judge, metric),
-        good=max(0.0, float(process.good(gathered))) if relative else None,
+        good=max(0.0, float(process.good(gathered, phi=phi))) if relative else None,
         good_needed=math.log(1 / judge.beta) if relative else None,
         canary=words.share(kept.total.canary_bad[index], kept.total.canary),
         stable=words.share(kept.total.stable_bad[index], kept.total.stable),
-        note=words.note(metric, index, kept, warm=state.warm),
+        phi=None if judge.phi is not None else float(phi[index]),
+        **_more(judge, metric, kept, index, phi=float(phi[index]), good=float(process.good(gathered, phi=phi)))
+        if relative
+        else {},
+        note=words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None),
     )
+
+
+def _more(
+    judge: Judge, metric: JudgeMetric, kept: MetricState, index: int, *, phi: float, good: float
+) -> dict[str, float | None]:
+    """Requests still lacking, at the rates and the weight seen so far; nothing while stable is silent."""
+    seen = kept.recent
+    stable = words.share(kept.total.stable_bad[index], kept.total.stable)
+    if stable is None or seen.canary <= 0 or seen.stable <= 0:
+        return {}
+    weight = seen.canary / (seen.canary + seen.stable)
+    total = need.requests_needed(judge, stable=stable, weight=weight, needed=harm_needed(judge, metric), phi=phi)
+    lacking = math.log(1 / judge.beta) - good
+    left = need.requests_to_good(judge, stable=stable, weight=weight, lacking=max(0.0, lacking), phi=phi)
+    return {
+        "more": None if total is None else round(max(0.0, total - kept.since.canary)),
+        "good_more": left if left is None or lacking > 0 else 0.0,
+    }
 
 
 def _harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | None:
@@ -194,7 +278,7 @@ def _harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | 
             beyond = _beyond(metric, kept.reading) if kept.reading is not None else None
             reason = f"{metric.name}: {kept.reading:g} is {beyond}, {kept.failures} readings in a row"
         else:
-            stakes = process.harm_by_stake(judge, metric, unpack(metric, kept))
+            stakes = process.harm_by_stake(judge, metric, unpack(metric, kept), phi=_phi(judge, metric, kept))
             view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
             reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm)
@@ -221,6 +305,7 @@ def _end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Eviden
             return Advance(reason=reason, evidence=tuple(shown))
     if state.step_seconds >= rule.limit - _SLACK:
         reason = words.out_of_time(state.step_seconds, state.step_requests, rule.min_requests, warm=state.warm)
+        reason += words.lacking(judge, shown)
         return Inconclusive(cause="time", reason=reason, evidence=tuple(shown))
     return None
 

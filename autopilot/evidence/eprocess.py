@@ -25,6 +25,9 @@ WORSE: Counts = np.linspace(np.log(1.25), np.log(1000.0), POINTS)
 BETTER: Counts = -WORSE
 """Log rate ratios of the alternatives "better", shape ``(POINTS,)``."""
 
+ABOVE: Counts = np.linspace(np.log(1.25), np.log(1000.0), POINTS // 2)
+"""The same for the absolute margin, which decides where failures are few: half the points do, and halve its state."""
+
 _TIMES: Counts = np.geomspace(1.2, 60.0, POINTS)
 _BISECTIONS = 32
 """Enough: near its top the log likelihood is flat, so an error of 1e-9 there is one of 1e-18 in its value."""
@@ -50,6 +53,7 @@ def ratio_increment(
     stable_all: Counts,
     *,
     ratio: float,
+    margin: float = 0.0,
     grid: Counts = WORSE,
 ) -> Counts:
     """What one tick adds to the log-likelihood ratios of "the canary's rate is ``ratio exp(d)`` times stable's" (b, c).
@@ -63,22 +67,37 @@ def ratio_increment(
     ((1-theta)/(1-theta0) - 1))`` (as ``1 + u <= exp(u)``), and at ``pc = ratio pb`` that exponent is nought; for d > 0
     it rises with pc, so every smaller ratio is covered; for d < 0 it falls, and every larger one is.
 
+    A margin is paid for in advance: at ``pc = ratio pb + margin`` that exponent is ``nc margin (theta/theta0 - 1)``
+    whatever pb, so taking that off each tick keeps the expectation at or below 1. Nothing need be known or assumed of
+    stable's share, which may change from tick to tick; a likelihood ratio against the best pair of shares
+    (`excess_evidence`) grows no faster and pays for learning them besides, 2 to 3 in units of evidence.
+
     Args:
         canary_bad: bad requests of the canary in this tick, shape ``batch``; at most ``canary_all``.
         canary_all: all of its requests in this tick, shape ``batch``.
         stable_bad: the same of stable.
         stable_all: the same of stable.
         ratio: the rate ratio that is still within the margin (harm), or already too much (good side).
+        margin: what the canary's share may exceed ``ratio`` times stable's by (harm only).
         grid: log rate ratios d relative to ``ratio``: `WORSE` or `BETTER`.
 
     Returns:
-        Shape ``batch + (POINTS,)``; noughts where there were no requests in one of the arms.
+        Shape ``batch + (POINTS,)``; noughts where there were no requests in stable, or in both arms.
     """
-    weighted = canary_all * ratio
-    both = weighted + stable_all
-    share = np.divide(weighted, both, out=np.zeros_like(both), where=both > 0)[..., None]
-    bad = (canary_bad + stable_bad)[..., None]
-    return np.asarray(canary_bad[..., None] * grid - bad * np.log1p(share * np.expm1(grid)))
+    weighted = np.asarray(canary_all * ratio)
+    both = np.asarray(weighted + stable_all)
+    share = np.divide(weighted, both, out=np.zeros_like(both), where=both > 0)
+    canary_bad = np.asarray(canary_bad)
+    bad = np.asarray(canary_bad + stable_bad)
+    found = np.zeros((*bad.shape, grid.shape[0]))
+    some = bad > 0  # Ticks without failures are most of all.
+    odds = share[..., None] * np.expm1(grid) if margin > 0 else None
+    if odds is not None:
+        found = -margin * canary_all[..., None] * (np.expm1(grid) - odds) / (1 + odds)
+    found[some] += canary_bad[some][..., None] * grid - bad[some][..., None] * np.log1p(
+        share[some][..., None] * np.expm1(grid)
+    )
+    return found
 
 
 def objective_evidence(bad: Counts, total: Counts, *, allowed: float) -> Counts:
@@ -123,9 +142,8 @@ def excess_evidence(
     Mixtures: canary, shares evenly spaced in log odds from the margin to 99.9 %; stable, Beta(1/2, 50) (services are
     mostly well) and Beta(1/2, 1/2) (some are not) in proportion 4 : 1.
 
-    Totals take rates for constant over the process. A trouble that both arms share while weights change can mislead
-    it. The ratio process, which conditions tick by tick, can't be misled so: harm needs both where both arms have
-    requests, and a far wider bound where they have not (`autopilot.evidence.process`).
+    Totals take rates for constant over the process, and a trouble that both arms share while weights change can mislead
+    it. So it serves only where there is no comparing tick by tick, with a wider bound (`autopilot.evidence.process`).
 
     Args:
         canary_bad: bad requests of the canary since the process began, shape ``batch``; at most ``canary_all``.

@@ -33,6 +33,8 @@ class Tick(Plain):
     """Seconds the tick covers."""
     canary: ArmTick = ArmTick()
     stable: ArmTick = ArmTick()
+    baseline: ArmTick | None = None
+    """Stable's version with the canary's weight, counted apart; None where there is no such arm."""
     readings: dict[str, float | None] = Field(default_factory=dict)
     """Custom thresholds evaluated in this tick, by metric name; None where the query had no data."""
 
@@ -69,6 +71,16 @@ class Judge(Plain):
     """Seconds after the first tick in which only gross harm counts."""
     gross_share: float = 0.05
     gross_ratio: float = 10.0
+    phi: float | None = 1.0
+    """How many failures count as one where they cluster; None estimates it, from stable's ticks so far."""
+    baseline: bool = False
+    """Harm needs the sign test against the baseline arm to agree, in ticks that have one."""
+    detect: float = 2.0
+    """The smallest harm that a step's requests should be enough for, as a multiple of stable's share..."""
+    detect_absolute: float = 0.01
+    """...and at least so much more than it."""
+    miss_budget: float = 0.1
+    """Chance of missing it by then."""
     past_margin: float = 2.0
     """How many times both margins a canary without company may exceed what stable did before: time may change much."""
 
@@ -93,6 +105,12 @@ class Evidence(Plain):
     canary: float | None = None
     """The canary's share of bad requests so far in the rollout, where it had any."""
     stable: float | None = None
+    more: float | None = None
+    """About how many more canary requests it takes until the smallest harm to `detect` would have been seen."""
+    good_more: float | None = None
+    """About how many more until a canary as good as stable would have been shown to be."""
+    phi: float | None = None
+    """How many failures counted as one, for stable's come in clusters; None where the judge was told."""
     note: str = ""
 
 
@@ -117,7 +135,7 @@ class Inconclusive(Plain):
     """Nothing can be said: too few requests in the time there was, or no telemetry at all."""
 
     kind: Literal["inconclusive"] = "inconclusive"
-    cause: Literal["time", "noData", "leaseLost", "stopped"]
+    cause: Literal["time", "noData", "split", "leaseLost", "stopped"]
     """`stopped`: the watch was ended by its workflow before it could say anything."""
     reason: str
     evidence: tuple[Evidence, ...] = ()

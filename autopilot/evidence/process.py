@@ -1,8 +1,8 @@
 """The evidence of one metric: what it gathers tick by tick, for one rollout or for many at once.
 
 Harm has to exceed *both* margins: the claim to be refuted is ``p_canary <= max(ratio * p_stable, p_stable +
-absolute)``. An intersection-union test: the ratio process and the excess process run side by side, and the smaller of
-the two is the evidence. Whichever of the two bounds is the larger, one of the processes is an e-process against it,
+absolute)``. An intersection-union test: a process for either margin runs beside the other, and the smaller of the two
+is the evidence. Whichever of the two bounds is the larger, one of the processes is an e-process against it,
 and what is never more than an e-process is one. So it takes no share of alpha, and averages over latency boundaries
 stay valid.
 
@@ -37,8 +37,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.arrays import BatchArm, Counts, joined
 from autopilot.evidence.eprocess import (
+    ABOVE,
     BETTER,
     POINTS,
     excess_evidence,
@@ -47,6 +48,7 @@ from autopilot.evidence.eprocess import (
     ratio_increment,
 )
 from autopilot.evidence.model import Judge, JudgeMetric
+from autopilot.evidence.sign import BETS, guard, sign_increment
 
 EPOCH = 120.0
 """Seconds after which an epoch is over."""
@@ -59,6 +61,9 @@ BESIDE = 0.9
 
 ALONE = 0.02
 """The canary is alone in a tick where stable has fewer requests than this share of the canary's."""
+
+SINGLE: Counts = np.ones(1)
+"""phi of failures that come one by one; see `autopilot.evidence.dispersion`."""
 
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
@@ -73,8 +78,14 @@ class Process:
 
     worse: Counts
     """Log-likelihood ratios of harm, shape ``batch + (2, B, POINTS)``; last axis empty for absolute kinds."""
+    above: Counts
+    """The same of the absolute margin, shape ``batch + (2, B, POINTS // 2)``; noughts where it is nought."""
     better: Counts
     """The same of the good side, since the step began, shape ``batch + (B, POINTS)``."""
+    sign: Counts
+    """Logarithms of the guard's bets, shape ``batch + (2, B, BETS)``; noughts without a baseline arm."""
+    apart: Counts
+    """`worse` of the ticks that had no baseline, of judges that want one; else noughts."""
     canary_bad: Counts
     """Bad requests of the canary, shape ``batch + (2, B)``."""
     canary_all: Counts
@@ -95,13 +106,21 @@ class Process:
     """How long it has lasted."""
 
 
+def width(metric: JudgeMetric) -> int:
+    """B: the boundaries of a latency metric, else 1."""
+    return max(1, len(metric.boundaries)) if metric.kind == "latency" else 1
+
+
 def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
     """A process that has seen nothing: evidence 0."""
-    wide = max(1, len(metric.boundaries)) if metric.kind == "latency" else 1
+    wide = width(metric)
     points = POINTS if metric.kind in RELATIVE else 0
     return Process(
         worse=np.zeros((*batch, 2, wide, points)),
+        above=np.zeros((*batch, 2, wide, points // 2)),
         better=np.zeros((*batch, wide, points)),
+        sign=np.zeros((*batch, 2, wide, BETS if points else 0)),
+        apart=np.zeros((*batch, 2, wide, points)),
         canary_bad=np.zeros((*batch, 2, wide)),
         canary_all=np.zeros((*batch, 2, 1)),
         stable_bad=np.zeros((*batch, 2, wide)),
@@ -126,6 +145,9 @@ def begin_epoch(process: Process) -> Process:
     return replace(
         process,
         worse=process.worse * kept[..., None],
+        above=process.above * kept[..., None],
+        sign=process.sign * kept[..., None],
+        apart=process.apart * kept[..., None],
         canary_bad=process.canary_bad * kept,
         canary_all=process.canary_all * kept,
         stable_bad=process.stable_bad * kept,
@@ -142,7 +164,10 @@ def begin_harm(process: Process) -> Process:
     none = np.zeros_like
     return Process(
         worse=none(process.worse),
+        above=none(process.above),
         better=process.better,
+        sign=none(process.sign),
+        apart=none(process.apart),
         canary_bad=none(process.canary_bad),
         canary_all=none(process.canary_all),
         stable_bad=none(process.stable_bad),
@@ -187,8 +212,14 @@ def fold(
     *,
     seconds: float,
     harm: bool = True,
+    baseline: BatchArm | None = None,
 ) -> Process:
-    """Adds one tick that covers so many seconds; with ``harm`` false only to the good side and to stable's past."""
+    """Adds one tick that covers so many seconds; with ``harm`` false only to the good side and to stable's past.
+
+    A baseline arm is stable's version: it guards (`autopilot.evidence.sign`), and is counted with stable elsewhere: the
+    more requests there are to compare with, the surer the comparison.
+    """
+    stable = joined(stable, baseline)
     canary_bad, canary_all = counts(metric, canary)
     stable_bad, stable_all = counts(metric, stable)
     tick = (canary_bad, canary_all, stable_bad, stable_all)
@@ -206,8 +237,18 @@ def fold(
     if process.seconds >= EPOCH:
         process = begin_epoch(process)
     if metric.kind in RELATIVE:
-        increment = ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.ratio)
-        process = replace(process, worse=process.worse + increment[..., None, :, :])
+        wide = np.broadcast_arrays(*tick)
+        more = ratio_increment(*wide, ratio=judge.ratio)[..., None, :, :]
+        worse = process.worse + more
+        if judge.baseline and baseline is not None:
+            signs = sign_increment(canary_bad, counts(metric, baseline)[0])
+            process = replace(process, sign=process.sign + signs[..., None, :, :])
+        elif judge.baseline:
+            process = replace(process, apart=process.apart + more)
+        above = process.above
+        if judge.absolute > 0:
+            above = above + ratio_increment(*wide, ratio=1.0, margin=judge.absolute, grid=ABOVE)[..., None, :, :]
+        process = replace(process, worse=worse, above=above)
     return replace(
         process,
         canary_bad=process.canary_bad + canary_bad[..., None, :],
@@ -220,56 +261,55 @@ def fold(
     )
 
 
-def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
-    """Evidence of harm with its stakes, shape ``batch + (2, 2, B)``.
+def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process, *, phi: Counts = SINGLE) -> Counts:
+    """Evidence of harm with its stakes, shape ``batch + (2, 2, B)``; ``phi`` has shape ``batch + (B,)``.
 
     The first axis of two holds the comparison side by side and that with the past (the latter minus infinity for
     absolute kinds, which compare with an objective), the second the whole process and the epoch.
     """
     rows = np.log([WHOLE, (1 - WHOLE) / (process.epoch * (process.epoch + 1))])[:, None]
     if metric.kind not in RELATIVE:
-        found = _absolute(metric, process) + rows
+        found = _absolute(metric, process, phi[..., None, :]) + rows
         return np.stack([found, np.full_like(found, -np.inf)], axis=-3)
-    beside = _beside(judge, process) + rows + np.log(BESIDE)
-    return np.stack([beside, _past(judge, process) + rows + np.log1p(-BESIDE)], axis=-3)
+    beside = _beside(judge, process, phi[..., None, :]) + rows + np.log(BESIDE)
+    return np.stack([beside, _past(judge, process, phi[..., None, :]) + rows + np.log1p(-BESIDE)], axis=-3)
 
 
-def harm_by_boundary(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
+def harm_by_boundary(judge: Judge, metric: JudgeMetric, process: Process, *, phi: Counts = SINGLE) -> Counts:
     """Evidence of harm at each boundary, shape ``batch + (B,)``; minus infinity where it speaks against harm."""
-    return np.asarray(np.logaddexp.reduce(harm_by_stake(judge, metric, process), axis=(-3, -2)))
+    return np.asarray(np.logaddexp.reduce(harm_by_stake(judge, metric, process, phi=phi), axis=(-3, -2)))
 
 
-def _absolute(metric: JudgeMetric, process: Process) -> Counts:
+def _absolute(metric: JudgeMetric, process: Process, phi: Counts) -> Counts:
     """Evidence against the objective, without stakes, shape ``batch + (2, B)``."""
     allowed = 1 - (metric.objective if metric.objective is not None else 0.99)
     total = np.broadcast_to(process.canary_all, process.canary_bad.shape)
-    return objective_evidence(process.canary_bad, total, allowed=allowed)
+    return objective_evidence(process.canary_bad / phi, total / phi, allowed=allowed)
 
 
-def _beside(judge: Judge, process: Process) -> Counts:
+def _beside(judge: Judge, process: Process, phi: Counts) -> Counts:
     """Evidence of the comparison side by side, without stakes, shape ``batch + (2, B)``."""
-    ratio = log_mean(process.worse)
-    if judge.absolute <= 0:
-        return ratio
-    tallies = np.broadcast_arrays(process.canary_bad, process.canary_all, process.stable_bad, process.stable_all)
-    return np.minimum(ratio, excess_evidence(*tallies, margin=judge.absolute))
+    found = log_mean(process.worse / phi[..., None])
+    if judge.absolute > 0:
+        found = np.minimum(found, log_mean(process.above / phi[..., None]))
+    return np.minimum(found, guard(process.sign, process.apart / phi[..., None])) if judge.baseline else found
 
 
-def _past(judge: Judge, process: Process) -> Counts:
+def _past(judge: Judge, process: Process, phi: Counts) -> Counts:
     """Evidence of the comparison with the past, without stakes, shape ``batch + (2, B)``; see the module's words."""
     if not process.alone_all.any() or not process.past_all.any():
         return np.full_like(process.alone_bad, -np.inf)
     past = process.past_bad[..., None, :], process.past_all[..., None, :]
-    tallies = np.broadcast_arrays(process.alone_bad, process.alone_all, *past)
+    tallies = np.broadcast_arrays(*(each / phi for each in (process.alone_bad, process.alone_all, *past)))
     margin, ratio = judge.past_margin * judge.absolute, judge.past_margin * judge.ratio
     return excess_evidence(*tallies, margin=margin, ratio=ratio)
 
 
-def harm(judge: Judge, metric: JudgeMetric, process: Process) -> Counts:
+def harm(judge: Judge, metric: JudgeMetric, process: Process, *, phi: Counts = SINGLE) -> Counts:
     """Evidence of harm, averaged over boundaries (an average of e-values is one), shape ``batch``."""
-    return log_mean(harm_by_boundary(judge, metric, process))
+    return log_mean(harm_by_boundary(judge, metric, process, phi=phi))
 
 
-def good(process: Process) -> Counts:
+def good(process: Process, *, phi: Counts = SINGLE) -> Counts:
     """Evidence of this step that the canary is not `good_ratio` times worse at any boundary, shape ``batch``."""
-    return np.asarray(log_mean(process.better).min(axis=-1))
+    return np.asarray(log_mean(process.better / phi[..., None]).min(axis=-1))

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 
 from pydantic import ValidationError
 
-from autopilot.evidence.model import Tick
+from autopilot.evidence.model import ArmTick, Tick
 
 _MILLI = 1000
 _SEGMENT = 120
@@ -54,13 +54,16 @@ def pack(ticks: Sequence[Tick]) -> str:
     if not ticks:
         return ""
     times = [round(tick.time * _MILLI) for tick in ticks]
-    rows = [tick.model_dump(mode="json", exclude={"time", "seconds", "readings"}) for tick in ticks]
+    rows = [tick.model_dump(mode="json", include={"canary", "stable"}) for tick in ticks]
+    beside = {str(number): _row(tick.baseline) for number, tick in enumerate(ticks) if tick.baseline is not None}
     columns = {
         "times": [times[0], *(after - before for before, after in pairwise(times))],
         "seconds": [round(tick.seconds * _MILLI) for tick in ticks],
         "arms": {arm: {name: [_short(row[arm][name]) for row in rows] for name in rows[0][arm]} for arm in rows[0]},
         "readings": {str(number): tick.readings for number, tick in enumerate(ticks) if tick.readings},
     }
+    if beside:
+        columns["baseline"] = beside
     text = json.dumps(columns, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
@@ -84,6 +87,7 @@ def _segment(packed: str) -> list[Tick]:
                     "time": time / _MILLI,
                     "seconds": columns["seconds"][number] / _MILLI,
                     "readings": columns["readings"].get(str(number), {}),
+                    "baseline": _arm(columns.get("baseline", {}).get(str(number))),
                     **{arm: {name: column[number] for name, column in arms[arm].items()} for arm in arms},
                 }
             )
@@ -91,6 +95,15 @@ def _segment(packed: str) -> list[Tick]:
         ]
     except (KeyError, IndexError, TypeError, AttributeError, zlib.error, ValidationError, ValueError) as error:
         raise ValueError(f"these are no recorded ticks: {error}") from error
+
+
+def _row(arm: ArmTick) -> list[object]:
+    """An arm by position: of many ticks in a row there are many alike."""
+    return [_short(value) for value in arm.model_dump(mode="json").values()]
+
+
+def _arm(row: list[object] | None) -> dict[str, object] | None:
+    return None if row is None else dict(zip(ArmTick.model_fields, row, strict=True))
 
 
 def _short(value: object) -> object:

@@ -28,6 +28,11 @@ def judge_from(analysis: Analysis) -> Judge:
         absolute=analysis.margin.absolute,
         good_ratio=analysis.good_ratio,
         warmup=analysis.warmup,
+        phi=analysis.dispersion,
+        detect=analysis.detect,
+        detect_absolute=analysis.detect_absolute,
+        miss_budget=analysis.miss_budget,
+        baseline=analysis.baseline != "none",
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from autopilot.evidence import dispersion
 from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.dispersion import Gauge
 from autopilot.evidence.eprocess import POINTS
 from autopilot.evidence.model import ArmTick, JudgeMetric, Plain
-from autopilot.evidence.process import RELATIVE, Process
+from autopilot.evidence.process import RELATIVE, Process, width
+from autopilot.evidence.sign import BETS
 
 _DECIMALS = 6
 """Digits kept: what is dropped of a logarithm adds up to about 0.0003 in a million ticks, for it goes up and down."""
@@ -22,11 +25,28 @@ class Tally(Plain):
     stable_bad: tuple[float, ...] = ()
 
 
+class GaugeState(Plain):
+    """`autopilot.evidence.dispersion.Gauge`, flat: window length by window length, boundary by boundary."""
+
+    open_bad: tuple[float, ...] = ()
+    open_all: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
+    bad: tuple[float, ...] = ()
+    all: tuple[float, ...] = ()
+    closed: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+
+
 class MetricState(Plain):
     """What one metric has gathered."""
 
     worse: tuple[float, ...] = ()
     """Harm: log-likelihood ratios of the whole process, then of the epoch; boundary by boundary, `POINTS` each."""
+    above: tuple[float, ...] = ()
+    """The same against the absolute margin; none in states from before there was one: it begins with nothing."""
+    sign: tuple[float, ...] = ()
+    apart: tuple[float, ...] = ()
+    """The guard of a baseline arm: its bets, and the likelihood ratios of ticks without one."""
     better: tuple[float, ...] = ()
     """Good side: the same, since the step began."""
     since: Tally = Tally()
@@ -45,6 +65,10 @@ class MetricState(Plain):
     """How long the epoch has lasted."""
     total: Tally = Tally()
     """Since the rollout began."""
+    gauge: GaugeState | None = None
+    """How stable's failures cluster, of all its ticks so far; None where the judge is told."""
+    phi: tuple[float, ...] = ()
+    """What the gauge said before the last tick, at each boundary; 0 or none where it could not tell."""
     failures: int = 0
     """Readings out of bounds in a row."""
     reading: float | None = None
@@ -92,6 +116,9 @@ def pack(process: Process, total: Tally) -> MetricState:
     )
     return MetricState(
         worse=_floats(process.worse),
+        above=_unless_nought(process.above),
+        sign=_unless_nought(process.sign),
+        apart=_unless_nought(process.apart),
         better=_floats(process.better),
         since=since,
         recent=recent,
@@ -111,7 +138,10 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
     alone, alone_recent = past(state)
     return Process(
         worse=np.asarray(state.worse).reshape(2, wide, points),
+        above=_wide(state.above, wide, points // 2),
         better=np.asarray(state.better).reshape(wide, points),
+        sign=_wide(state.sign, wide, BETS if points else 0),
+        apart=_wide(state.apart, wide, points),
         canary_bad=np.asarray([row.canary_bad for row in rows]),
         canary_all=np.asarray([[row.canary] for row in rows]),
         stable_bad=np.asarray([row.stable_bad for row in rows]),
@@ -121,6 +151,35 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
         past_bad=np.asarray(alone.stable_bad),
         past_all=np.asarray([alone.stable]),
         epoch=state.epoch,
+        seconds=state.seconds,
+    )
+
+
+def pack_gauge(gauge: Gauge) -> GaugeState:
+    """A scalar gauge as it is kept."""
+    return GaugeState(
+        open_bad=_floats(gauge.open_bad),
+        open_all=_floats(gauge.open_all),
+        squares=_floats(gauge.squares),
+        bad=_floats(gauge.bad),
+        all=_floats(gauge.all),
+        closed=_floats(gauge.closed),
+        seconds=_floats(np.asarray(gauge.seconds)),
+    )
+
+
+def unpack_gauge(metric: JudgeMetric, state: GaugeState | None) -> Gauge:
+    """The way back; a fresh one where there is none."""
+    if state is None:
+        return dispersion.fresh(width(metric))
+    wide, narrow = (len(dispersion.WINDOWS), width(metric)), (len(dispersion.WINDOWS), 1)
+    return Gauge(
+        open_bad=np.asarray(state.open_bad).reshape(wide),
+        open_all=np.asarray(state.open_all).reshape(narrow),
+        squares=np.asarray(state.squares).reshape(wide),
+        bad=np.asarray(state.bad).reshape(wide),
+        all=np.asarray(state.all).reshape(narrow),
+        closed=np.asarray(state.closed).reshape(narrow),
         seconds=state.seconds,
     )
 
@@ -152,6 +211,14 @@ def _tally(canary_bad: Counts, canary_all: Counts, stable_bad: Counts, stable_al
         stable=float(stable_all[0]),
         stable_bad=_floats(stable_bad),
     )
+
+
+def _unless_nought(values: Counts) -> tuple[float, ...]:
+    return _floats(values) if values.any() else ()
+
+
+def _wide(kept: tuple[float, ...], boundaries: int, points: int) -> Counts:
+    return np.asarray(kept).reshape(2, boundaries, points) if kept else np.zeros((2, boundaries, points))
 
 
 def _floats(values: Counts) -> tuple[float, ...]:

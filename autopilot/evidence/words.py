@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autopilot.evidence.model import Evidence, JudgeMetric
+from autopilot.evidence.dispersion import FLOOR, PRIOR
+from autopilot.evidence.model import Evidence, Judge, JudgeMetric
 from autopilot.evidence.process import ALONE, RELATIVE
 from autopilot.evidence.state import MetricState, Tally, past
 from autopilot.spec.units import format_seconds
@@ -23,12 +24,16 @@ def percent(value: float | None) -> str:
     return f"{hundredths:.1f} %" if hundredths >= 1 or hundredths < 0.0005 else f"{hundredths:.2g} %"
 
 
-def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool) -> str:
+def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, learns: bool = False) -> str:
     """What has to be known to read a metric's numbers."""
     parts = [f"slower than {format_seconds(metric.seconds[index])}"] if index < len(metric.seconds) else []
     if metric.kind in RELATIVE and kept.recent.stable < ALONE * kept.recent.canary:
         known = "compared with its earlier requests" if past(kept)[0].stable > 0 else "and had none before"
         parts.append(f"stable gets no traffic: {known}")
+    if learns and not (kept.phi and kept.phi[index] > 0):
+        parts.append(f"stable failed too rarely to tell how failures cluster: {PRIOR:g} count as one")
+    elif learns and kept.phi[index] >= 2 * FLOOR:
+        parts.append(f"stable's failures cluster: {kept.phi[index]:.1f} count as one")
     if warm:
         parts.append("warm-up: only gross harm counts")
     return "; ".join(parts)
@@ -59,6 +64,25 @@ def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_ev
     how = "few, but enough to show that it is not worse" if by_evidence else "and no harm found"
     most = ", ".join(f"{found.metric} {found.harm:.1f} of {found.harm_needed:.1f}" for found in shown)
     return f"{held}, {how}; evidence of harm: {most}"
+
+
+def about(count: float) -> str:
+    """A count as an estimate: two digits and noughts."""
+    digits = max(0, len(f"{count:.0f}") - 2)
+    return f"about {round(count, -digits):,.0f}"
+
+
+def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
+    """What it would take: the metric that needs most."""
+    harms = [found.more for found in shown if found.more]
+    goods = [found.good_more for found in shown if found.good_more]
+    parts = []
+    if harms:
+        size = f"{judge.detect:g} times stable's share, or {percent(judge.detect_absolute)} more"
+        parts.append(f"{about(max(harms))} more requests would show harm of {size}")
+    if goods:
+        parts.append(f"{about(max(goods))} that a canary like stable is not {judge.good_ratio:g} times worse")
+    return "; " + ", ".join(parts) if parts else ""
 
 
 def out_of_time(seconds: float, requests: float, needed: float, *, warm: bool) -> str:

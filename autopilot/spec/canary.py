@@ -159,6 +159,14 @@ class Analysis(SpecModel):
     margin: Margin = Margin()
     warmup: Seconds = 60.0
     """Once per rollout: for this long only gross harm (5 % errors and 10 times stable's) counts."""
+    detect: Annotated[Number, Field(gt=1, le=1000)] = 2.0
+    """The smallest harm to find, as a multiple of stable's share of bad requests..."""
+    detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.01
+    """...and at least so much more than it: reports say how many more requests that takes."""
+    miss_budget: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.1
+    """Chance that harm of this size is missed by then."""
+    dispersion: Annotated[Number, Field(ge=1, le=1000)] | None = None
+    """How many failures count as one where they come in clusters; by default learned from stable's failures."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=20)] = (ErrorRate(), Latency())
     no_data: NoData = NoData()
     baseline: Literal["none", "virtual"] = "none"

@@ -72,6 +72,8 @@ class Differencer:
     stable: str
     wanted: tuple[float, ...] = ()
     """Latency boundaries asked for, in seconds."""
+    baseline: str = ""
+    """The arm that doubles stable for a fair comparison; empty where there is none."""
     boundaries: tuple[float, ...] = ()
     """Those the histograms have, nearest by logarithm; fixed when the first histogram is seen."""
     _before: dict[str, SeriesSample] = field(default_factory=dict)
@@ -151,6 +153,7 @@ class Differencer:
                 seconds=newest - before,
                 canary=self._arm(self.canary, arms.get(self.canary, []), present),
                 stable=self._arm(self.stable, arms.get(self.stable, []), present),
+                baseline=self._arm(self.baseline, arms.get(self.baseline, []), present) if self.baseline else None,
             ),
             exposure=Exposure(requests=user.requests, failures=user.errors, seconds=newest - before),
             users=sum(counters.requests for found in users.values() for counters in found),
@@ -224,6 +227,9 @@ def merge(first: HubTick, second: HubTick) -> HubTick:
             seconds=seconds,
             canary=_join(first.tick.canary, second.tick.canary),
             stable=_join(first.tick.stable, second.tick.stable),
+            baseline=_join(first.tick.baseline, second.tick.baseline)
+            if first.tick.baseline is not None and second.tick.baseline is not None
+            else None,
         ),
         exposure=Exposure(
             requests=first.exposure.requests + second.exposure.requests,

@@ -99,7 +99,14 @@ class Hub:
 
     @asynccontextmanager
     async def subscribe(
-        self, subject: Subject, *, canary: str, stable: str, boundaries: tuple[float, ...] = (), tick: float = 1.0
+        self,
+        subject: Subject,
+        *,
+        canary: str,
+        stable: str,
+        baseline: str = "",
+        boundaries: tuple[float, ...] = (),
+        tick: float = 1.0,
     ) -> AsyncIterator[Feed]:
         """Watches one subject for as long as the context lasts.
 
@@ -107,6 +114,7 @@ class Hub:
             subject: the service; its arms must name both versions.
             canary: the arm on trial.
             stable: the arm it is compared with.
+            baseline: the arm that doubles stable for a fair comparison; empty where there is none.
             boundaries: latency boundaries in seconds, each moved to the nearest that the histograms have.
             tick: seconds between looks, at least 0.5.
 
@@ -118,9 +126,9 @@ class Hub:
         """
         if tick < SHORTEST_TICK:
             raise ValueError(f"a tick of {tick:g} s is too short; {SHORTEST_TICK:g} s is the least")
-        if absent := {canary, stable} - set(subject.arms):
+        if absent := {canary, stable, baseline or stable} - set(subject.arms):
             raise ValueError(f"{subject.namespace}/{subject.service} has no arm {', '.join(sorted(absent))}")
-        feed = Feed(subject, Differencer(canary, stable, tuple(boundaries)))
+        feed = Feed(subject, Differencer(canary, stable, tuple(boundaries), baseline=baseline))
         poller = self._pollers.get(tick)
         if poller is None or poller.over:
             poller = self._pollers[tick] = _Poller(self.source, tick, self._timeout, self._clock)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 
 import pytest
 
+from autopilot.evidence.record import unpack
 from autopilot.local.record import Condition
-from autopilot.report import CanaryInput, Outcome
+from autopilot.report import CanaryInput, Command, Outcome, Phase
 from autopilot.spec.canary import CanarySpec
 from starter.operations import progress, report, start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
+from workflows.canary import CanaryWorkflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
@@ -184,4 +187,48 @@ async def test_a_threshold_of_the_users_own_is_harm(lab: Lab) -> None:
     report = await (await start_canary(lab.client, through_prometheus("threshold", metrics=[metric]))).result()
     assert report.outcome is Outcome.ROLLED_BACK
     assert report.reason.startswith("ours: ")
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+
+
+async def test_a_baseline_arm_gets_the_canarys_share_and_guards_the_verdict(lab: Lab) -> None:
+    written = rollout("baseline", hold=5).spec.model_dump(by_alias=True)
+    written["steps"] = [{"weight": 20, "hold": 5, "minRequests": 20}, {"weight": 100, "hold": 1, "minRequests": 20}]
+    written["analysis"] |= {"baseline": "virtual"}
+
+    def asked(name: str) -> CanaryInput:
+        spec = CanarySpec.model_validate(written)
+        return CanaryInput(mesh="local", namespace="shop", name=name, spec=spec, heartbeat_timeout=5)
+
+    good = await (await start_canary(lab.client, asked("baseline-good"))).result()
+    assert good.outcome is Outcome.PROMOTED
+    ticks = [tick for watch in good.steps[0].watches for tick in unpack(watch.ticks)]
+    beside = sum(tick.baseline.requests for tick in ticks if tick.baseline is not None)
+    canary = sum(tick.canary.requests for tick in ticks)
+    assert 0.5 < beside / canary < 2
+    assert await lab.weights() == {"v1": 0, "v2": 100}
+    lab.reset()
+    await lab.behave("reviews-v2", errors=0.8)
+    bad = await (await start_canary(lab.client, asked("baseline-bad"))).result()
+    assert bad.outcome is Outcome.ROLLED_BACK
+    assert await lab.weights() == {"v1": 100, "v2": 0}
+
+
+async def test_traffic_that_goes_elsewhere_than_it_was_sent_is_named(lab: Lab) -> None:
+    """A proxy that follows other weights than those set: no verdict may rest on such a comparison."""
+    await lab.command("guard", "stop")  # it would mend the file at once
+    try:
+        handle = await start_canary(lab.client, rollout("misdirected", hold=100))
+        await watched(lab, handle.id)
+        (table,) = (lab.info.mesh_file.parent / "proxies" / "web-v1").glob("routes-*.json")
+        changed = re.sub(r'"weight": (3000|7000)', r'"weight": 5000', table.read_text())
+        replacement = table.with_name("edited")
+        replacement.write_text(changed)
+        replacement.rename(table)
+        async with asyncio.timeout(35):
+            while (status := await handle.query(CanaryWorkflow.status)).phase is not Phase.UNDECIDED:
+                await asyncio.sleep(0.2)
+        assert any("where 30 % is set" in event.text for event in status.timeline)
+        await handle.execute_update("abort", Command(), result_type=str)
+    finally:
+        await lab.command("guard", "start")
     assert await lab.weights() == {"v1": 100, "v2": 0}

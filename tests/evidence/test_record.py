@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import random
+import zlib
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ ticks = st.builds(
     seconds=st.floats(0, 300),
     canary=arms,
     stable=arms,
+    baseline=st.none() | arms,
     readings=st.dictionaries(st.sampled_from(["a", "b"]), st.none() | st.floats(-1e9, 1e9), max_size=2),
 ).map(rounded)
 
@@ -59,3 +62,17 @@ def test_an_hour_of_ticks_stays_small() -> None:
         for number in range(3600)
     ]
     assert len(pack(hour)) < 60_000
+
+
+def test_an_hour_with_a_baseline_stays_small_and_one_without_is_as_before() -> None:
+    chance = random.Random(2)
+
+    def arm(rate: float) -> ArmTick:
+        requests = float(int(chance.gauss(rate, rate**0.5)))
+        return ArmTick(requests=requests, timed=requests, slow=(0.0,) * 5)
+
+    plain = [Tick(time=1.8e9 + at, seconds=1.0, canary=arm(10), stable=arm(80)) for at in range(3600)]
+    guarded = [tick.model_copy(update={"baseline": arm(10)}) for tick in plain]
+    assert unpack(pack(guarded[:5])) == guarded[:5]
+    assert len(pack(guarded)) < 60_000
+    assert "baseline" not in zlib.decompress(base64.b64decode(pack(plain))).decode()
