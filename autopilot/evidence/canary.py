@@ -24,6 +24,7 @@ from autopilot.evidence.arrays import Counts, joined
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import (
     Advance,
+    ArmTick,
     Evidence,
     Harm,
     Inconclusive,
@@ -49,6 +50,9 @@ from autopilot.evidence.state import (
 
 _SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
+
+_CROWD = 2.0
+"""Without company, the canary's latency is compared with stable's earlier one up to so many times the load of then."""
 
 _FAILURES = frozenset({"errors", "success"})
 """Kinds that count failed requests: the only ones that can be gross."""
@@ -151,10 +155,16 @@ def harm_needed(judge: Judge, metric: JudgeMetric) -> float:
 def _fold(judge: Judge, state: JudgeState, tick: Tick) -> JudgeState:
     first = tick.time - tick.seconds if state.first is None else state.first
     warm = state.warm and tick.time - first <= judge.warmup + _SLACK
+    everybody = sum(arm.requests for arm in (tick.canary, tick.stable, tick.baseline) if arm is not None)
+    company = everybody - tick.canary.requests >= process.ALONE * tick.canary.requests
+    crowded = not company and everybody * state.company_seconds > _CROWD * state.company_requests * tick.seconds
+    told = tick.model_copy(update=_nobody(tick)) if crowded else tick
     metrics = tuple(
         _read(metric, kept, tick, warm=warm)
         if metric.kind == "threshold"
-        else _gather(judge, metric, kept, tick, warm=warm, over=state.warm and not warm)
+        else _gather(
+            judge, metric, kept, told if metric.kind == "latency" else tick, warm=warm, over=state.warm and not warm
+        )
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
     requests = max(0.0, tick.canary.requests)
@@ -167,8 +177,16 @@ def _fold(judge: Judge, state: JudgeState, tick: Tick) -> JudgeState:
         step_ticks=state.step_ticks + 1,
         step_seconds=state.step_seconds + tick.seconds,
         step_requests=state.step_requests + requests,
+        company_requests=state.company_requests + (everybody if company else 0.0),
+        company_seconds=state.company_seconds + (tick.seconds if company else 0.0),
         metrics=metrics,
     )
+
+
+def _nobody(tick: Tick) -> dict[str, ArmTick]:
+    """The tick's arms without requests: latency under a load that stable never had says nothing of the version."""
+    nothing = (0.0,) * len(tick.canary.slow)
+    return {"canary": ArmTick(slow=nothing), "stable": ArmTick(slow=nothing)}
 
 
 def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *, warm: bool, over: bool) -> MetricState:

@@ -92,6 +92,10 @@ class JudgeState(Plain):
     """Seconds covered by ticks since the step began: silence does not count."""
     step_requests: float = 0.0
     """The canary's requests since the step began."""
+    company_requests: float = 0.0
+    """Requests of all arms in ticks where stable kept the canary company, since the rollout began."""
+    company_seconds: float = 0.0
+    """Seconds of such ticks."""
     metrics: tuple[MetricState, ...] = ()
 
 

@@ -263,3 +263,13 @@ def test_stakes_add_up_to_one_and_rest_on_the_right_counts():
     nothing = np.exp(process.harm_by_stake(judged, ERRORS, process.fresh(ERRORS)))
     assert nothing[0].sum() == pytest.approx(0.9 * (0.8 + 0.1))  # Past and later epochs have the rest.
     assert nothing[1].sum() == 0
+
+
+@pytest.mark.parametrize(("load", "found"), [(1.0, True), (1.5, True), (5.0, False)])
+def test_latency_is_not_compared_with_the_past_under_a_load_that_the_past_never_had(load: float, found: bool) -> None:
+    slow = ArmTick(requests=100 * load, timed=100 * load, slow=(80 * load, 0))
+    _, verdict = promoted(judge(LATENCY, alpha=0.01), steady(60, slow, NOBODY))
+    assert isinstance(verdict, Harm) == found
+    failing = slow.model_copy(update={"errors": 80 * load})
+    _, verdict = promoted(judge(ERRORS, alpha=0.01), steady(60, failing, NOBODY))
+    assert isinstance(verdict, Harm), "failures are judged whatever the load"
