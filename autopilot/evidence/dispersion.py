@@ -44,7 +44,7 @@ FLOOR = 1.15
 PRIOR = 3.0
 """phi until stable has failed often enough to tell: the index of clusters of 2."""
 
-GROSS = 2.0
+GROSS = 1.5
 """The same where harm is gross: seconds count there. Measured without any history, at the defaults: 0.1 % false
 rollbacks at clusters of 2, about 3 % at clusters of 5; with `FLOOR` instead 1.5 and 6 %, with `PRIOR` none and 1 %, but
 then 20 % errors take 8 seconds rather than 5."""
