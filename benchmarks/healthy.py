@@ -1,8 +1,8 @@
 """Healthy versions that look ill: how many are rolled back. Every one of them should be promoted.
 
-`make bench-healthy ARGS="--runs 50"`: three awkward but healthy rollouts at the shipped defaults (a cold start: three times
-the latency for 60 s; one slow service that both versions call; five times the load in mid-rollout), and canary-good with
-0.5 % true errors in both arms, so many times in a row.
+`make bench-healthy ARGS="--runs 50"`: three awkward but healthy rollouts at the shipped defaults (a cold start with
+three times the latency for 60 s, one slow service that both versions call, five times the load in mid-rollout), and
+canary-good with 0.5 % true errors in both arms, so many times in a row.
 """
 
 from __future__ import annotations
