@@ -97,6 +97,8 @@ class WatchRequest(Wire):
     rule: StepRule
     weight: float
     step: int
+    since: float = 0.0
+    """When the weights were set, seconds since the epoch: what was counted before shows nothing of the split."""
     baseline: str = ""
     """The arm that doubles stable for a fair comparison; empty where there is none."""
     state: str = ""

@@ -30,6 +30,8 @@ from autopilot.telemetry.model import Subject
 
 _RECENT = 10
 """Ticks over which the measured share is shown."""
+_SETTLE = 1.0
+"""Seconds after a change of weights that belong to neither: clocks differ, and a scrape may be older than it says."""
 _CHUNK = 3600
 """Ticks after which a watch hands over to the next: what it heartbeats and returns must stay small."""
 
@@ -124,6 +126,8 @@ class Watching:
     def _misdirected(self, item: HubTick) -> Inconclusive | None:
         """Whether requests go elsewhere than they were sent: then no comparison of arms means much."""
         weight, given = self._request.weight, item.exposure.requests
+        if item.tick.time - item.tick.seconds < self._request.since + _SETTLE:
+            return None  # some of it was counted before the proxies had these weights
         weights = {self._request.arms.canary: weight, self._request.arms.stable: 100 - weight}
         counts = {self._request.arms.canary: given, self._request.arms.stable: max(0.0, item.users - given)}
         self._split, mismatch = split.update(self._split, weights, counts, seconds=item.tick.seconds)

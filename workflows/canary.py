@@ -166,6 +166,7 @@ class CanaryWorkflow(GatedOperation):
                 rule=rule,
                 weight=self.weight,
                 step=len(self.diary.steps),
+                since=self.diary.since,
                 baseline=baseline_arm(spec, self.weight),
                 state=self._memory,
                 fresh_step=fresh,

@@ -21,6 +21,12 @@ class Diary:
         """What the watches saw; they miss what happens between them."""
         self._length = 0
 
+    @property
+    def since(self) -> float:
+        """When the weights of the step under way were set, seconds since the epoch."""
+        receipt = self.steps[-1].receipt if self.steps else None
+        return receipt.written if receipt else 0.0
+
     def begin(self, weight: float, started: float, receipt: Receipt) -> None:
         """A new step, in force at the proxies."""
         number = len(self.steps) + 1
