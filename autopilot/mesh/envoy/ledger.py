@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.records import LeaseRecord, Overlay
+from autopilot.mesh.envoy.render import ProxyFiles
 from autopilot.mesh.envoy.routes import effective_weights, folded
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost
@@ -209,10 +210,6 @@ class Ledger:
                 done.append(f"rewrote {', '.join(path.parent.name + '/' + path.name for path in written)}")
         return done
 
-    def receipt(self, lease: Lease) -> Receipt:
-        """What proxies should report now for the target."""
-        return self._receipt(lease, self._clock(), None)
-
     def weights(self, target: Target) -> dict[str, float]:
         """The target's weights in force now, in percent."""
         now = self._clock()
@@ -250,9 +247,10 @@ class Ledger:
             self.store.remember_commit(lease)
         others = [item for item in self.store.overlays() if item.lease.holder != lease.holder]
         now = self._clock()
-        self.store.publish(self.store.rendered(now, others))
+        files = self.store.rendered(now, others)
+        self.store.publish(files)
         self.store.forget(lease)
-        return self._receipt(lease, now, None)
+        return self._receipt(lease, files, now, None)
 
     def _beat(self, record: LeaseRecord, now: float) -> None:
         self.store.write_lease(record.model_copy(update={"renewed": now, "beats": record.beats + 1}))
@@ -264,10 +262,10 @@ class Ledger:
     def _publish(self, lease: Lease, now: float, deadline: float) -> Receipt:
         files = self.store.rendered(now)
         self.store.publish(files)
-        return self._receipt(lease, now, deadline)
+        return self._receipt(lease, files, now, deadline)
 
-    def _receipt(self, lease: Lease, now: float, deadline: float | None) -> Receipt:
-        versions = self.store.route_versions(self.store.rendered(now), lease.target)
+    def _receipt(self, lease: Lease, files: dict[str, ProxyFiles], now: float, deadline: float | None) -> Receipt:
+        versions = self.store.route_versions(files, lease.target)
         digest = hashlib.sha256("\n".join(f"{name} {versions[name]}" for name in sorted(versions)).encode()).hexdigest()
         return Receipt(
             target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline, written=now
