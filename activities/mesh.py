@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 
 from temporalio import activity
 
@@ -10,6 +11,7 @@ from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
+from autopilot.mesh.port import Mesh
 
 
 class MeshActivities(MeshSignatures):
@@ -50,23 +52,24 @@ class MeshActivities(MeshSignatures):
     async def commit(self, request: EndRequest) -> Ended:
         """Makes the overlay the base."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        started = time.monotonic()
-        receipt = await mesh.commit(request.lease)
-        if receipt is not None:
-            await mesh.verify(receipt)
-        show_leases(await mesh.leases())
-        return Ended(receipt=receipt, seconds=time.monotonic() - started)
+        return await _ended(mesh, mesh.commit(request.lease))
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; done before is done well."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        started = time.monotonic()
-        receipt = await mesh.lift(request.lease)
-        if receipt is not None:
-            await mesh.verify(receipt)
-        seconds = time.monotonic() - started
-        if receipt is not None:
-            RESTORE_SECONDS.labels(request.net).observe(seconds)
-        show_leases(await mesh.leases())
-        return Ended(receipt=receipt, seconds=seconds)
+        ended = await _ended(mesh, mesh.lift(request.lease))
+        if ended.receipt is not None:
+            RESTORE_SECONDS.labels(request.net).observe(ended.seconds)
+        return ended
+
+
+async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:
+    """Ends a lease and waits until the proxies have what follows from it, timed from the order to their word."""
+    started = time.monotonic()
+    receipt = await ending
+    if receipt is not None:
+        await mesh.verify(receipt)
+    seconds = time.monotonic() - started
+    show_leases(await mesh.leases())
+    return Ended(receipt=receipt, seconds=seconds)
