@@ -4,7 +4,12 @@ MeshError
 ├── MeshUnavailable      try again: the mesh did not answer (retryable)
 ├── LeaseError           do not try again with this lease
 │   ├── LeaseHeld        somebody else holds the target
-│   └── LeaseLost        it was ours and is no longer, or it is condemned
+│   │   └── LeasePending ours soon: the holder gives way, or it is our turn next (retryable)
+│   └── LeaseLost        it was ours and is no longer
+│       ├── Condemned    harm was found under it
+│       └── TakenOver    a person or a higher priority has the target now
+├── Halted               the stop button is pressed: nothing may be changed, what stands may stay
+├── ClockSkew            a proxy's clock is off: its deadlines would mean another time
 └── InvalidChange        the change names what is not there, or cannot be made here
 """
 
@@ -35,8 +40,30 @@ class LeaseHeld(LeaseError):
         self.holder = holder
 
 
+class LeasePending(LeaseHeld):
+    """Somebody still holds the target, and it is ours when asked for again: they give way, or we wait in turn."""
+
+    retryable = True
+
+
 class LeaseLost(LeaseError):
-    """The lease is no longer ours, or it was condemned: nothing was written."""
+    """The lease is no longer ours: nothing was written."""
+
+
+class Condemned(LeaseLost):
+    """Harm was found under this lease: it can only be lifted."""
+
+
+class TakenOver(LeaseLost):
+    """A person or an operation of a higher priority has the target now: nothing was written."""
+
+
+class Halted(MeshError):
+    """Somebody pressed the stop button: nothing was written, and what stands may stay."""
+
+
+class ClockSkew(MeshError):
+    """A proxy's clock differs from ours by too much for deadlines to mean the same to both."""
 
 
 class InvalidChange(MeshError):

@@ -132,6 +132,10 @@ class LeaseStatus(Plain):
     """When the proxies fall back by themselves, seconds since the epoch; None while nothing is changed."""
     condemned: str | None = None
     """Why it can no longer be renewed, where harm was found."""
+    halted: str = ""
+    """Why it must stay where it is; empty where it may go on."""
+    yield_to: str = ""
+    """The operation of a higher priority that it has been asked to give way to."""
     changes: tuple[Change, ...] = ()
 
 
@@ -179,6 +183,8 @@ class Receipt(Plain):
     deadline: float | None = None
     written: float = 0.0
     """When the proxies' files were written, seconds since the epoch."""
+    audit: str = ""
+    """Digest of the audit record of this write."""
 
 
 class Capability(Plain):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.model import (
     Aspect,
     Capability,
     Change,
+    Holder,
     Lease,
     LeaseStatus,
     Plan,
@@ -16,6 +18,7 @@ from autopilot.mesh.model import (
     Target,
     TargetState,
 )
+from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 
 
 class Mesh(Protocol):
@@ -24,6 +27,11 @@ class Mesh(Protocol):
     @property
     def name(self) -> str:
         """What people call this mesh."""
+        ...
+
+    @property
+    def max_unattended(self) -> float:
+        """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
         ...
 
     async def capabilities(self) -> list[Capability]:
@@ -55,22 +63,31 @@ class Mesh(Protocol):
         token: str,
         ttl: float,
         planned_end: float | None = None,
+        queue: bool = False,
+        by: Actor = ...,
     ) -> Lease:
         """Takes the lease, or returns the one that the same `token` (a run of the operation) took before.
 
-        An earlier run of the same operation cannot be running any more: what it left is lifted first.
+        An earlier run of the same operation cannot be running any more: what it left is lifted first. A holder of a
+        lower priority is asked to give way, and restored for it where it does not.
 
         Raises:
+            LeasePending: ask again: the holder gives way, or with `queue` it is not our turn yet.
             LeaseHeld: another operation holds one of the aspects, or one that excludes them.
+            Halted: the stop button is pressed.
+            TakenOver: a person has the target.
+            Condemned: this run did harm to the target before.
             InvalidChange: no such target.
         """
         ...
 
-    async def apply(self, lease: Lease, changes: Sequence[Change]) -> Receipt:
+    async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = ...) -> Receipt:
         """Lays the changes over the base, in place of those this lease had made before; returns once written.
 
         Raises:
             LeaseLost: the lease is no longer held, or condemned. Nothing was written.
+            Halted: the stop button is pressed. Nothing was written.
+            ClockSkew: a proxy's clock is off by more than deadlines bear. Nothing was written.
             InvalidChange: the changes name what is not there. Nothing was written.
         """
         ...
@@ -83,8 +100,11 @@ class Mesh(Protocol):
         """
         ...
 
-    async def renew(self, lease: Lease) -> None:
+    async def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives: touches the lease record, and the proxies' deadline when half of it is gone.
+
+        Returns:
+            Whether it must stay where it is, and whether somebody of a higher priority waits.
 
         Raises:
             LeaseLost: the lease is no longer held, or condemned.
@@ -95,15 +115,16 @@ class Mesh(Protocol):
         """Harm was found: from now on the lease cannot be renewed. Does nothing where the lease is gone."""
         ...
 
-    async def commit(self, lease: Lease) -> Receipt | None:
+    async def commit(self, lease: Lease, by: Actor = ...) -> Receipt | None:
         """Makes the overlay the base, and ends the lease; None where this was done before.
 
         Raises:
             LeaseLost: the lease went before the commit began. Nothing was written.
+            Halted: the stop button is pressed, and the commit had not begun. Nothing was written.
         """
         ...
 
-    async def lift(self, lease: Lease) -> Receipt | None:
+    async def lift(self, lease: Lease, by: Actor = ...) -> Receipt | None:
         """Takes the overlay away and ends the lease; None where it is gone. Rolls forward what was committing."""
         ...
 
@@ -111,11 +132,52 @@ class Mesh(Protocol):
         """Every lease held on this mesh."""
         ...
 
-    async def sweep(self) -> list[str]:
+    async def sweep(self, by: Actor = ...) -> list[str]:
         """One round of a guard: restores what nobody renews any more, finishes commits, honours deadlines.
 
         Returns:
             What was done, one sentence each; empty when all is as it should be.
+        """
+        ...
+
+    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
+        """Restores every target that the operation holds, and keeps each from everybody until it is handed back.
+
+        Args:
+            operation: its workflow id.
+            by: who does it, and why.
+            until: when the targets hand themselves back, seconds since the epoch; None for never.
+
+        Raises:
+            InvalidChange: it holds none.
+        """
+        ...
+
+    async def hand_back(self, target: Target, by: Actor) -> bool:
+        """Lets operations have the target again; False where nobody had taken it."""
+        ...
+
+    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
+        """Presses the stop button; what must end has been restored when this returns, and is returned."""
+        ...
+
+    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
+        """Lets the button go that was pressed for this scope; False where none was."""
+        ...
+
+    async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
+        """Every halt in force, and every target that a person took back."""
+        ...
+
+    async def refused(self, target: Target, operation: str) -> str:
+        """Why people's orders forbid this operation to start on the target now; empty where none does."""
+        ...
+
+    async def audit(self) -> list[AuditRecord]:
+        """Every record of a change, in the order they were made.
+
+        Raises:
+            MeshError: what is kept is damaged.
         """
         ...
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -33,6 +35,23 @@ class AdminClient:
                 found[name] = entry.get("version_info", "")
         return found
 
+    async def skew(self, address: str) -> float:
+        """At least so many seconds is the proxy's clock ahead of ours (negative: behind).
+
+        The Date header tells whole seconds, and may be half a second old: what that explains is no skew.
+
+        Raises:
+            MeshUnavailable: it did not answer, or told no time.
+        """
+        before = time.time()
+        response = await self._ask(address, "/ready")
+        after = time.time()
+        try:
+            told = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        except (KeyError, ValueError) as error:
+            raise MeshUnavailable(f"proxy admin at {address} does not tell its time") from error
+        return max(0.0, told - after) + min(0.0, told + 1.5 - before)
+
     async def ready(self, address: str) -> bool:
         """Whether the proxy takes traffic."""
         try:
@@ -47,16 +66,20 @@ class AdminClient:
             self._session = None
 
     async def _get(self, address: str, path: str) -> str:
+        response = await self._ask(address, path)
+        text = await response.text()
+        if response.status != 200:
+            raise MeshUnavailable(f"proxy admin at {address} answered {response.status} to {path}: {text[:200]}")
+        return text
+
+    async def _ask(self, address: str, path: str) -> aiohttp.ClientResponse:
+        """An answer, read to its end."""
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(timeout=_LIMIT)
         try:
             async with self._session.get(f"http://{address}{path}") as response:
-                text = await response.text()
-                if response.status != 200:
-                    raise MeshUnavailable(
-                        f"proxy admin at {address} answered {response.status} to {path}: {text[:200]}"
-                    )
-                return text
+                await response.read()
+                return response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise MeshUnavailable(
                 f"proxy admin at {address} did not answer ({error!r}); is that Envoy running?"

@@ -1,7 +1,7 @@
 """Who holds what: every step a lease can take, each one transaction on the store.
 
 Synchronous on purpose: a transaction is a few small files under one lock, and is the same for a worker, a guard and a
-test that plays a zombie.
+test that plays a zombie. Every step is recorded (`autopilot.mesh.audit`), ahead of what it does.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 
+from autopilot.mesh.audit import Action, AuditRecord
+from autopilot.mesh.envoy.admission import Admission, Claim
 from autopilot.mesh.envoy.base import set_weights
+from autopilot.mesh.envoy.journal import Books
 from autopilot.mesh.envoy.records import LeaseRecord, Overlay
 from autopilot.mesh.envoy.render import ProxyFiles
 from autopilot.mesh.envoy.routes import effective_weights, folded
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost
+from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost
 from autopilot.mesh.model import (
     Aspect,
     Change,
@@ -29,22 +32,32 @@ from autopilot.mesh.model import (
     Tier,
     endpoints_arm,
 )
+from autopilot.mesh.orders import Actor, Standing
 from autopilot.spec.mesh import MeshService
 
-_EXCLUDES = {
-    Aspect.TRAFFIC: {Aspect.TRAFFIC, Aspect.FAULTS},
-    Aspect.FAULTS: {Aspect.TRAFFIC, Aspect.FAULTS},
-    Aspect.ACCESS: {Aspect.ACCESS},
-    Aspect.RESILIENCE: {Aspect.RESILIENCE},
-}
+NOBODY = Actor()
+BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 
 
 class Ledger:
-    """Leases and overlays of one standalone mesh. `clock` gives seconds since the epoch."""
+    """Leases and overlays of one standalone mesh.
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        store: where they lie.
+        clock: seconds since the epoch.
+        told: hears of every audit record that was written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        told: Callable[[AuditRecord], None] = lambda _: None,
+    ) -> None:
         self.store = store
+        self.admission = Admission(store)
         self._clock = clock
+        self.books = Books(lambda: store.journal, told)
 
     def service(self, target: Target) -> MeshService:
         """The target as the base describes it.
@@ -84,60 +97,79 @@ class Ledger:
         token: str,
         ttl: float,
         planned_end: float | None,
+        queue: bool = False,
+        by: Actor = NOBODY,
     ) -> Lease:
         """Takes the lease; see `Mesh.acquire`."""
         self.service(target)
+        claim = Claim(target, tuple(aspects), operation, token, queue)
         with self.store.locked():
             now = self._clock()
+            self.admission.refuse_ordered(claim, now)
+            blockers = []
             for record in self.store.leases():
-                if record.lease.target != target or not _exclude(record.lease.aspects, aspects):
+                if record.lease.target != target or not claim.excludes(record.lease.aspects):
                     continue
                 if record.lease.holder.operation != operation:
-                    holder = record.lease.holder.operation
-                    raise LeaseHeld(
-                        f"{target} is held by {holder}; wait for its end, or end it with `autopilot abort {holder}`",
-                        holder,
-                    )
-                if record.token == token and not record.condemned:
-                    return record.lease
-                # An earlier run of the same operation, which cannot be running any more: what it left is lifted.
-                self._end(record.lease, commit=self._committing(record.lease))
+                    blockers.append(record)
+                    continue
+                if record.token == token:
+                    if record.condemned:
+                        raise Condemned(f"{operation} did harm to {target}: {record.condemned}")
+                    overlay = self.store.overlay_of(record.lease)
+                    if overlay is None or overlay.alive(now):
+                        return record.lease
+                # An earlier run of the same operation, which cannot be running any more, or one whose overlay the
+                # proxies gave up: what it left is lifted.
+                self.end(record, by)
+            for record in self.admission.overdue(claim, blockers, now):
+                self.end(record, by.model_copy(update={"why": f"{operation} goes before {record.lease.holder}"}))
+            self.admission.take_turn(claim, now)
             lease = Lease(
                 target=target,
-                aspects=tuple(aspects),
+                aspects=claim.aspects,
                 holder=Holder(operation=operation, fencing=self.store.next_fencing(target)),
                 ttl=ttl,
                 max_unattended=min(ttl, self.store.mesh.spec.max_unattended),
                 planned_end=planned_end,
             )
+            self._record("acquire", lease, by, now)
             self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now))
             return lease
 
-    def apply(self, lease: Lease, changes: Sequence[Change]) -> Receipt:
+    def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base; see `Mesh.apply`."""
         self.check(lease.target, changes)
         with self.store.locked():
             record = self._held(lease)
+            self._refuse_halted(lease)
             if uncovered := {change.aspect for change in changes} - set(lease.aspects):
                 raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
             now = self._clock()
             overlay = Overlay(lease=lease, changes=tuple(changes), deadline=self._deadline(lease, now))
-            self.store.write_overlay(overlay)
+            receipt = self._publish("apply", overlay, by, now)
             self._beat(record, now)
-            return self._publish(lease, now, overlay.deadline)
+            return receipt
 
-    def renew(self, lease: Lease) -> None:
-        """Says that the operation lives; see `Mesh.renew`."""
+    def renew(self, lease: Lease, *, extend: bool = True) -> Standing:
+        """Says that the operation lives; see `Mesh.renew`. Without `extend` the proxies' deadline stays as it is."""
         with self.store.locked():
             record = self._held(lease)
             now = self._clock()
             overlay = self.store.overlay_of(lease)
-            if overlay and overlay.deadline - now < lease.max_unattended / 2:
+            if extend and overlay and self._falls_soon(lease, overlay, now):
                 deadline = self._deadline(lease, now)
                 if deadline > overlay.deadline:
-                    self.store.write_overlay(overlay.model_copy(update={"deadline": deadline}))
-                    self._publish(lease, now, deadline)
+                    by = Actor(who=lease.holder.operation, why="half of its time was gone")
+                    self._publish("extend", overlay.model_copy(update={"deadline": deadline}), by, now)
             self._beat(record, now)
+            halted = self.admission.halted(lease.holder.operation, lease.target)
+            return Standing(halted=halted, yield_to=record.yield_to)
+
+    def falls_soon(self, lease: Lease) -> bool:
+        """Whether the next renewal will set a new deadline in the proxies."""
+        overlay = self.store.overlay_of(lease)
+        return overlay is not None and self._falls_soon(lease, overlay, self._clock())
 
     def condemn(self, lease: Lease, reason: str) -> None:
         """From now on the lease cannot be renewed."""
@@ -145,37 +177,41 @@ class Ledger:
             record = self.store.lease_of(lease)
             if record and not record.condemned:
                 self.store.write_lease(record.model_copy(update={"condemned": reason}))
+                self._record("condemn", lease, Actor(who=lease.holder.operation, why=reason), self._clock())
 
-    def commit(self, lease: Lease) -> Receipt | None:
+    def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Makes the overlay the base; see `Mesh.commit`."""
         with self.store.locked():
             overlay = self.store.overlay_of(lease)
-            if self.store.lease_of(lease) is None:
+            record = self.store.lease_of(lease)
+            if record is None:
                 if overlay is None and self.store.committed(lease):
                     return None
-                raise LeaseLost(f"{lease.holder} no longer holds {lease.target}: nothing was committed")
+                raise self.admission.lost(lease, self._clock())
             if overlay is None:
                 raise LeaseLost(f"{lease.holder} has laid nothing over {lease.target}: nothing to commit")
-            if overlay.phase is LeasePhase.ACTIVE:
+            if not overlay.committing:
                 self._held(lease)
+                self._refuse_halted(lease)
                 # One rename decides: before it every net goes back, after it every net goes on.
                 self.store.write_overlay(overlay.model_copy(update={"phase": LeasePhase.COMMITTING}))
-            return self._end(lease, commit=True)
+            return self.end(record, by)
 
-    def lift(self, lease: Lease) -> Receipt | None:
+    def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away; see `Mesh.lift`."""
         with self.store.locked():
-            if self.store.lease_of(lease) is None and self.store.overlay_of(lease) is None:
+            record = self.store.lease_of(lease)
+            if record is None and self.store.overlay_of(lease) is None:
                 return None
-            return self._end(lease, commit=self._committing(lease))
+            return self.end(record or LeaseRecord(lease=lease, token="", acquired=0, renewed=0), by)
 
-    def lift_if_unchanged(self, seen: LeaseRecord) -> bool:
+    def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
         """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
         with self.store.locked():
             record = self.store.lease_of(seen.lease)
             if record is None or record.beats != seen.beats:
                 return False
-            self._end(seen.lease, commit=self._committing(seen.lease))
+            self.end(record, by)
             return True
 
     def leases(self) -> list[LeaseStatus]:
@@ -192,65 +228,110 @@ class Ledger:
                     renewed=record.renewed,
                     deadline=overlay.deadline if overlay else None,
                     condemned=record.condemned,
+                    halted=self.admission.halted(record.lease.holder.operation, record.lease.target),
+                    yield_to=record.yield_to,
                     changes=overlay.changes if overlay else (),
                 )
             )
         return found
 
-    def tidy(self) -> list[str]:
+    def tidy(self, by: Actor = BY_DEADLINE) -> list[str]:
         """Restores overlays whose lease is gone, and makes every file what it should be; returns what was done."""
         done = []
         with self.store.locked():
+            now = self._clock()
             held = {str(record.lease.holder) for record in self.store.leases()}
             for overlay in self.store.overlays():
                 if str(overlay.lease.holder) not in held:
-                    self._end(overlay.lease, commit=overlay.phase is LeasePhase.COMMITTING)
+                    self.end(LeaseRecord(lease=overlay.lease, token="", acquired=0, renewed=0), by)
                     done.append(f"{overlay.lease.target}: removed what {overlay.lease.holder} left without a lease")
-            if written := self.store.publish(self.store.rendered(self._clock())):
+            if written := self.store.publish(self.store.rendered(now)):
                 done.append(f"rewrote {', '.join(path.parent.name + '/' + path.name for path in written)}")
+                for overlay in self.store.overlays():
+                    if not overlay.alive(now):
+                        self._record("expire", overlay.lease, by, now, vital=True)
+            self.books.settle()
         return done
 
-    def weights(self, target: Target) -> dict[str, float]:
-        """The target's weights in force now, in percent."""
+    def weights(self, target: Target, overlays: Sequence[Overlay] | None = None) -> dict[str, float]:
+        """The target's weights in percent: in force now, or under these overlays."""
         now = self._clock()
         changes = [
             change
-            for overlay in self.store.overlays()
+            for overlay in (self.store.overlays() if overlays is None else overlays)
             if overlay.lease.target == target and overlay.alive(now)
             for change in overlay.changes
         ]
         return folded(effective_weights(self.service(target), changes))
 
-    def _held(self, lease: Lease) -> LeaseRecord:
-        record = self.store.lease_of(lease)
-        if record is None:
-            raise LeaseLost(f"{lease.holder} no longer holds {lease.target}: nothing was written")
-        if record.condemned:
-            raise LeaseLost(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
+    def end(self, record: LeaseRecord, by: Actor) -> Receipt:
+        """Takes what the lease has laid away, or finishes its commit where one had begun. Needs the store's lock."""
+        lease = record.lease
         overlay = self.store.overlay_of(lease)
-        if overlay and not overlay.alive(self._clock()):
-            # The proxies fell back by themselves: what was laid must not come back to life by a late renewal.
-            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
-        if overlay and overlay.phase is LeasePhase.COMMITTING:
-            raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
-        return record
-
-    def _committing(self, lease: Lease) -> bool:
-        overlay = self.store.overlay_of(lease)
-        return overlay is not None and overlay.phase is LeasePhase.COMMITTING
-
-    def _end(self, lease: Lease, *, commit: bool) -> Receipt:
-        overlay = self.store.overlay_of(lease)
+        others = [item for item in self.store.overlays() if item.lease.holder != lease.holder]
+        now, commit = self._clock(), overlay is not None and overlay.committing
+        before = self.weights(lease.target)
         if commit and overlay is not None:
             service = self.service(lease.target)
             set_weights(self.store.mesh_file, service.ref, folded(effective_weights(service, overlay.changes)))
             self.store.remember_commit(lease)
-        others = [item for item in self.store.overlays() if item.lease.holder != lease.holder]
-        now = self._clock()
+        if record.condemned:
+            self.store.remember_condemned(record)
         files = self.store.rendered(now, others)
+        receipt = self._receipt(lease, files, now, None)
+        action: Action = "commit" if commit else "lift"
+        digest = self._record(
+            action, lease, by, now, before=before, after=self.weights(lease.target, others), receipt=receipt, vital=True
+        )
         self.store.publish(files)
         self.store.forget(lease)
-        return self._receipt(lease, files, now, None)
+        return receipt.model_copy(update={"audit": digest})
+
+    def _record(
+        self,
+        action: Action,
+        lease: Lease,
+        by: Actor,
+        now: float,
+        *,
+        changes: Sequence[Change] = (),
+        before: dict[str, float] | None = None,
+        after: dict[str, float] | None = None,
+        receipt: Receipt | None = None,
+        vital: bool = False,
+    ) -> str:
+        record = AuditRecord(
+            sequence=0,
+            time=now,
+            action=action,
+            actor=by,
+            target=str(lease.target),
+            operation=lease.holder.operation,
+            fencing=lease.holder.fencing,
+            changes=tuple(changes),
+            before=before or {},
+            after=after or {},
+            receipt=receipt.digest if receipt else "",
+        )
+        return self.books.write(record, vital=vital)
+
+    def _held(self, lease: Lease) -> LeaseRecord:
+        record = self.store.lease_of(lease)
+        if record is None:
+            raise self.admission.lost(lease, self._clock())
+        if record.condemned:
+            raise Condemned(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
+        overlay = self.store.overlay_of(lease)
+        if overlay and not overlay.alive(self._clock()):
+            # The proxies fell back by themselves: what was laid must not come back to life by a late renewal.
+            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
+        if overlay and overlay.committing:
+            raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
+        return record
+
+    def _refuse_halted(self, lease: Lease) -> None:
+        if halted := self.admission.halted(lease.holder.operation, lease.target):
+            raise Halted(halted)
 
     def _beat(self, record: LeaseRecord, now: float) -> None:
         self.store.write_lease(record.model_copy(update={"renewed": now, "beats": record.beats + 1}))
@@ -259,10 +340,28 @@ class Ledger:
         deadline = now + lease.max_unattended
         return deadline if lease.planned_end is None else min(deadline, lease.planned_end)
 
-    def _publish(self, lease: Lease, now: float, deadline: float) -> Receipt:
-        files = self.store.rendered(now)
+    def _falls_soon(self, lease: Lease, overlay: Overlay, now: float) -> bool:
+        return overlay.deadline - now < lease.max_unattended / 2
+
+    def _publish(self, action: Action, overlay: Overlay, by: Actor, now: float) -> Receipt:
+        """Records and writes an overlay, then the files that follow from it."""
+        lease = overlay.lease
+        overlays = [*(item for item in self.store.overlays() if item.lease.holder != lease.holder), overlay]
+        files = self.store.rendered(now, overlays)
+        receipt = self._receipt(lease, files, now, overlay.deadline)
+        digest = self._record(
+            action,
+            lease,
+            by,
+            now,
+            changes=overlay.changes,
+            before=self.weights(lease.target),
+            after=self.weights(lease.target, overlays),
+            receipt=receipt,
+        )
+        self.store.write_overlay(overlay)
         self.store.publish(files)
-        return self._receipt(lease, files, now, deadline)
+        return receipt.model_copy(update={"audit": digest})
 
     def _receipt(self, lease: Lease, files: dict[str, ProxyFiles], now: float, deadline: float | None) -> Receipt:
         versions = self.store.route_versions(files, lease.target)
@@ -270,7 +369,3 @@ class Ledger:
         return Receipt(
             target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline, written=now
         )
-
-
-def _exclude(held: Sequence[Aspect], wanted: Sequence[Aspect]) -> bool:
-    return any(aspect in _EXCLUDES[other] for other in held for aspect in wanted)

@@ -13,12 +13,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
-from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.commander import Commander
+from autopilot.mesh.envoy.ledger import NOBODY, Ledger
 from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.envoy.watchman import Watchman
-from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.errors import ClockSkew, MeshUnavailable
 from autopilot.mesh.model import (
     ArmState,
     Aspect,
@@ -33,20 +35,31 @@ from autopilot.mesh.model import (
     TargetState,
     Tier,
 )
+from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
+MAX_SKEW = 1.0
+"""Seconds that a proxy's clock may be off: tier A's deadline is as good as the clocks."""
+SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
 
 
 class EnvoyMesh:
     """A standalone mesh of Envoys on one host or one shared volume, described by a `mesh.yaml`.
 
     Safe to use from many tasks; writes of all processes are ordered by a lock file. `clock` gives seconds since the
-    epoch and is exchanged by tests alone.
+    epoch and is exchanged by tests alone; `told` hears of every audit record.
     """
 
-    def __init__(self, mesh_file: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        mesh_file: Path,
+        clock: Callable[[], float] = time.time,
+        told: Callable[[AuditRecord], None] = lambda _: None,
+    ) -> None:
         self.store = Store(mesh_file)
-        self.ledger = Ledger(self.store, clock)
+        self.ledger = Ledger(self.store, clock, told)
+        self._commander = Commander(self.ledger, clock)
         self._clock = clock
         self._admin = AdminClient()
         self._watchman = Watchman()
@@ -55,6 +68,11 @@ class EnvoyMesh:
     def name(self) -> str:
         """The mesh's name in its file."""
         return self.store.mesh.metadata.name
+
+    @property
+    def max_unattended(self) -> float:
+        """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
+        return self.store.mesh.spec.max_unattended
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""
@@ -118,6 +136,8 @@ class EnvoyMesh:
         token: str,
         ttl: float,
         planned_end: float | None = None,
+        queue: bool = False,
+        by: Actor = NOBODY,
     ) -> Lease:
         """Takes the lease."""
         return await asyncio.to_thread(
@@ -128,11 +148,17 @@ class EnvoyMesh:
             token=token,
             ttl=ttl,
             planned_end=planned_end,
+            queue=queue,
+            by=by,
         )
 
-    async def apply(self, lease: Lease, changes: Sequence[Change]) -> Receipt:
+    async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base."""
-        return await asyncio.to_thread(self.ledger.apply, lease, changes)
+        if skewed := await self._skewed(lease.target):
+            raise ClockSkew(
+                f"{skewed}: its deadlines would mean another time; set the clocks right (NTP) and start again"
+            )
+        return await asyncio.to_thread(self.ledger.apply, lease, changes, by)
 
     async def verify(self, receipt: Receipt, *, timeout: float = 10.0) -> None:
         """Waits until every proxy that steers the target reports what was written."""
@@ -147,38 +173,73 @@ class EnvoyMesh:
                 raise MeshUnavailable(f"after {timeout:g} s these route tables have not taken the change: {names}")
             await asyncio.sleep(_POLL)
 
-    async def renew(self, lease: Lease) -> None:
+    async def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives."""
-        await asyncio.to_thread(self.ledger.renew, lease)
+        # A deadline by a clock that proxies do not share could bind them for hours: better let the old one pass.
+        falls = await asyncio.to_thread(self.ledger.falls_soon, lease)
+        extend = not (falls and await self._skewed(lease.target))
+        return await asyncio.to_thread(lambda: self.ledger.renew(lease, extend=extend))
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         """Harm was found: the lease can no longer be renewed."""
         await asyncio.to_thread(self.ledger.condemn, lease, reason)
 
-    async def commit(self, lease: Lease) -> Receipt | None:
+    async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Makes the overlay the base."""
-        return await asyncio.to_thread(self.ledger.commit, lease)
+        return await asyncio.to_thread(self.ledger.commit, lease, by)
 
-    async def lift(self, lease: Lease) -> Receipt | None:
+    async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away."""
-        return await asyncio.to_thread(self.ledger.lift, lease)
+        return await asyncio.to_thread(self.ledger.lift, lease, by)
 
     async def leases(self) -> list[LeaseStatus]:
         """Every lease held."""
         return await asyncio.to_thread(self.ledger.leases)
 
-    async def sweep(self) -> list[str]:
+    async def sweep(self, by: Actor = SWEEPER) -> list[str]:
         """One round of a guard."""
 
         def run() -> list[str]:
             done = []
             for record, seconds in self._watchman.silent(self.store.leases()):
                 lease = record.lease
-                if self.ledger.lift_if_unchanged(record):
-                    done.append(f"{lease.target}: restored, {lease.holder} had not renewed for {seconds:.0f} s")
-            return done + self.ledger.tidy()
+                why = f"{lease.holder} had not renewed for {seconds:.0f} s"
+                if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
+                    done.append(f"{lease.target}: restored, {why}")
+            return done + self.ledger.tidy(by)
 
         return await asyncio.to_thread(run)
+
+    # What people order
+
+    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
+        """Restores what the operation holds, and keeps it from everybody until it is handed back."""
+        return await asyncio.to_thread(self._commander.take_over, operation, by, until)
+
+    async def hand_back(self, target: Target, by: Actor) -> bool:
+        """Lets operations have the target again."""
+        return await asyncio.to_thread(self._commander.hand_back, target, by)
+
+    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
+        """Presses the stop button."""
+        return await asyncio.to_thread(self._commander.halt, halt)
+
+    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
+        """Lets the stop button go."""
+        return await asyncio.to_thread(self._commander.unhalt, kind, namespace, by)
+
+    async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
+        """Every halt, and every target that a person has."""
+        book = self.store.orders
+        return await asyncio.to_thread(lambda: (book.halts(), book.tombstones()))
+
+    async def refused(self, target: Target, operation: str) -> str:
+        """Why this operation could not start on the target now."""
+        return await asyncio.to_thread(self._commander.refused, target, operation)
+
+    async def audit(self) -> list[AuditRecord]:
+        """Every record of a change, in the order they were made."""
+        return await asyncio.to_thread(lambda: list(self.store.journal.read()))
 
     async def close(self) -> None:
         """Lets go of connections."""
@@ -193,6 +254,26 @@ class EnvoyMesh:
             for table, text in tables.items()
         }
         return {name: text for name, text in wanted.items() if have.get(name) != text}
+
+    async def _skewed(self, target: Target) -> str:
+        """Names a proxy whose clock is off; empty where none is. One that does not answer is `verify`'s to name."""
+
+        def steering() -> list[Proxy]:
+            proxies = self.store.mesh.spec.proxies
+            return [proxy for proxy in proxies if any(target.ref in outbound.services for outbound in proxy.outbound)]
+
+        async def skew(proxy: Proxy) -> float:
+            try:
+                return await self._admin.skew(proxy.admin)
+            except MeshUnavailable:
+                return 0.0
+
+        proxies = await asyncio.to_thread(steering)
+        for proxy, seconds in zip(proxies, await asyncio.gather(*map(skew, proxies)), strict=True):
+            if abs(seconds) > MAX_SKEW:
+                way = "ahead of" if seconds > 0 else "behind"
+                return f"the clock of proxy {proxy.name} is {abs(seconds):.0f} s {way} ours"
+        return ""
 
     async def _versions(self, proxy: str) -> dict[str, str]:
         try:

@@ -5,6 +5,8 @@
       autopilot/fencing/<ns>.<service>    how many leases this target has had
       autopilot/leases/<ns>.<service>.<fencing>.json
       autopilot/overlays/<ns>.<service>.<fencing>.json
+      autopilot/orders/                   what people ordered, and who waits (`orderbook`)
+      autopilot/audit.jsonl               one record a change (`journal`)
       proxies/<proxy>/                    bootstrap.json, clusters.json, listeners.json, routes-<listener>.json
 
 What must be undone lies here before the first change: whoever can read this directory can restore the base.
@@ -17,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.files import exclusive, write_atomically
-from autopilot.mesh.envoy.records import LeaseRecord, Overlay
+from autopilot.mesh.envoy.journal import Journal
+from autopilot.mesh.envoy.orderbook import OrderBook
+from autopilot.mesh.envoy.records import Condemnation, LeaseRecord, Overlay, parse
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
-from autopilot.mesh.errors import MeshError
+from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, Plain, Target
 from autopilot.spec.mesh import Mesh, Proxy
 
@@ -62,10 +64,23 @@ class Store:
     def locked(self) -> Iterator[None]:
         """One writer at a time, over all processes."""
         own = self.directory / "autopilot"
-        for folder in ("leases", "overlays", "fencing"):
-            (own / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in ("leases", "overlays", "fencing", "orders"):
+                (own / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MeshUnavailable(f"cannot write {own}: {error.strerror}; free space or mend permissions") from error
         with exclusive(own / "lock"):
             yield
+
+    @property
+    def orders(self) -> OrderBook:
+        """What people ordered, and who waits."""
+        return OrderBook(self.directory / "autopilot" / "orders")
+
+    @property
+    def journal(self) -> Journal:
+        """The audit records."""
+        return Journal(self.directory / "autopilot" / "audit.jsonl")
 
     # Records
 
@@ -80,12 +95,12 @@ class Store:
     def lease_of(self, lease: Lease) -> LeaseRecord | None:
         """The record of this very lease (same target, same holder), or None when it is gone."""
         path = self._path("leases", lease.target, lease.holder)
-        record = _parse(path, LeaseRecord)
+        record = parse(path, LeaseRecord)
         return record if record and record.lease.holder == lease.holder else None
 
     def overlay_of(self, lease: Lease) -> Overlay | None:
         """What this lease has laid, or None."""
-        overlay = _parse(self._path("overlays", lease.target, lease.holder), Overlay)
+        overlay = parse(self._path("overlays", lease.target, lease.holder), Overlay)
         return overlay if overlay and overlay.lease.holder == lease.holder else None
 
     def next_fencing(self, target: Target) -> int:
@@ -116,6 +131,17 @@ class Store:
         """Whether this lease was the last to be committed on its target."""
         path = self._committed_file(lease.target)
         return path.exists() and path.read_text(encoding="utf-8") == str(lease.holder)
+
+    def remember_condemned(self, record: LeaseRecord) -> None:
+        """Notes whose harm was found last: its run must not take the target again."""
+        noted = Condemnation(
+            operation=record.lease.holder.operation, token=record.token, reason=record.condemned or "harm was found"
+        )
+        write_atomically(self._condemned_file(record.lease.target), noted.model_dump_json())
+
+    def condemned(self, target: Target) -> Condemnation | None:
+        """Whose harm was found last on the target."""
+        return parse(self._condemned_file(target), Condemnation)
 
     # Proxies' files
 
@@ -168,25 +194,19 @@ class Store:
     def _committed_file(self, target: Target) -> Path:
         return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.committed"
 
+    def _condemned_file(self, target: Target) -> Path:
+        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.condemned"
+
     def _path(self, folder: str, target: Target, holder: Holder) -> Path:
         return self.directory / "autopilot" / folder / f"{_stem(target)}.{holder.fencing}.json"
 
     def _read(self, folder: str, model: type[_Record]) -> list[_Record]:
         paths = sorted((self.directory / "autopilot" / folder).glob("*.json"))
-        return [record for path in paths if (record := _parse(path, model)) is not None]
+        return [record for path in paths if (record := parse(path, model)) is not None]
 
 
 def _stem(target: Target) -> str:
     return f"{target.namespace}.{target.service}"
-
-
-def _parse(path: Path, model: type[_Record]) -> _Record | None:
-    try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise MeshError(f"{path} is damaged: {error}; remove it, and the base is restored at the next sweep") from error
 
 
 def _differs(path: Path, content: str) -> bool:

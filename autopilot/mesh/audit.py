@@ -1,0 +1,78 @@
+"""One record for every change of a mesh, each sealed with the digest of the one before.
+
+Records lie with the mesh; the digest of each also travels in its receipt into workflow history and reports. So whoever
+rewrites the records has to rewrite Temporal too, and `verify` tells which of them is missing or altered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from autopilot.mesh.model import Change, Plain
+from autopilot.mesh.orders import Actor
+
+Action = Literal[
+    "acquire", "apply", "extend", "condemn", "commit", "lift", "expire", "yield", "halt", "unhalt", "hand-back"
+]
+GENESIS = "0" * 64
+"""What the first record follows."""
+
+
+class AuditRecord(Plain):
+    """One change, as it was made."""
+
+    sequence: int
+    """From 1, without gaps."""
+    time: float
+    """Seconds since the epoch, by the clock of whoever wrote."""
+    action: Action
+    actor: Actor
+    target: str
+    """`mesh/namespace/service`; what a halt covers, for halts."""
+    operation: str = ""
+    """Workflow id; empty where no operation is concerned."""
+    fencing: int = 0
+    changes: tuple[Change, ...] = ()
+    before: dict[str, float] = Field(default_factory=dict)
+    """The target's weights in percent before."""
+    after: dict[str, float] = Field(default_factory=dict)
+    receipt: str = ""
+    """SHA-256 of the route tables written, as in the receipt."""
+    previous: str = GENESIS
+    """Digest of the record before."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the record as canonical JSON."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def verify(records: Iterable[AuditRecord], known: Mapping[str, str] | None = None) -> list[str]:
+    """What is wrong with the records, one sentence each; empty where all is as it was written.
+
+    Args:
+        records: in the order they were written.
+        known: digests that workflow histories and reports remember, each with where it was found.
+    """
+    problems = []
+    previous, expected = GENESIS, 1
+    seen: set[str] = set()
+    for record in records:
+        if record.sequence != expected:
+            problems.append(f"record {expected} is missing: {record.sequence} follows {expected - 1}")
+        if record.previous != previous:
+            problems.append(f"record {record.sequence} does not follow from the one before it: one of them was altered")
+        previous, expected = record.digest, record.sequence + 1
+        seen.add(previous)
+    problems += [
+        f"{where} remembers a change ({digest[:12]}…) that no record has: it was altered or cut off"
+        for digest, where in (known or {}).items()
+        if digest not in seen
+    ]
+    return problems

@@ -1,0 +1,143 @@
+"""Who may have a target: orders first, then priorities, then whose turn it is. Under the store's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autopilot.mesh.envoy.records import LeaseRecord, Ticket
+from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, TakenOver
+from autopilot.mesh.model import Aspect, Lease, Target
+from autopilot.mesh.orders import priority_of
+
+EXCLUDES = {
+    Aspect.TRAFFIC: {Aspect.TRAFFIC, Aspect.FAULTS},
+    Aspect.FAULTS: {Aspect.TRAFFIC, Aspect.FAULTS},
+    Aspect.ACCESS: {Aspect.ACCESS},
+    Aspect.RESILIENCE: {Aspect.RESILIENCE},
+}
+"""Which aspects of one target cannot be held by two at a time."""
+
+YIELD_GRACE = 10.0
+"""Seconds that the lower priority has to restore by itself; then it is restored for it."""
+QUEUE_GRACE = 30.0
+"""Seconds after which somebody who has stopped asking waits no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who asks for what."""
+
+    target: Target
+    aspects: tuple[Aspect, ...]
+    operation: str
+    token: str
+    queue: bool = False
+
+    def excludes(self, aspects: Sequence[Aspect]) -> bool:
+        """Whether the claim and these aspects cannot stand side by side."""
+        return any(aspect in EXCLUDES[other] for other in aspects for aspect in self.aspects)
+
+
+class Admission:
+    """Decides about claims, and remembers who waits."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def refuse_ordered(self, claim: Claim, now: float) -> None:
+        """Refuses what people, or harm found before, forbid.
+
+        Raises:
+            Halted: the stop button is pressed.
+            TakenOver: a person has the target.
+            Condemned: this very run did harm before.
+        """
+        if halt := self.halted(claim.operation, claim.target):
+            raise Halted(halt)
+        stone = self._store.orders.tombstone(claim.target)
+        if stone is not None and stone.stands(now):
+            raise TakenOver(stone.reason)
+        noted = self._store.condemned(claim.target)
+        if noted is not None and (noted.operation, noted.token) == (claim.operation, claim.token):
+            raise Condemned(f"{claim.operation} did harm to {claim.target}: {noted.reason}")
+
+    def halted(self, operation: str, target: Target) -> str:
+        """Why this operation must stay where it is; empty where it may go on."""
+        return next((halt.reason for halt in self._store.orders.halts() if halt.covers(operation, target)), "")
+
+    def overdue(self, claim: Claim, blockers: Sequence[LeaseRecord], now: float) -> list[LeaseRecord]:
+        """Those among the blockers that were asked to give way and did not: they are to be ended.
+
+        Raises:
+            LeasePending: they have been asked just now, or are still at it; or it is a matter of turns.
+            LeaseHeld: somebody of the same or a higher priority holds the target.
+        """
+        mine = priority_of(claim.operation)
+        late = []
+        for record in blockers:
+            holder = record.lease.holder.operation
+            if mine <= priority_of(holder):
+                self._refuse_or_queue(claim, holder, now)
+            overlay = self._store.overlay_of(record.lease)
+            if not record.yield_to or priority_of(record.yield_to) < mine:
+                asked = record.model_copy(update={"yield_to": claim.operation, "yield_asked": now})
+                self._store.write_lease(asked)
+            elif overlay is not None and overlay.committing:
+                pass  # it can only be finished, and is about to be
+            elif now - record.yield_asked > YIELD_GRACE:
+                late.append(record)
+                continue
+            raise LeasePending(f"{holder} has been asked to give {claim.target} to {claim.operation}", holder)
+        return late
+
+    def take_turn(self, claim: Claim, now: float) -> None:
+        """Lets those who have waited longer go first; whoever gets through waits no more.
+
+        Raises:
+            LeasePending, LeaseHeld: it is somebody else's turn.
+        """
+        tickets = self._store.orders.tickets(claim.target)
+        own = next((ticket for ticket in tickets if ticket.operation == claim.operation), None)
+        for ticket in tickets:
+            if ticket is own:
+                break
+            if now - ticket.seen > QUEUE_GRACE:
+                self._store.orders.remove_ticket(claim.target, ticket)
+            elif claim.excludes(ticket.aspects) and priority_of(ticket.operation) >= priority_of(claim.operation):
+                self._refuse_or_queue(claim, ticket.operation, now)
+        if own is not None:
+            self._store.orders.remove_ticket(claim.target, own)
+
+    def lost(self, lease: Lease, now: float) -> LeaseLost:
+        """Says to a former holder who has its target now."""
+        operation, target = lease.holder.operation, lease.target
+        stone = self._store.orders.tombstone(target)
+        if stone is not None and stone.operation == operation and stone.stands(now):
+            return TakenOver(stone.reason)
+        for halt in self._store.orders.halts():
+            if halt.covers(operation, target) and halt.ends(operation):
+                return TakenOver(halt.reason)
+        claim = Claim(target, lease.aspects, operation, token="")
+        for record in self._store.leases():
+            other = record.lease
+            if other.target == target and claim.excludes(other.aspects) and other.holder != lease.holder:
+                said = f"{other.holder} holds {target} now: nothing was written"
+                higher = priority_of(other.holder.operation) > priority_of(operation)
+                return TakenOver(said) if higher else LeaseLost(said)
+        return LeaseLost(f"{lease.holder} no longer holds {target}: nothing was written")
+
+    def _refuse_or_queue(self, claim: Claim, holder: str, now: float) -> None:
+        if not claim.queue:
+            raise LeaseHeld(
+                f"{claim.target} is held by {holder}; wait for its end, start with `--queue` to wait in turn, "
+                f"or end it with `autopilot abort {holder}`",
+                holder,
+            )
+        tickets = self._store.orders.tickets(claim.target)
+        own = next((ticket for ticket in tickets if ticket.operation == claim.operation), None)
+        number = own.number if own else max((ticket.number for ticket in tickets), default=0) + 1
+        ticket = Ticket(number=number, operation=claim.operation, aspects=claim.aspects, seen=now)
+        self._store.orders.write_ticket(claim.target, ticket)
+        raise LeasePending(f"{claim.operation} waits for {holder} to be done with {claim.target}", holder)

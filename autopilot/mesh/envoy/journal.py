@@ -1,0 +1,128 @@
+"""The audit records of one standalone mesh: a file of JSON lines that only ever grows.
+
+Written ahead of what it records, under the same lock: a record without its change is a crash at that instant, a change
+without its record cannot be.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from autopilot.mesh.audit import GENESIS, AuditRecord
+from autopilot.mesh.errors import MeshError, MeshUnavailable
+
+_LONGEST = 65536
+"""Bytes that one record may have: far more than any does."""
+
+
+class Journal:
+    """Appends and reads; `append` needs the store's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: AuditRecord) -> AuditRecord:
+        """Seals the record with its number and the digest of the one before, and writes it.
+
+        Raises:
+            MeshUnavailable: the disk refused; the file is as it was.
+        """
+        try:
+            with self.path.open("a+b") as stream:
+                whole, last = _end(stream.fileno())
+                before = _parsed(last, self.path) if last else None
+                sealed = record.model_copy(
+                    update={
+                        "sequence": before.sequence + 1 if before else 1,
+                        "previous": before.digest if before else GENESIS,
+                    }
+                )
+                if whole < os.fstat(stream.fileno()).st_size:
+                    stream.truncate(whole)  # torn off by a full disk or a crash: nobody was told it was written
+                try:
+                    os.write(stream.fileno(), sealed.model_dump_json().encode() + b"\n")
+                    os.fsync(stream.fileno())
+                except OSError:
+                    stream.truncate(whole)
+                    raise
+        except OSError as error:
+            raise MeshUnavailable(
+                f"cannot write {self.path}: {error.strerror}; free space or mend permissions"
+            ) from error
+        return sealed
+
+    def read(self) -> Iterator[AuditRecord]:
+        """Every record, in the order they were written.
+
+        Raises:
+            MeshError: a line is no record.
+        """
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as stream:
+            for line in stream:
+                if line.endswith("\n"):
+                    yield _parsed(line.encode(), self.path)
+
+
+class Books:
+    """Keeps the journal up to date, and tells of every record that was written.
+
+    Args:
+        journal: where to write; asked at every record, for a mesh file may move its directory.
+        told: hears of every record, sealed.
+    """
+
+    def __init__(self, journal: Callable[[], Journal], told: Callable[[AuditRecord], None]) -> None:
+        self._journal = journal
+        self._told = told
+        self._owed: list[AuditRecord] = []
+
+    def write(self, record: AuditRecord, *, vital: bool = False) -> str:
+        """Writes a record and returns its digest; one of a `vital` change that cannot be written is owed.
+
+        Raises:
+            MeshUnavailable: the disk refused, and the change can wait.
+        """
+        try:
+            self.settle()
+            sealed = self._journal().append(record)
+        except MeshUnavailable:
+            if not vital:
+                raise
+            self._owed.append(record)  # a restore never waits for its record
+            return ""
+        self._told(sealed)
+        return sealed.digest
+
+    def settle(self) -> None:
+        """Writes what is owed.
+
+        Raises:
+            MeshUnavailable: the disk still refuses.
+        """
+        while self._owed:
+            sealed = self._journal().append(self._owed[0])
+            del self._owed[0]
+            self._told(sealed)
+
+
+def _end(descriptor: int) -> tuple[int, bytes]:
+    """The length of all whole lines in bytes, and the last of them."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - _LONGEST)
+    tail = os.pread(descriptor, size - start, start)
+    whole = tail.rfind(b"\n") + 1
+    line = tail[:whole].rstrip(b"\n").rpartition(b"\n")[2]
+    return start + whole, line
+
+
+def _parsed(line: bytes, path: Path) -> AuditRecord:
+    try:
+        return AuditRecord.model_validate_json(line)
+    except ValidationError as error:
+        raise MeshError(f"{path} has a line that is no audit record; move the file away to begin another") from error

@@ -1,0 +1,109 @@
+"""What people and higher priorities order on a mesh, and who does what: plain frozen values, kept with the mesh.
+
+Orders lie where leases lie, not in Temporal: a stop button must work when nothing else does.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from autopilot.mesh.model import Plain, Target
+
+
+class Priority(IntEnum):
+    """Who gives way to whom: the lower is asked to stop, restores, and hands over."""
+
+    CHAOS = 10
+    CANARY = 20
+    SECURITY = 30
+
+
+def kind_of(operation: str) -> str:
+    """What kind of operation a workflow id names: its first part (`canary`, `chaos`, `security`, …)."""
+    return operation.partition("/")[0]
+
+
+def priority_of(operation: str) -> Priority:
+    """The priority that an operation's kind has; a kind of somebody's own counts as a rollout."""
+    return {"chaos": Priority.CHAOS, "security": Priority.SECURITY}.get(kind_of(operation), Priority.CANARY)
+
+
+class Actor(Plain):
+    """Who makes a change, why, and which safety net acts."""
+
+    who: str = "unknown"
+    verified: bool = False
+    """Whether a token proved it; otherwise it is what the caller said."""
+    why: str = ""
+    net: str = "workflow"
+    """`workflow`, `guard-workflow`, `guard`, `person` or `mesh` (a deadline honoured by whoever rendered next)."""
+
+
+class Tombstone(Plain):
+    """A target that a person took back: nothing acquires it before it is handed back."""
+
+    target: Target
+    operation: str
+    """Whose lease was lifted."""
+    actor: Actor
+    since: float
+    """Seconds since the epoch."""
+    until: float | None = None
+    """When it hands itself back, seconds since the epoch; None: only a person does."""
+
+    @property
+    def reason(self) -> str:
+        """For whoever is refused."""
+        why = f" ({self.actor.why})" if self.actor.why else ""
+        return (
+            f"{self.target} was taken over by {self.actor.who}{why}; "
+            f"hand it back with `autopilot leases --hand-back {self.target.ref}`"
+        )
+
+    def stands(self, now: float) -> bool:
+        """Whether it is in force."""
+        return self.until is None or now < self.until
+
+
+class Halt(Plain):
+    """The stop button, pressed: nothing starts, experiments end, rollouts stay where they are or are restored."""
+
+    kind: str = ""
+    """Of operations it stops; all where empty."""
+    namespace: str = ""
+    """Of targets it covers; all where empty."""
+    restore: bool = False
+    """Whether rollouts are restored too."""
+    actor: Actor
+    since: float
+    """Seconds since the epoch."""
+
+    @property
+    def name(self) -> str:
+        """What it covers; pressing again for the same replaces it."""
+        return f"{self.kind or 'all'}.{self.namespace or 'all'}"
+
+    @property
+    def reason(self) -> str:
+        """For whoever is stopped."""
+        scope = "".join(
+            f" --{name} {value}" for name, value in (("kind", self.kind), ("namespace", self.namespace)) if value
+        )
+        return f"halted by {self.actor.who}: {self.actor.why}; `autopilot unhalt{scope}` ends that"
+
+    def covers(self, operation: str, target: Target) -> bool:
+        """Whether this operation on this target is stopped."""
+        return self.kind in ("", kind_of(operation)) and self.namespace in ("", target.namespace)
+
+    def ends(self, operation: str) -> bool:
+        """Whether such an operation is restored at once, and not only held: experiments always are."""
+        return self.restore or kind_of(operation) == "chaos"
+
+
+class Standing(Plain):
+    """What a holder learns when it renews."""
+
+    halted: str = ""
+    """Why it must stay where it is; empty where it may go on."""
+    yield_to: str = ""
+    """The operation of a higher priority that waits for the target; empty where there is none."""
