@@ -12,7 +12,7 @@ from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import QuerySource
+from autopilot.telemetry.model import HistorySource, QuerySource
 from autopilot.telemetry.prometheus import PrometheusSource
 
 
@@ -24,6 +24,8 @@ class Attached:
     proxies: Hub
     prometheus: Hub | None = None
     queries: QuerySource | None = None
+    history: HistorySource | None = None
+    """Knows what happened before a rollout, whatever source is watched."""
 
     def hub(self, source: str) -> Hub:
         """The hub that a spec's `analysis.source` means.
@@ -89,5 +91,6 @@ def attach(mesh_files: Iterable[Path], prometheus: str | None = None) -> Meshes:
             proxies=Hub(EnvoyStats(callers)),
             prometheus=Hub(source) if source else None,
             queries=source,
+            history=source,
         )
     return meshes

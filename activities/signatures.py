@@ -86,6 +86,23 @@ class Totals(Wire):
         return Exposure(requests=requests, failures=max(0.0, failures), seconds=self.time - before.time)
 
 
+class LearnRequest(Wire):
+    """Learns how stable's failures cluster from what was counted before the rollout."""
+
+    target: Target
+    arms: CanaryArms
+    analysis: Analysis
+
+
+class Learned(Wire):
+    """What is known before the first watch."""
+
+    state: str = ""
+    """The judge's memory as JSON, opaque to workflows; empty where nothing was learned."""
+    note: str
+    """One sentence: from how much, and what; or why nothing."""
+
+
 class WatchRequest(Wire):
     """Watches one step until something can be said."""
 
@@ -163,6 +180,11 @@ class TelemetrySignatures:
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:
         """Reads totals once."""
+        _signature_only()
+
+    @activity.defn(name="telemetry.learn")
+    async def learn(self, request: LearnRequest) -> Learned:
+        """Learns from what was counted before the rollout; where nothing can be learned it says why."""
         _signature_only()
 
     @activity.defn(name="telemetry.watch")

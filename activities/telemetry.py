@@ -7,10 +7,13 @@ import time
 
 from temporalio import activity
 
+from activities.learning import learn
 from activities.meshes import Meshes
 from activities.pulse import Pulse
 from activities.signatures import (
     CountRequest,
+    Learned,
+    LearnRequest,
     TelemetrySignatures,
     Totals,
     WatchBeat,
@@ -40,6 +43,11 @@ class TelemetryActivities(TelemetrySignatures):
         now = time.time()
         series = await tally(hub.source, subject_of(request.target, request.arms), request.arms.canary)
         return Totals(time=now, series=series)
+
+    @activity.defn(name="telemetry.learn")
+    async def learn(self, request: LearnRequest) -> Learned:
+        """Learns from what was counted before the rollout; where nothing can be learned it says why."""
+        return await learn(self._meshes[request.target.mesh].history, request)
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

@@ -158,6 +158,8 @@ class CanaryReport(Wire):
     ended: float
     analysis: Analysis = Analysis()
     """How it was judged."""
+    learned: str = ""
+    """The judge's memory before the first watch, as JSON: how stable's failures clustered; empty where unknown."""
     steps: tuple[StepReport, ...] = ()
     exposure: Exposure = Exposure()
     evidence: tuple[Evidence, ...] = ()

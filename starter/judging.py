@@ -39,7 +39,7 @@ class Rejudged:
 def rejudge(report: CanaryReport) -> list[Rejudged]:
     """Every watch of the rollout, up to the first whose ticks were not kept."""
     judge = judge_from(report.analysis)
-    state: JudgeState | None = None
+    state = JudgeState.model_validate_json(report.learned) if report.learned else None
     judged: list[Rejudged] = []
     for step in report.steps:
         for watch in step.watches:

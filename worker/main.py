@@ -89,6 +89,7 @@ async def working(
             mesh.commit,
             mesh.lift,
             telemetry.count,
+            telemetry.learn,
             ReportActivities(reports).archive,
         ],
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),

@@ -14,6 +14,7 @@ from activities.signatures import (
     WATCH_QUEUE,
     ApplyRequest,
     CountRequest,
+    LearnRequest,
     MeshSignatures,
     ReportSignatures,
     TelemetrySignatures,
@@ -59,6 +60,7 @@ class CanaryWorkflow(GatedOperation):
         self.waiting_for = ""
         self.exposure = Exposure()
         self._memory = ""
+        self._learned = ""
         self._before: Totals | None = None
 
     @workflow.run
@@ -85,6 +87,8 @@ class CanaryWorkflow(GatedOperation):
             self._before = await self._count(first=True)
         except ActivityError as error:
             return Ending(Outcome.FAILED, f"nothing was written, for telemetry does not answer: {reason_of(error)}")
+        if self.input.spec.analysis.dispersion is None and workflow.patched("learn-before"):
+            await self._learn()
         for step in self.input.spec.walk:
             await self.shift(lease, step)
             ending = await self.earn(lease, step)
@@ -332,6 +336,7 @@ class CanaryWorkflow(GatedOperation):
             started=self.started,
             ended=workflow.time(),
             analysis=self.input.spec.analysis,
+            learned=self._learned,
             steps=tuple(self.diary.steps),
             exposure=self.exposure,
             evidence=self.diary.evidence,
@@ -377,6 +382,26 @@ class CanaryWorkflow(GatedOperation):
             retry_policy=PROMPT if first else ONCE,
             summary="read telemetry before anything is written" if first else "count what users met",
         )
+
+    async def _learn(self) -> None:
+        """How stable's failures clustered before: the first watch begins with it. Never a reason to wait or to fail."""
+        spec = self.input.spec
+        try:
+            found = await workflow.execute_activity_method(
+                TelemetrySignatures.learn,
+                LearnRequest(target=self.target, arms=spec.arms, analysis=spec.analysis),
+                start_to_close_timeout=timedelta(seconds=8),
+                schedule_to_close_timeout=timedelta(seconds=10),
+                retry_policy=ONCE,
+                summary=f"how {spec.arms.stable}'s failures clustered before",
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self.note(f"nothing was learned from before the rollout: {reason_of(error)}")
+        else:
+            self._memory = self._learned = found.state
+            self.note(found.note)
 
     async def _archive(self, report: CanaryReport) -> None:
         try:

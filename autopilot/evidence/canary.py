@@ -91,13 +91,30 @@ def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeStat
     """
     if judge.phi is not None:
         return state
+    gauges = {
+        number: unpack_gauge(metric, kept.gauge)
+        for number, (metric, kept) in enumerate(zip(judge.metrics, state.metrics, strict=True))
+        if metric.kind != "threshold"
+    }
     for tick in ticks:
-        metrics = tuple(
-            kept if metric.kind == "threshold" else kept.model_copy(update=_gauge(metric, kept, tick, told=False))
-            for metric, kept in zip(judge.metrics, state.metrics, strict=True)
-        )
-        state = state.model_copy(update={"metrics": metrics})
-    return state
+        stable = arm_of(tick.stable)
+        for number, gauge in gauges.items():
+            counted = process.counts(judge.metrics[number], stable)
+            gauges[number] = dispersion.fold(gauge, *counted, seconds=tick.seconds)
+    metrics = tuple(
+        kept.model_copy(update={"gauge": pack_gauge(gauges[number])}) if number in gauges else kept
+        for number, kept in enumerate(state.metrics)
+    )
+    return state.model_copy(update={"metrics": metrics})
+
+
+def learned(judge: Judge, state: JudgeState) -> str:
+    """What `observe` has learned so far, in words: each metric's failures, and how many of them count as one."""
+    return "; ".join(
+        words.learned(metric, dispersion.dispersion(unpack_gauge(metric, kept.gauge)))
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+        if metric.kind != "threshold"
+    )
 
 
 def _begun(metric: JudgeMetric, kept: MetricState) -> MetricState:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autopilot.evidence.dispersion import FLOOR, PRIOR
+import numpy as np
+
+from autopilot.evidence.dispersion import FLOOR, PRIOR, Dispersion
 from autopilot.evidence.model import Evidence, Judge, JudgeMetric
 from autopilot.evidence.process import ALONE, RELATIVE
 from autopilot.evidence.state import MetricState, Tally, past
@@ -37,6 +39,18 @@ def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, lear
     if warm:
         parts.append("warm-up: only gross harm counts")
     return "; ".join(parts)
+
+
+def learned(metric: JudgeMetric, found: Dispersion) -> str:
+    """How one metric's failures cluster before the rollout; of several boundaries, where they do most."""
+    errors, phi, known = found.errors, found.phi, found.known > 0
+    slow = [f" slower than {format_seconds(seconds)}" for seconds in metric.seconds] or [""]
+    if not known.any():
+        most = int(errors.argmax())
+        return f"{metric.name}: {errors[most]:,.0f}{slow[most]}, too few to tell how they cluster"
+    index = int(np.where(known, phi, 0.0).argmax())
+    each = "one by one" if phi[index] < 2 * FLOOR else "in clusters"
+    return f"{metric.name}: {errors[index]:,.0f}{slow[index]}, {each}, {phi[index]:.2f} count as one"
 
 
 def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, before: bool, warm: bool) -> str:

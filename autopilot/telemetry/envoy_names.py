@@ -54,6 +54,12 @@ def cluster_pattern(subjects: Iterable[Subject]) -> str:
     return f"{PREFIX}/({inner})/[^/.]+"
 
 
+def arms_pattern(subject: Subject) -> str:
+    """The same for the clusters of one subject's own arms alone."""
+    arms = "|".join(re.escape(arm) for arm in subject.arms)
+    return f"{PREFIX}/{re.escape(subject.namespace)}/{re.escape(subject.service)}/({arms})"
+
+
 def views(
     values: Mapping[str, float], buckets: Sequence[tuple[float, float]], timed: float
 ) -> tuple[Counters, Counters]:

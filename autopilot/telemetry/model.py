@@ -99,6 +99,24 @@ class TelemetrySource(Protocol):
 
 
 @runtime_checkable
+class HistorySource(Protocol):
+    """Knows what was counted before anyone watched."""
+
+    async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
+        """The looks that were taken of a subject in the last `seconds`, oldest first; none where nothing was kept.
+
+        Args:
+            subject: its arms alone are looked for.
+            seconds: how far to look back.
+            latency: whether histograms are wanted: most of the answer is theirs.
+
+        Raises:
+            TelemetryError: the source did not answer.
+        """
+        ...
+
+
+@runtime_checkable
 class QuerySource(Protocol):
     """Evaluates a user's own query to one number."""
 

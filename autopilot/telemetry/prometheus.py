@@ -11,13 +11,14 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autopilot.spec.units import format_seconds
 from autopilot.telemetry import envoy_names as names
 from autopilot.telemetry.model import Observation, SeriesSample, Subject, TelemetryError
+from autopilot.telemetry.past import observations
 
 if TYPE_CHECKING:
     from prometheus_api_client import PrometheusConnect
@@ -104,6 +105,34 @@ class PrometheusSource:
             for subject in subjects
         ]
 
+    async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
+        """What it has kept of one subject's arms; see `HistorySource.history`.
+
+        Raises:
+            TelemetryError: Prometheus did not answer, or refused the query.
+        """
+        wanted = names.arms_pattern(subject)
+        result = await self._ask(selector([subject], seconds, clusters=wanted, latency=latency))
+        try:
+            return await asyncio.to_thread(self._observations, subject, result)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise TelemetryError(f"{self.name} gave an answer that is not Prometheus': {failure!r}") from failure
+
+    def _observations(self, subject: Subject, result: Sequence[Any]) -> list[Observation]:
+        arms = {names.cluster_of(subject, arm): arm for arm in subject.arms}
+        return observations(
+            subject,
+            {
+                identity + "|" + cluster: [
+                    stats.sample(identity, cluster, arms[cluster])
+                    for _, stats in sorted(looks.items())
+                    if names.COMPLETED in stats.values
+                ]
+                for (identity, cluster), looks in parse_history(result).items()
+                if cluster in arms
+            },
+        )
+
     async def query(self, expression: str) -> float | None:
         """Evaluates a user's own query; see `QuerySource.query`.
 
@@ -179,6 +208,14 @@ class PrometheusSeries:
     buckets: dict[float, float] = field(default_factory=dict)
     """Upper bound in seconds (infinity for the last) to requests at most so slow."""
 
+    def put(self, labels: Mapping[str, str], at: float, value: float) -> None:
+        """Takes one counter."""
+        self.time = max(self.time, at)
+        if labels["__name__"] == _BUCKET:
+            self.buckets[float(labels[_BOUND]) / 1000] = value
+        elif (name := _METRICS.get(labels["__name__"])) is not None:
+            self.values[name] = value
+
     def sample(self, identity: str, cluster: str, arm: str) -> SeriesSample:
         """As the hub takes it; Prometheus does not know when a process began to count."""
         bounds = sorted((bound, count) for bound, count in self.buckets.items() if math.isfinite(bound))
@@ -197,10 +234,17 @@ class PrometheusSeries:
         )
 
 
-def selector(subjects: Sequence[Subject], window: float) -> str:
-    """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`."""
-    metrics = "|".join((*_METRICS, _BUCKET))
-    clusters = names.cluster_pattern(subjects).replace("\\", "\\\\")
+def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True) -> str:
+    """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`.
+
+    Args:
+        subjects: whose counters are asked for.
+        window: seconds to look back.
+        clusters: a pattern (RE2) for fewer clusters than all of theirs.
+        latency: whether histograms are asked for: two thirds of the answer are theirs.
+    """
+    metrics = "|".join((*_METRICS, _BUCKET) if latency else _METRICS)
+    clusters = (clusters or names.cluster_pattern(subjects)).replace("\\", "\\\\")
     # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.
     return f'{{__name__=~"{metrics}",{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
 
@@ -215,14 +259,31 @@ def parse_matrix(result: Sequence[Any]) -> dict[tuple[str, str], PrometheusSerie
     for entry in result:
         labels = entry["metric"]
         at, text = entry["values"][-1]
-        identity = ",".join(f"{key}={value}" for key, value in sorted(labels.items()) if key not in _NOT_IDENTITY)
-        series = found[identity, labels[_CLUSTER]]
-        series.time = max(series.time, float(at))
-        if labels["__name__"] == _BUCKET:
-            series.buckets[float(labels[_BOUND]) / 1000] = float(text)
-        elif (name := _METRICS.get(labels["__name__"])) is not None:
-            series.values[name] = float(text)
+        found[_series(labels)].put(labels, float(at), float(text))
     return dict(found)
+
+
+def parse_history(result: Sequence[Any]) -> dict[tuple[str, str], dict[float, PrometheusSeries]]:
+    """Gathers all samples of each series by (instance, cluster), then by the time they were scraped at.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: it is no matrix.
+    """
+    found: defaultdict[tuple[str, str], defaultdict[float, PrometheusSeries]] = defaultdict(
+        lambda: defaultdict(PrometheusSeries)
+    )
+    for entry in result:
+        labels = entry["metric"]
+        looks = found[_series(labels)]
+        for at, text in entry["values"]:
+            looks[at].put(labels, float(at), float(text))
+    return {series: dict(looks) for series, looks in found.items()}
+
+
+def _series(labels: Mapping[str, str]) -> tuple[str, str]:
+    """Whose counter it is: (instance, cluster)."""
+    identity = ",".join(f"{key}={value}" for key, value in sorted(labels.items()) if key not in _NOT_IDENTITY)
+    return identity, labels[_CLUSTER]
 
 
 def _one(result: Sequence[Any]) -> float | None:

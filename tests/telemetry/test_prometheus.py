@@ -22,9 +22,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry.difference import HubTick
+from autopilot.telemetry.difference import Differencer, HubTick
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import Observation, QuerySource, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.model import HistorySource, Observation, QuerySource, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.past import ticks
 from autopilot.telemetry.prometheus import PrometheusSource, parse_matrix, selector
 from tests.telemetry.conftest import Lab, free_ports
 
@@ -281,6 +282,10 @@ async def test_a_real_prometheus(envoy: Lab, prometheus: str):
             else:
                 gaps += 1
         assert (requests, errors, tries) == (3, 3, 4)
+        looks = await source.history(REVIEWS, 60)
+        newest = max(sample.time for sample in (await source.observe([REVIEWS]))[0].samples)
+        assert newest - 3 <= max(sample.time for look in looks for sample in look.samples) <= newest
+        assert sum(tick.canary.errors for tick in ticks(Differencer("v2", "v1"), looks)) == 3
         total = await source.query('sum(envoy_cluster_upstream_rq_completed{envoy_cluster_name=~"outbound/.*"})')
         assert total is not None
         assert total >= 5
@@ -290,3 +295,48 @@ async def test_a_real_prometheus(envoy: Lab, prometheus: str):
             await source.query("envoy_cluster_upstream_rq_completed")
         with pytest.raises(TelemetryError, match="check the query"):
             await source.query("sum(")
+
+
+async def test_history_is_every_look_that_was_kept():
+    """Two proxies, ten scrapes: one query for the arms alone, counters as they rose."""
+
+    def entry(instance: str, name: str, rate: float, **labels: str) -> dict[str, Any]:
+        metric = {"__name__": name, "envoy_cluster_name": "outbound/shop/reviews/v1", "instance": instance, **labels}
+        shift = 0.25 if instance == "b" else 0.0
+        return {"metric": metric, "values": [[at + shift, str(rate * at)] for at in range(10)]}
+
+    result = [
+        row
+        for instance in ("a", "b")
+        for row in (
+            entry(instance, "envoy_cluster_upstream_rq_completed", 10),
+            entry(instance, "envoy_cluster_upstream_rq_xx", 1, envoy_response_code_class="5"),
+            entry(instance, "envoy_cluster_upstream_rq_time_bucket", 8, le="100"),
+            entry(instance, "envoy_cluster_upstream_rq_time_bucket", 10, le="+Inf"),
+        )
+    ]
+    result.append({**entry("a", "envoy_cluster_upstream_rq_completed", 5)})
+    result[-1]["metric"]["envoy_cluster_name"] = "outbound/shop/reviews/other"
+    async with serving(lambda _: result) as (url, met):
+        source = PrometheusSource(url)
+        assert isinstance(source, HistorySource)
+        looks = await source.history(REVIEWS, 1800)
+        await source.history(REVIEWS, 600, latency=False)
+        await source.close()
+    assert [len(look.samples) for look in looks] == [2] * 10
+    last = {sample.series: sample for sample in looks[-1].samples}
+    assert set(last) == {"instance=a|outbound/shop/reviews/v1", "instance=b|outbound/shop/reviews/v1"}
+    one = last["instance=b|outbound/shop/reviews/v1"]
+    assert (one.time, one.user.requests, one.user.errors, one.user.buckets) == (9.25, 90, 9, ((0.1, 72.0),))
+    assert met[0].endswith("}[1800s]")
+    assert 'envoy_cluster_name=~"outbound/shop/reviews/(v1|v2)"' in met[0]
+    assert "bucket" in met[0]
+    assert "bucket" not in met[1]
+
+
+async def test_history_that_is_no_matrix_is_an_error_of_its_own():
+    async with serving(lambda _: [{"metric": {}, "values": [[1, "x"]]}]) as (url, _):
+        source = PrometheusSource(url)
+        with pytest.raises(TelemetryError, match="not Prometheus'"):
+            await source.history(REVIEWS, 60)
+        await source.close()

@@ -90,7 +90,7 @@ async def effects_on(client: Client, world: World, *, cached: int = 1000) -> Asy
         client,
         task_queue=queue,
         workflows=WORKFLOWS,
-        activities=[world.acquire, world.apply, world.commit, world.lift, world.count, world.archive],
+        activities=[world.acquire, world.apply, world.commit, world.lift, world.count, world.learn, world.archive],
         max_cached_workflows=cached,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )

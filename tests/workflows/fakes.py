@@ -14,6 +14,8 @@ from activities.signatures import (
     CountRequest,
     Ended,
     EndRequest,
+    Learned,
+    LearnRequest,
     MeshSignatures,
     ReportSignatures,
     TelemetrySignatures,
@@ -62,6 +64,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     """Set whenever a watch holds."""
     fail_count: list[ApplicationError] = field(default_factory=list)
     fail_apply: list[ApplicationError] = field(default_factory=list)
+    fail_learn: list[ApplicationError] = field(default_factory=list)
+    learned: Learned = field(default_factory=lambda: Learned(note="nothing to learn from"))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -119,6 +123,12 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
         if self.fail_count:
             raise self.fail_count.pop(0)
         return Totals(time=0, series={"one": (10.0 * len(self.watched), 1.0 * len(self.watched))})
+
+    @activity.defn(name="telemetry.learn")
+    async def learn(self, request: LearnRequest) -> Learned:
+        if self.fail_learn:
+            raise self.fail_learn.pop(0)
+        return self.learned
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

@@ -8,6 +8,7 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
+from activities.signatures import Learned
 from autopilot.report import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, NO_TIME, Hold
@@ -48,6 +49,32 @@ async def test_evidence_is_carried_from_watch_to_watch(lab: Lab) -> None:
     await lab.run(canary())
     assert [request.state for request in lab.world.watched] == ["", "memory 1", "memory 2"]
     assert all(request.fresh_step for request in lab.world.watched)
+
+
+async def test_what_was_learned_before_is_what_the_first_watch_begins_with(lab: Lab) -> None:
+    lab.world.learned = Learned(state="learned", note="learned from 30m of v1 before: errors: 9, one by one")
+    report = await lab.run(canary())
+    assert [request.state for request in lab.world.watched] == ["learned", "memory 1", "memory 2"]
+    assert report.learned == "learned"
+    texts = [event.text for event in report.timeline]
+    assert texts.index(lab.world.learned.note) < texts.index("v2 gets 10 %")
+
+
+async def test_a_past_that_cannot_be_read_is_no_reason_to_fail(lab: Lab) -> None:
+    lab.world.fail_learn = [ApplicationError("no such activity here", non_retryable=True)]
+    report = await lab.run(canary())
+    assert report.outcome is Outcome.PROMOTED
+    assert lab.world.watched[0].state == report.learned == ""
+    assert any(
+        event.text == "nothing was learned from before the rollout: no such activity here" for event in report.timeline
+    )
+
+
+async def test_who_says_how_failures_cluster_has_nothing_to_learn(lab: Lab) -> None:
+    lab.world.fail_learn = [ApplicationError("must not be asked", non_retryable=True)]
+    report = await lab.run(canary(analysis={"dispersion": 2}))
+    assert report.outcome is Outcome.PROMOTED
+    assert lab.world.fail_learn
 
 
 async def test_exposure_is_what_the_proxies_counted_between_first_shift_and_last(lab: Lab) -> None:

@@ -1,0 +1,188 @@
+"""What a rollout knows before it begins: learned where there is something to learn from, and never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities import learning
+from activities.learning import learn
+from activities.meshes import Attached, Meshes
+from activities.pulse import Pulse
+from activities.signatures import Learned, LearnRequest
+from activities.telemetry import TelemetryActivities
+from autopilot.evidence import canary
+from autopilot.evidence.model import ArmTick, Judge, StepRule, Tick
+from autopilot.evidence.record import pack, rounded
+from autopilot.evidence.setup import boundaries_of, judge_from
+from autopilot.evidence.state import JudgeState
+from autopilot.mesh.model import Target
+from autopilot.report import CanaryReport, Outcome, StepReport, WatchRecord
+from autopilot.spec.canary import Analysis, CanaryArms
+from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
+from starter.judging import rejudge
+
+ARMS = CanaryArms(stable="v1", canary="v2")
+REQUEST = LearnRequest(
+    target=Target(mesh="local", namespace="shop", service="reviews"), arms=ARMS, analysis=Analysis(warmup=0)
+)
+JUDGE = judge_from(REQUEST.analysis)
+
+
+class Past:
+    """A history of stable alone, whose failures come in so many at once."""
+
+    def __init__(self, *, seconds: int = 1800, cluster: int = 1, every: float = 1.0, wrong: Exception | None = None):
+        self.seconds, self.cluster, self.every, self.wrong = seconds, cluster, every, wrong
+        self.asked: list[tuple[Subject, float, bool]] = []
+
+    async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
+        self.asked.append((subject, seconds, latency))
+        if self.wrong is not None:
+            raise self.wrong
+        rng = np.random.default_rng(7)
+        requests = errors = slow = 0.0
+        looks = []
+        for at in np.arange(0.0, self.seconds, self.every):
+            requests += 100 * self.every
+            errors += self.cluster * rng.poisson(0.5 * self.every / self.cluster)
+            slow += rng.poisson(self.every)
+            buckets = ((0.05, requests - 2 * slow), (0.1, requests - slow), (10.0, requests))
+            seen = Counters(requests=requests, errors=errors, timed=requests, buckets=buckets)
+            sample = SeriesSample(series="web|v1", arm="v1", time=at, started=None, attempt=seen, user=seen)
+            looks.append(Observation(subject=subject, time=at, samples=(sample,)))
+        return looks
+
+
+def phi_of(found: Learned) -> float:
+    """Of errors, at the first tick of a rollout."""
+    tick = Tick(time=1, seconds=1, canary=arm(10, 0), stable=arm(90, 0))
+    first, _ = canary.update(JUDGE, StepRule(hold=60, min_requests=0, limit=None), remembered(found), tick)
+    return float(canary.evidence(JUDGE, first)[0].phi or 0.0)
+
+
+def arm(requests: float, errors: float) -> ArmTick:
+    return ArmTick(requests=requests, errors=errors, timed=requests, slow=(0.0,) * len(boundaries_of(REQUEST.analysis)))
+
+
+def remembered(found: Learned, judge: Judge = JUDGE) -> JudgeState:
+    return canary.begin_step(judge, JudgeState.model_validate_json(found.state))
+
+
+async def test_half_an_hour_tells_how_failures_cluster():
+    source = Past(cluster=1)
+    found = await learn(source, REQUEST)
+    assert phi_of(found) == pytest.approx(1.15, abs=0.15)
+    assert found.note.startswith("learned from 29m59s of v1 before: errors: ")
+    assert "one by one, 1.1" in found.note
+    assert source.asked == [(Subject("local", "shop", "reviews", ("v1", "v2")), 1800.0, True)]
+    clustered = await learn(Past(cluster=5), REQUEST)
+    assert phi_of(clustered) == pytest.approx(5, rel=0.3)
+    assert "in clusters" in clustered.note
+    assert len(clustered.state) < 20_000
+
+
+@pytest.mark.parametrize("every", [15.0, 60.0])
+async def test_a_prometheus_that_scrapes_seldom_will_do(every: float):
+    found = await learn(Past(cluster=5, every=every), REQUEST)
+    assert 4 < phi_of(found) < 12  # few windows: the bound is wider
+
+
+async def test_too_few_failures_are_said_to_be():
+    found = await learn(Past(seconds=10), REQUEST)
+    assert "too few to tell how they cluster" in found.note
+    assert phi_of(found) == pytest.approx(3.0)
+
+
+async def test_what_is_learned_is_no_evidence():
+    """It behaves as a fresh start that knows phi: through JSON, and through the beginning of a step."""
+    found = await learn(Past(), REQUEST)
+    kept = remembered(found)
+    assert kept == JudgeState.model_validate_json(found.state)
+    fresh = canary.start(JUDGE)
+    bare = kept.model_copy(update={"metrics": tuple(one.model_copy(update={"gauge": None}) for one in kept.metrics)})
+    assert bare == fresh
+
+
+async def test_without_latency_metrics_no_histogram_is_asked_for():
+    source = Past()
+    analysis = Analysis.model_validate({"metrics": [{"type": "errorRate"}]})
+    found = await learn(source, REQUEST.model_copy(update={"analysis": analysis}))
+    assert found.state
+    assert source.asked[0][2] is False
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (None, "this worker knows no Prometheus"),
+        (Past(wrong=TelemetryError("Prometheus at http://x can't be read")), "Prometheus at http://x can't be read"),
+        (Past(seconds=0), "Prometheus has no requests to v1"),
+        (Past(seconds=1), "Prometheus has no requests to v1"),
+    ],
+)
+async def test_nothing_to_learn_from_is_no_failure_and_nothing_is_made_up(source: Past | None, why: str):
+    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from before the rollout: {why}")
+
+
+async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
+    class Slow(Past):
+        async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
+            await asyncio.sleep(30)
+            return []
+
+    monkeypatch.setattr(learning, "PATIENCE", 0.1)
+    began = time.monotonic()
+    found = await learn(Slow(), REQUEST)
+    assert time.monotonic() - began < 2
+    assert found.state == ""
+    assert "took longer than 100ms" in found.note
+
+
+async def test_the_activity_asks_whatever_source_is_watched():
+    source: Any = Past()
+    attached = Attached(mesh=None, proxies=None, history=source)  # type: ignore[arg-type]
+    analysis = REQUEST.analysis.model_copy(update={"source": "mesh"})
+    activities = TelemetryActivities(Meshes({"local": attached}), Pulse())
+    found = await ActivityEnvironment().run(activities.learn, REQUEST.model_copy(update={"analysis": analysis}))
+    assert found.state
+    assert len(source.asked) == 1
+
+
+async def test_a_replay_begins_with_what_was_learned():
+    """A rollout whose verdict depends on it: clusters of 5 that would be harm, had nobody known of clusters."""
+    found = await learn(Past(cluster=5), REQUEST)
+    rule = StepRule(hold=600, min_requests=0, limit=None)
+    rows = [
+        rounded(Tick(time=at, seconds=1, canary=arm(10, 5 if at in {3, 7} else 0), stable=arm(90, 0)))
+        for at in range(12)
+    ]
+
+    def judged(state: JudgeState) -> Any:
+        return canary.replay(JUDGE, rule, rows, state)[1]
+
+    assert judged(canary.start(JUDGE)) is not None
+    verdict = judged(remembered(found))
+    assert verdict is None
+    harmful: Callable[[int], Tick] = lambda at: rounded(  # noqa: E731
+        Tick(time=at, seconds=1, canary=arm(10, 9), stable=arm(90, 0))
+    )
+    ticks = [harmful(at) for at in range(60)]
+    state, verdict = canary.replay(JUDGE, rule, ticks, remembered(found))
+    assert verdict is not None
+    watch = WatchRecord(rule=rule, fresh=True, verdict=verdict, ticks=pack(ticks[: state.ticks]))
+    report = CanaryReport(
+        outcome=Outcome.ROLLED_BACK, reason=verdict.reason, workflow_id="a", mesh="local", namespace="shop",
+        service="reviews", stable="v1", canary="v2", started=0, ended=60, analysis=REQUEST.analysis,
+        learned=found.state, steps=(StepReport(number=1, weight=10, started=0, watches=(watch,)),),
+    )  # fmt: skip
+    (again,) = rejudge(CanaryReport.model_validate_json(report.model_dump_json()))
+    assert again.agrees
+    (unlearned,) = rejudge(report.model_copy(update={"learned": ""}))
+    assert not unlearned.agrees
