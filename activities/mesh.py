@@ -11,6 +11,7 @@ from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
+from autopilot.mesh.orders import Actor
 from autopilot.mesh.port import Mesh
 
 
@@ -30,7 +31,9 @@ class MeshActivities(MeshSignatures):
             operation=request.operation,
             token=request.token,
             ttl=request.ttl,
-            planned_end=request.planned_end,
+            planned_end=request.planned_end if request.lasting is None else time.time() + request.lasting,
+            queue=request.queue,
+            by=request.by,
         )
         show_leases(await mesh.leases())
         return lease
@@ -40,7 +43,7 @@ class MeshActivities(MeshSignatures):
         """Plans, writes, and verifies at the proxies."""
         mesh = self._meshes[request.lease.target.mesh].mesh
         await mesh.plan(request.lease.target, request.changes)  # refuses what cannot be made before anything is written
-        receipt = await mesh.apply(request.lease, request.changes)
+        receipt = await mesh.apply(request.lease, request.changes, request.by)
         await mesh.verify(receipt)
         for change in request.changes:
             if isinstance(change, SplitTraffic):
@@ -52,16 +55,20 @@ class MeshActivities(MeshSignatures):
     async def commit(self, request: EndRequest) -> Ended:
         """Makes the overlay the base."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        return await _ended(mesh, mesh.commit(request.lease))
+        return await _ended(mesh, mesh.commit(request.lease, _actor(request)))
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; done before is done well."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        ended = await _ended(mesh, mesh.lift(request.lease))
+        ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
         if ended.receipt is not None:
             RESTORE_SECONDS.labels(request.net).observe(ended.seconds)
         return ended
+
+
+def _actor(request: EndRequest) -> Actor:
+    return request.by.model_copy(update={"net": request.net})
 
 
 async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:

@@ -1,4 +1,4 @@
-"""Whether Temporal still answers: an activity is never told when its server dies, and would renew a lease for ever."""
+"""Whether Temporal still answers, and whether workflows still run: an activity is never told when they do not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+_LOOK = 10.0
+_FORGET = 600.0
+_ATTEMPTS = 3
+"""Failed tries of one workflow task that are no passing trouble (a worker that is just being replaced)."""
+
 
 class Pulse:
     """Remembers when Temporal last answered. `clock` gives monotonic seconds."""
@@ -18,6 +23,9 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answered = clock()
+        self._client: Client | None = None
+        self._parked: dict[str, tuple[float, float]] = {}
+        """Workflow id → when it was looked at, and for how long it had been parked then."""
 
     @property
     def silent(self) -> float:
@@ -35,12 +43,35 @@ class Pulse:
         async def ask() -> bool:
             return await client.service_client.check_health(timeout=timedelta(seconds=every))
 
+        self._client = client
         task = asyncio.create_task(self._follow(ask, every), name="pulse of Temporal")
         try:
             yield
         finally:
+            self._client = None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def parked(self, workflow_id: str) -> float:
+        """For how many seconds the workflow's own code has been failing; 0.0 while it runs, or where nobody can tell.
+
+        Temporal is asked at most every ten seconds a workflow.
+        """
+        if self._client is None:
+            return 0.0
+        looked, seconds = self._parked.get(workflow_id, (-_LOOK, 0.0))
+        if self._clock() - looked < _LOOK:
+            return seconds
+        try:
+            description = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=2))
+        except RPCError:
+            return seconds
+        pending = description.raw_description.pending_workflow_task
+        failing = pending.attempt >= _ATTEMPTS
+        seconds = max(0.0, time.time() - pending.original_scheduled_time.ToSeconds()) if failing else 0.0
+        self._parked = {key: seen for key, seen in self._parked.items() if self._clock() - seen[0] < _FORGET}
+        self._parked[workflow_id] = (self._clock(), seconds)
+        return seconds
 
     async def _follow(self, ask: Callable[[], Awaitable[bool]], every: float) -> None:
         while True:

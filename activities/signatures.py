@@ -6,12 +6,13 @@ mypy holds both sides to the same contract and no heavy import reaches the workf
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from temporalio import activity
 
 from autopilot.evidence.model import StepRule, Verdict
 from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
+from autopilot.mesh.orders import Actor
 from autopilot.report import CanaryReport, Exposure, Progress, Wire
 from autopilot.spec.canary import Analysis, CanaryArms
 
@@ -19,6 +20,10 @@ WORKFLOW_QUEUE = "autopilot"
 """Workflows and short effects: a restore never waits for a slot."""
 WATCH_QUEUE = "autopilot-watch"
 """Long watches."""
+
+
+HaltRule = Literal["end", "over", "ignore"]
+"""Ends the watch when it is pressed; ends it when it is let go; or is nothing to it."""
 
 
 class AcquireRequest(Wire):
@@ -30,6 +35,10 @@ class AcquireRequest(Wire):
     token: str
     ttl: float
     planned_end: float | None
+    lasting: float | None = None
+    """Seconds from now to the planned end, for whoever had to wait for the target."""
+    queue: bool = False
+    by: Actor = Actor()
 
 
 class ApplyRequest(Wire):
@@ -40,6 +49,7 @@ class ApplyRequest(Wire):
     canary: str = ""
     """The arm whose weight is exported as a metric, under the resource's name."""
     name: str = ""
+    by: Actor = Actor()
 
 
 class EndRequest(Wire):
@@ -47,6 +57,7 @@ class EndRequest(Wire):
 
     lease: Lease
     net: str = "workflow"
+    by: Actor = Actor()
 
 
 class Ended(Wire):
@@ -124,6 +135,8 @@ class WatchRequest(Wire):
     """Whether good evidence and the step's clock start afresh."""
     patient: bool = False
     """Whether silence of telemetry is put up with (somebody is being asked already)."""
+    halt: HaltRule = "end"
+    """What the stop button means to this watch."""
     temporal_grace: float = 120.0
     """Seconds without an answer of Temporal after which the lease is no longer renewed."""
 
@@ -136,6 +149,8 @@ class WatchBeat(Wire):
     silent_since: float | None = None
     split: str = ""
     """What the check of the measured split remembers, as JSON."""
+    bypass: str = ""
+    """The same of the check for requests that passed no proxy."""
     ticks: str = ""
     """What was judged so far, packed (`autopilot.evidence.record`)."""
 

@@ -11,20 +11,22 @@ from collections.abc import Callable
 
 from prometheus_client import Gauge
 
+from activities.keeping import Keeper
 from activities.meshes import Attached
 from activities.metrics import CANARY_WEIGHT, TELEMETRY_AGE
 from activities.pulse import Pulse
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from activities.thresholds import Thresholds
-from autopilot.evidence import canary, split
+from autopilot.evidence import bypass, canary, split
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
-from autopilot.mesh.errors import LeaseLost, MeshUnavailable
+from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Target
 from autopilot.report import Exposure, Progress
 from autopilot.spec.canary import CanaryArms, PromQL
+from autopilot.telemetry.arrivals import Arrived
 from autopilot.telemetry.difference import Gap, HubTick
 from autopilot.telemetry.model import Subject
 
@@ -42,15 +44,16 @@ class Watching:
     def __init__(self, request: WatchRequest, attached: Attached, pulse: Pulse, earlier: WatchBeat | None) -> None:
         self._request = request
         self._attached = attached
-        self._pulse = pulse
         self._judge = judge_from(request.analysis)
         self._state = self._begin(earlier)
         self._progress = earlier.progress if earlier else Progress(time=time.time(), weight=request.weight)
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
-        self._renewed = 0.0
+        self._keeper = Keeper(attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt=request.halt)
         remembered = earlier.split if earlier else ""
         self._split = split.SplitState.model_validate_json(remembered) if remembered else split.SplitState()
+        passed = earlier.bypass if earlier else ""
+        self._bypass = bypass.BypassState.model_validate_json(passed) if passed else bypass.BypassState()
         self._thresholds = Thresholds()
         self._recorder = Recorder(earlier.ticks if earlier else "")
 
@@ -80,7 +83,7 @@ class Watching:
                 if isinstance(verdict, Harm):
                     await self._condemn(verdict)
                 elif verdict is None:
-                    verdict = await self._renew()
+                    verdict = await self._keeper.renew()
                 heartbeat(self._beat())
                 if verdict is not None:
                     return self.result(verdict)
@@ -106,6 +109,7 @@ class Watching:
             progress=self._progress,
             silent_since=self._heard,
             split=self._split.model_dump_json(),
+            bypass=self._bypass.model_dump_json(),
             ticks=self._recorder.text(),
         )
 
@@ -125,15 +129,31 @@ class Watching:
 
     def _misdirected(self, item: HubTick) -> Inconclusive | None:
         """Whether requests go elsewhere than they were sent: then no comparison of arms means much."""
-        weight, given = self._request.weight, item.exposure.requests
-        if item.tick.time - item.tick.seconds < self._request.since + _SETTLE:
-            return None  # some of it was counted before the proxies had these weights
-        weights = {self._request.arms.canary: weight, self._request.arms.stable: 100 - weight}
-        counts = {self._request.arms.canary: given, self._request.arms.stable: max(0.0, item.users - given)}
-        self._split, mismatch = split.update(self._split, weights, counts, seconds=item.tick.seconds)
-        if mismatch is None or self._request.patient:
+        found = self._split_wrong(item)
+        bypassed = self._bypassed(item)
+        if self._request.patient or not (found or bypassed):
             return None
-        return Inconclusive(cause="split", reason=mismatch.reason, evidence=canary.evidence(self._judge, self._state))
+        shown = canary.evidence(self._judge, self._state)
+        return Inconclusive(cause="split", reason=bypassed or found, evidence=shown)
+
+    def _split_wrong(self, item: HubTick) -> str:
+        """What the callers' proxies share out otherwise than it was set; empty where nothing."""
+        request = self._request
+        if item.tick.time - item.tick.seconds < request.since + _SETTLE:
+            return ""  # some of it was counted before the proxies had these weights
+        weights = {request.arms.canary: request.weight, request.arms.stable: 100 - request.weight}
+        if request.baseline:  # it gets as much as the canary, out of stable's share
+            weights |= {request.baseline: request.weight, request.arms.stable: 100 - 2 * request.weight}
+        self._split, mismatch = split.update(self._split, weights, item.given, seconds=item.tick.seconds)
+        return mismatch.reason if mismatch else ""
+
+    def _bypassed(self, item: HubTick) -> str:
+        """Which arm is given what, past the callers' proxies; empty where none."""
+        arms = (self._request.arms.canary, self._request.arms.stable)
+        found = {arm: item.arrived.get(arm, Arrived()) for arm in arms}
+        arrived = {arm: (one.requests, one.unsent) for arm, one in found.items()}
+        self._bypass, finding = bypass.update(self._bypass, arrived, seconds=item.tick.seconds)
+        return finding.reason if finding else ""
 
     def _silence(self, gap: Gap) -> Verdict | None:
         silent = time.time() - self._heard
@@ -174,22 +194,6 @@ class Watching:
 
     def _labelled(self, gauge: Gauge) -> Gauge:
         return gauge.labels(self._request.target.namespace, self._request.name)
-
-    async def _renew(self) -> Verdict | None:
-        """Keeps the lease alive, unless Temporal is gone; says so when the lease is."""
-        lease = self._request.lease
-        if time.monotonic() - self._renewed < min(5.0, lease.ttl / 10):
-            return None
-        if self._pulse.silent > self._request.temporal_grace:
-            return None  # nobody would ever hear our verdict: let the guards restore
-        try:
-            await self._attached.mesh.renew(lease)
-        except LeaseLost as error:
-            return Inconclusive(cause="leaseLost", reason=str(error))
-        except MeshUnavailable:
-            return None  # the next tick tries again; the deadline stands meanwhile
-        self._renewed = time.monotonic()
-        return None
 
     async def _condemn(self, harm: Harm) -> None:
         try:

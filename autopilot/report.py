@@ -25,6 +25,8 @@ class Outcome(StrEnum):
     ROLLED_BACK = "RolledBack"
     INCONCLUSIVE = "Inconclusive"
     ABORTED = "Aborted"
+    TAKEN_OVER = "TakenOver"
+    """A person, the stop button or an operation of a higher priority took the target."""
     FAILED = "Failed"
 
 
@@ -32,10 +34,12 @@ class Phase(StrEnum):
     """What an operation is doing."""
 
     STARTING = "Starting"
+    QUEUED = "Queued"
     PROGRESSING = "Progressing"
     PAUSED = "Paused"
     WAITING = "WaitingForApproval"
     UNDECIDED = "Undecided"
+    HALTED = "Halted"
     COMMITTING = "Committing"
     RESTORING = "Restoring"
     ENDED = "Ended"
@@ -60,6 +64,10 @@ class CanaryInput(Wire):
     """Seconds without renewal after which guards restore."""
     heartbeat_timeout: float = 30.0
     """Seconds after which a silent watch is started elsewhere."""
+    temporal_grace: float = 120.0
+    """Seconds without an answer of Temporal after which the lease is no longer renewed."""
+    queue: bool = False
+    """Whether to wait in turn where somebody holds the target."""
 
     @property
     def workflow_id(self) -> str:

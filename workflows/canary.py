@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
@@ -11,7 +9,6 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.signatures import (
-    WATCH_QUEUE,
     ApplyRequest,
     CountRequest,
     LearnRequest,
@@ -19,48 +16,37 @@ from activities.signatures import (
     ReportSignatures,
     TelemetrySignatures,
     Totals,
-    WatchRequest,
-    WatchResult,
 )
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
-from autopilot.mesh.model import Aspect, Lease, Target
+from autopilot.mesh.model import Aspect, Receipt
 from autopilot.report import (
     CanaryInput,
     CanaryReport,
     CanaryStatus,
-    Exposure,
     Outcome,
     Phase,
-    Progress,
 )
 from autopilot.spec.canary import CanaryStep
-from autopilot.spec.units import format_seconds
-from workflows.diary import Diary
-from workflows.gated import GatedOperation
+from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
+from workflows.judged import JudgedOperation
 from workflows.narrative import canary_details
-from workflows.operation import EFFECT, PROMPT, Ending, reason_of
-from workflows.split import baseline_arm, split
+from workflows.operation import EFFECT, PROMPT
+from workflows.split import split
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
-_HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
 ONCE = RetryPolicy(maximum_attempts=1)
 
 
 @workflow.defn(name="Canary")
-class CanaryWorkflow(GatedOperation):
+class CanaryWorkflow(JudgedOperation):
     """One rollout of one service."""
 
     @workflow.init
     def __init__(self, spec: CanaryInput) -> None:
-        super().__init__()
-        self.input = spec
-        self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
-        self.diary = Diary()
-        self.weight = 0.0
-        self.waiting_for = ""
-        self.exposure = Exposure()
-        self._memory = ""
+        super().__init__(spec)
         self._learned = ""
+        self._again = False
+        """Whether the step under way is to be laid again, its lease having been lost."""
         self._before: Totals | None = None
 
     @workflow.run
@@ -68,7 +54,7 @@ class CanaryWorkflow(GatedOperation):
         """Returns the report, whatever the outcome."""
         self.note(f"started{f' by {spec.caller.who}' if spec.caller.who else ''}", spec.caller.who)
         ending = await self.execute(
-            self.target, (Aspect.TRAFFIC,), ttl=spec.ttl, planned_end=self.started + spec.spec.deadline
+            self.target, (Aspect.TRAFFIC,), ttl=spec.ttl, lasting=spec.spec.deadline, queue=spec.queue
         )
         await self._count_exposure()
         report = self.report(ending)
@@ -76,12 +62,7 @@ class CanaryWorkflow(GatedOperation):
         await workflow.wait_condition(workflow.all_handlers_finished)
         return report
 
-    @property
-    def gate(self) -> int:
-        """Number of the step under way, from 1."""
-        return len(self.diary.steps)
-
-    async def operate(self, lease: Lease) -> Ending:
+    async def operate(self) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
         try:
             self._before = await self._count(first=True)
@@ -89,133 +70,109 @@ class CanaryWorkflow(GatedOperation):
             return Ending(Outcome.FAILED, f"nothing was written, for telemetry does not answer: {reason_of(error)}")
         if self.input.spec.analysis.dispersion is None and workflow.patched("learn-before"):
             await self._learn()
-        for step in self.input.spec.walk:
-            await self.shift(lease, step)
-            ending = await self.earn(lease, step)
+        left = list(self.input.spec.walk)
+        while True:
+            try:
+                return await self._walk(left)
+            except LeaseGone as gone:
+                await self._come_back(gone)
+
+    async def _walk(self, left: list[CanaryStep]) -> Ending:
+        """Takes the steps left, one by one out of the list; the last one stays in it until all is committed."""
+        while left and self._full is None:
+            await self.shift(left[0])
+            ending = await self.earn(left[0])
             if ending is not None:
                 return ending
-            if self._full is not None:
+            if len(left) == 1:
                 break
+            del left[0]
         if self.weight < 100:
-            await self.shift(lease, _FULL)
-        await self.commit(lease)
+            await self.shift(_FULL)
+        await self.heeding_halts(self.commit)
         return Ending(Outcome.PROMOTED, self._why_promoted())
 
-    async def shift(self, lease: Lease, step: CanaryStep) -> None:
+    async def shift(self, step: CanaryStep) -> None:
         """Sets the step's weight, and waits until the proxies have it."""
-        arms = self.input.spec.arms
-        receipt = await workflow.execute_activity_method(
-            MeshSignatures.apply,
-            ApplyRequest(
-                lease=lease,
-                changes=(split(self.input.spec, step.weight),),
-                canary=arms.canary,
-                name=self.input.name,
-            ),
-            start_to_close_timeout=EFFECT,
-            schedule_to_close_timeout=timedelta(seconds=90),
-            retry_policy=PROMPT,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"{arms.canary} to {step.weight:g} %",
-        )
+        receipt = await self.heeding_halts(lambda: self._apply(step))
         self.weight = step.weight
-        self.diary.begin(step.weight, workflow.time(), receipt)
-        self.enter(Phase.PROGRESSING, f"{arms.canary} gets {step.weight:g} %")
+        self.diary.begin(step.weight, workflow.time(), receipt, again=self._again)
+        self._again = False
+        self.enter(Phase.PROGRESSING, f"{self.input.spec.arms.canary} gets {step.weight:g} %")
 
-    async def earn(self, lease: Lease, step: CanaryStep) -> Ending | None:
+    async def _apply(self, step: CanaryStep) -> Receipt:
+        arms = self.input.spec.arms
+        try:
+            return await workflow.execute_activity_method(
+                MeshSignatures.apply,
+                ApplyRequest(
+                    lease=self.held,
+                    changes=(split(self.input.spec, step.weight),),
+                    canary=arms.canary,
+                    name=self.input.name,
+                    by=self.by(f"step {self.gate if self._again else self.gate + 1}"),
+                ),
+                start_to_close_timeout=EFFECT,
+                schedule_to_close_timeout=timedelta(seconds=90),
+                retry_policy=PROMPT,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"{arms.canary} to {step.weight:g} %",
+            )
+        except ActivityError as error:
+            if failure_type(error) == "LeaseLost":
+                raise LeaseGone(reason_of(error)) from error
+            raise
+
+    async def _come_back(self, gone: LeaseGone) -> None:
+        """The lease was lost and the mesh is at its base: as the spec says, lays the step again, asks, or ends.
+
+        Harm evidence goes on; good evidence starts afresh with the step.
+        """
+        choice = self.input.spec.on_lease_lost
+        if choice == "rollback" or not workflow.patched("regain-lease"):
+            raise Over(Ending(Outcome.INCONCLUSIVE, str(gone)))
+        await self.regain(gone)
+        self.weight, self._again = 0.0, True
+        if choice == "hold":
+            workflow_id = workflow.info().workflow_id
+            resumes = self._resumes
+            ending = await self.wait_for_person(
+                Phase.UNDECIDED,
+                f"a decision, for the lease was lost and the mesh is at its base: `autopilot resume {workflow_id}` "
+                f"lays the step again, `autopilot abort {workflow_id}` ends here",
+                lambda: self._passes > 0 or self._resumes > resumes,
+            )
+            if ending:
+                raise Over(ending)
+
+    async def earn(self, step: CanaryStep) -> Ending | None:
         """Watches until the next step is earned; an ending where it never will be."""
         fresh = True
         while self._full is None:
-            verdict = (await self.watch(lease, _rule(step), fresh=fresh, until=lambda: self._full is not None)).verdict
+            verdict = (await self.watch(_rule(step), fresh=fresh, until=lambda: self._full is not None)).verdict
             fresh = False
             match verdict:
                 case Harm():
                     return Ending(Outcome.ROLLED_BACK, verdict.reason)
                 case Advance():
-                    if ending := await self._gates(lease, step):
-                        return ending
-                    return None
-                case Inconclusive(cause="leaseLost"):
-                    return Ending(Outcome.INCONCLUSIVE, verdict.reason)
+                    return await self._gates(step)
+                case Inconclusive(cause="halted"):
+                    await self.sit_out(verdict.reason)
                 case Inconclusive(cause="stopped"):
                     continue
                 case Inconclusive():
-                    if ending := await self._settle(lease, verdict):
+                    if ending := await self._settle(verdict):
                         return ending
                     if self._passes:
                         return None
                     fresh = True
         return None
 
-    async def watch(
-        self,
-        lease: Lease,
-        rule: StepRule,
-        *,
-        fresh: bool,
-        until: Callable[[], bool],
-        timeout: float | None = None,
-        patient: bool = False,
-    ) -> WatchResult:
-        """One watch, until its verdict, or until `until` holds or the time is up; evidence goes from watch to watch."""
-        spec = self.input.spec
-        handle = workflow.start_activity_method(
-            TelemetrySignatures.watch,
-            WatchRequest(
-                lease=lease,
-                target=self.target,
-                name=self.input.name,
-                arms=spec.arms,
-                analysis=spec.analysis,
-                rule=rule,
-                weight=self.weight,
-                step=len(self.diary.steps),
-                since=self.diary.since,
-                baseline=baseline_arm(spec, self.weight),
-                state=self._memory,
-                fresh_step=fresh,
-                patient=patient,
-                temporal_grace=self.input.ttl,
-            ),
-            task_queue=WATCH_QUEUE,
-            start_to_close_timeout=timedelta(seconds=spec.deadline + 60),
-            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
-            retry_policy=PROMPT,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"watch {spec.arms.canary} at {self.weight:g} %",
-        )
-        over: asyncio.CancelledError | None = None
-        try:
-            await workflow.wait_condition(lambda: handle.done() or until(), timeout=timeout)
-        except TimeoutError:
-            pass  # the caller's own clock says so too
-        except asyncio.CancelledError as error:
-            over = error  # the rollout has ended; what the watch saw until then belongs into its report
-        if not handle.done():
-            handle.cancel()
-        try:
-            result = await handle
-        except ActivityError as error:
-            if not is_cancelled_exception(error):
-                raise
-            # Stopped before any worker had taken it on: nothing was seen, nothing is forgotten.
-            result = WatchResult(
-                verdict=Inconclusive(cause="stopped", reason="stopped before it began"),
-                state=self._memory,
-                progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence),
-            )
-        self._memory = result.state
-        self._record(result, rule, fresh=fresh)
-        if over is not None:
-            raise over
-        return result
-
-    async def _gates(self, lease: Lease, step: CanaryStep) -> Ending | None:
+    async def _gates(self, step: CanaryStep) -> Ending | None:
         """Waits for whoever must agree; harm restores meanwhile."""
         if step.pause is not None and self._full is None:
             number = len(self.diary.steps)
-            ending = await self._wait_for_person(
-                lease,
+            ending = await self.wait_for_person(
                 Phase.WAITING,
                 f"approval of step {number}: `autopilot approve {workflow.info().workflow_id}`",
                 lambda: self._passes > 0,
@@ -225,15 +182,14 @@ class CanaryWorkflow(GatedOperation):
             if ending:
                 return ending
         if self._paused is not None and self._full is None:
-            return await self._wait_for_person(
-                lease,
+            return await self.wait_for_person(
                 Phase.PAUSED,
                 f"`autopilot resume {workflow.info().workflow_id}`",
                 lambda: self._paused is None,
             )
         return None
 
-    async def _settle(self, lease: Lease, unknown: Inconclusive) -> Ending | None:
+    async def _settle(self, unknown: Inconclusive) -> Ending | None:
         """Nothing can be said: restores, or asks a person, as the spec says."""
         spec = self.input.spec
         choice = spec.analysis.no_data.then if unknown.cause == "noData" else spec.on_inconclusive
@@ -242,53 +198,12 @@ class CanaryWorkflow(GatedOperation):
         self._paused = None
         resumes = self._resumes
         workflow_id = workflow.info().workflow_id
-        return await self._wait_for_person(
-            lease,
+        return await self.wait_for_person(
             Phase.UNDECIDED,
             f"a decision: `autopilot resume {workflow_id}` watches this step again, "
             f"`autopilot promote {workflow_id}` goes on, `autopilot abort {workflow_id}` restores",
             lambda: self._passes > 0 or self._resumes > resumes,
         )
-
-    async def _wait_for_person(
-        self,
-        lease: Lease,
-        phase: Phase,
-        waiting_for: str,
-        answered: Callable[[], bool],
-        *,
-        timeout: float | None = None,
-        after: Outcome = Outcome.INCONCLUSIVE,
-    ) -> Ending | None:
-        """Holds the weight and keeps watching for harm until a person answers; never blocks safety."""
-        self._passes = 0
-        self.waiting_for = waiting_for
-        self.enter(phase, f"waiting for {waiting_for}")
-        ends = None if timeout is None else workflow.time() + timeout
-        while not (answered() or self._full is not None):
-            left = None if ends is None else ends - workflow.time()
-            if left is not None and left <= 0:
-                if after is Outcome.PROMOTED:
-                    break
-                return Ending(after, f"nobody answered within {format_seconds(timeout or 0)}")
-            result = await self.watch(
-                lease,
-                _HARM_ALONE,
-                fresh=True,
-                until=lambda: answered() or self._full is not None,
-                timeout=left,
-                patient=True,
-            )
-            match result.verdict:
-                case Harm() as harm:
-                    return Ending(Outcome.ROLLED_BACK, harm.reason)
-                case Inconclusive(cause="leaseLost") as lost:
-                    return Ending(Outcome.INCONCLUSIVE, lost.reason)
-                case _:
-                    pass  # stopped because somebody answered, or the time is up: the loop looks
-        self.waiting_for = ""
-        self.enter(Phase.PROGRESSING, "going on")
-        return None
 
     # What is told
 
@@ -343,12 +258,6 @@ class CanaryWorkflow(GatedOperation):
             timeline=tuple(self.timeline),
             restore_seconds=self.restore_seconds,
         )
-
-    def _record(self, result: WatchResult, rule: StepRule, *, fresh: bool) -> None:
-        self.diary.record(result, rule, fresh=fresh, ended=workflow.time())
-        self.exposure = self.diary.exposure
-        if not (isinstance(result.verdict, Inconclusive) and result.verdict.cause == "stopped"):
-            self.note(f"step {self.gate}: {result.verdict.reason}")
 
     def _why_promoted(self) -> str:
         arms = self.input.spec.arms

@@ -27,8 +27,11 @@ class Diary:
         receipt = self.steps[-1].receipt if self.steps else None
         return receipt.written if receipt else 0.0
 
-    def begin(self, weight: float, started: float, receipt: Receipt) -> None:
-        """A new step, in force at the proxies."""
+    def begin(self, weight: float, started: float, receipt: Receipt, *, again: bool = False) -> None:
+        """A new step, in force at the proxies; `again`: the one under way was laid once more, its lease having gone."""
+        if again and self.steps:
+            self.steps[-1] = self.steps[-1].model_copy(update={"weight": weight, "receipt": receipt})
+            return
         number = len(self.steps) + 1
         self.steps.append(StepReport(number=number, weight=weight, started=started, receipt=receipt))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from autopilot.report import Approval, Phase, Promotion
-from workflows.operation import Operation, because
+from autopilot.report import Approval, Caller, Phase, Promotion
+from workflows.commanded import because
+from workflows.operation import Operation
 
 _WAITING = (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
 
@@ -14,8 +15,8 @@ _WAITING = (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
 class GatedOperation(Operation):
     """An operation whose steps may wait for a person."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, caller: Caller | None = None) -> None:
+        super().__init__(caller)
         self._passes = 0
         """Gates passed by a person since the last wait began."""
         self._full: Promotion | None = None

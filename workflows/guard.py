@@ -14,6 +14,7 @@ from temporalio.common import RetryPolicy
 
 from activities.signatures import EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease
+from autopilot.mesh.orders import Actor
 from autopilot.report import Wire
 
 
@@ -51,7 +52,11 @@ class GuardWorkflow:
     async def _restore(self) -> None:
         await workflow.execute_activity_method(
             MeshSignatures.lift,
-            EndRequest(lease=self._lease, net="guard-workflow"),
+            EndRequest(
+                lease=self._lease,
+                net="guard-workflow",
+                by=Actor(who=self._lease.holder.operation, why="its operation was closed from outside"),
+            ),
             start_to_close_timeout=timedelta(seconds=20),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200),

@@ -1,15 +1,15 @@
-"""What every operation can do: hold a lease, have a guard, be paused and aborted, clean up, say what it is doing."""
+"""The life of every operation: take a lease, have a guard, do its work, clean up whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from activities.signatures import (
     AcquireRequest,
@@ -18,12 +18,11 @@ from activities.signatures import (
     MeshSignatures,
 )
 from autopilot.mesh.model import Aspect, Lease, Target
-from autopilot.report import Command, Event, Outcome, Phase
+from autopilot.mesh.orders import Actor
+from autopilot.report import Caller, Command, Outcome, Phase
+from workflows.commanded import Commanded
+from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, is_already_started, reason_of
 from workflows.guard import GuardInput, GuardWorkflow
-
-KIND = SearchAttributeKey.for_keyword("AutopilotKind")
-PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
-OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 EFFECT = timedelta(seconds=20)
 """One try of a short effect on the mesh."""
@@ -33,65 +32,127 @@ PROMPT = RetryPolicy(
 """Retries of everything that writes to a mesh: soon, and for as long as it takes."""
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How an operation ended, and why."""
-
-    outcome: Outcome
-    reason: str
+_REGAINS = 5
+"""How often an operation takes a lost lease again before it gives up: whatever takes it is stronger."""
 
 
-class Operation:
+class Operation(Commanded):
     """Base of all operations; `operate` says what is special about one."""
 
-    def __init__(self) -> None:
-        self.phase = Phase.STARTING
-        self.ending: Ending | None = None
+    def __init__(self, caller: Caller | None = None) -> None:
+        super().__init__(caller)
         self.lease: Lease | None = None
-        self.timeline: list[Event] = []
         self.started = workflow.time()
         self.restore_seconds: float | None = None
-        self._paused: Command | None = None
-        self._aborted: Command | None = None
-        self._resumes = 0
+        self._restored: Lease | None = None
+        self._guards: list[str] = []
+        self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
+        self._regained = 0
+
+    @property
+    def held(self) -> Lease:
+        """The lease: there is one for as long as `operate` runs."""
+        if self.lease is None:
+            raise RuntimeError("the operation works without a lease")
+        return self.lease
 
     # What a kind of operation provides
 
-    async def operate(self, lease: Lease) -> Ending:
-        """Does the work under the lease; whatever it leaves uncommitted is restored by `execute`."""
-        raise NotImplementedError
+    async def operate(self) -> Ending:
+        """Does the work under the lease `held`; whatever it leaves uncommitted is restored by `execute`.
 
-    def details(self) -> str:
-        """Markdown for Temporal's UI."""
+        It may raise `Over`, and failures of activities.
+        """
         raise NotImplementedError
 
     # The life of every operation
 
-    async def execute(self, target: Target, aspects: tuple[Aspect, ...], *, ttl: float, planned_end: float) -> Ending:
+    async def execute(
+        self,
+        target: Target,
+        aspects: tuple[Aspect, ...],
+        *,
+        ttl: float,
+        lasting: float,
+        queue: bool = False,
+    ) -> Ending:
         """Acquires, guards, operates, and restores unless the operation committed.
 
         Args:
             target: what is operated on.
             aspects: the sides of it that are changed.
             ttl: seconds without renewal after which guards restore.
-            planned_end: seconds since the epoch by which the operation ends in any case.
+            lasting: seconds within which the operation ends in any case, counted from when it has the target.
+            queue: whether to wait in turn where somebody holds the target.
         """
-        try:
-            self.lease = await self._acquire(target, aspects, ttl, planned_end)
-        except ActivityError as error:
-            return self._end(Ending(Outcome.FAILED, reason_of(error)))
-        disarm = await self._start_guard(self.lease)
-        work = asyncio.create_task(self.operate(self.lease))
-        ending, cancelled = await self._until_ended(work, planned_end)
+        self._claim = lambda: self._acquire(target, aspects, ttl, lasting, queue=queue)
+        if queue:
+            self.enter(Phase.QUEUED, f"waits in turn for {target}")
+        ending, cancelled = await self._until_begun(asyncio.create_task(self._begin()))
+        work: asyncio.Task[Ending] | None = None
+        if ending is None and self.lease is not None:
+            planned_end = self.started + lasting if self.lease.planned_end is None else self.lease.planned_end
+            work = asyncio.create_task(self.operate())
+            ending, cancelled = await self._until_ended(work, planned_end)
+        assert ending is not None  # noqa: S101 - for the type checker: without a lease there is an ending
         if ending.outcome is not Outcome.PROMOTED:
             # Restore first, then tidy: the mesh is written before a watch is cancelled or anyone is told.
             await asyncio.shield(self._restore(ending))
-        await _stop(work)
-        await disarm()
+        if work is not None:
+            await _stop(work)
+        if ending.outcome is not Outcome.PROMOTED and self.lease is not self._restored:
+            await asyncio.shield(self._restore(ending))  # it was being taken (again) when the end came
+        await self._disarm()
         self._end(ending)
         if cancelled:
             raise asyncio.CancelledError(ending.reason)
         return ending
+
+    async def _begin(self) -> Ending | None:
+        """Takes the lease and starts its guard; an ending where it cannot be had."""
+        try:
+            self.lease = await self._claim()
+        except ActivityError as error:
+            outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
+            return Ending(Outcome.FAILED if outcome is Outcome.INCONCLUSIVE else outcome, reason_of(error))
+        await self._start_guard(self.lease)
+        return None
+
+    async def _until_begun(self, begin: asyncio.Task[Ending | None]) -> tuple[Ending | None, bool]:
+        """Waits for the lease; whoever waits in turn can be aborted."""
+        try:
+            await workflow.wait_condition(lambda: begin.done() or self._aborted is not None)
+        except asyncio.CancelledError:
+            await _stop(begin)
+            return Ending(Outcome.ABORTED, _cancelled()), True
+        if begin.done():
+            try:
+                return begin.result(), False
+            except FailureError as error:  # no guard, no operation
+                return Ending(Outcome.FAILED, reason_of(error)), False
+        await _stop(begin)
+        return self._abortion(), False
+
+    def _abortion(self) -> Ending:
+        command = self._aborted or Command()
+        return Ending(Outcome.ABORTED, command.reason or "aborted", command.caller)
+
+    async def regain(self, gone: LeaseGone) -> None:
+        """Takes the lease again that was lost, under a higher fencing number, with a guard of its own.
+
+        Raises:
+            Over: it cannot be had, or was lost too often.
+        """
+        self._regained += 1
+        if self._regained > _REGAINS:
+            raise Over(Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times, at last: {gone}"))
+        self.note(f"the lease was lost: {gone}; taking it again")
+        try:
+            self.lease = await self._claim()
+        except ActivityError as error:
+            outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
+            raise Over(Ending(outcome, f"the lease was lost and not had again: {reason_of(error)}")) from error
+        await self._start_guard(self.lease)
 
     async def _until_ended(self, work: asyncio.Task[Ending], planned_end: float) -> tuple[Ending, bool]:
         cancelled = False
@@ -112,22 +173,26 @@ class Operation:
             if work.done():
                 break
             if cancelled and self.phase is not Phase.COMMITTING:
-                return Ending(
-                    Outcome.ABORTED, f"cancelled: {workflow.cancellation_reason() or 'no reason given'}"
-                ), True
+                return Ending(Outcome.ABORTED, _cancelled()), True
             if self._aborted is not None and self.phase is not Phase.COMMITTING:
-                return Ending(Outcome.ABORTED, self._aborted.reason or "aborted"), cancelled
+                return self._abortion(), cancelled
         return self._ending_of(work), cancelled
 
     def _ending_of(self, work: asyncio.Task[Ending]) -> Ending:
         try:
             return work.result()
+        except Over as over:
+            return over.ending
+        except LeaseGone as gone:
+            return Ending(Outcome.INCONCLUSIVE, f"the lease was lost: {gone}")
         except FailureError as error:
-            if failure_type(error) == "LeaseLost":
-                return Ending(Outcome.INCONCLUSIVE, f"the lease was lost: {reason_of(error)}")
-            return Ending(Outcome.FAILED, reason_of(error))
+            outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
+            lost = "the lease was lost: " if outcome is Outcome.INCONCLUSIVE else ""
+            return Ending(outcome, lost + reason_of(error))
 
-    async def _acquire(self, target: Target, aspects: tuple[Aspect, ...], ttl: float, planned_end: float) -> Lease:
+    async def _acquire(
+        self, target: Target, aspects: tuple[Aspect, ...], ttl: float, lasting: float, *, queue: bool
+    ) -> Lease:
         info = workflow.info()
         return await workflow.execute_activity_method(
             MeshSignatures.acquire,
@@ -137,15 +202,19 @@ class Operation:
                 operation=info.workflow_id,
                 token=info.run_id,
                 ttl=ttl,
-                planned_end=planned_end,
+                planned_end=None if queue else self.started + lasting,
+                lasting=lasting if queue else None,
+                queue=queue,
+                by=self.by("takes its target"),
             ),
             start_to_close_timeout=EFFECT,
-            schedule_to_close_timeout=timedelta(seconds=60),
+            schedule_to_close_timeout=timedelta(days=30) if queue else timedelta(seconds=60),
             retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"take the lease on {target}",
         )
 
-    async def _start_guard(self, lease: Lease) -> Callable[[], Awaitable[None]]:
+    async def _start_guard(self, lease: Lease) -> None:
         """Starts the child that restores when this workflow is terminated; adopts it where a reset finds it running."""
         guard_id = f"guard/{lease.holder.operation}/{lease.holder.fencing}"
         try:
@@ -160,175 +229,77 @@ class Operation:
         except FailureError as error:
             if not is_already_started(error):
                 raise
+        self._guards.append(guard_id)
 
-        async def disarm() -> None:
+    async def _disarm(self) -> None:
+        for guard_id in self._guards:
             try:
                 await workflow.get_external_workflow_handle(guard_id).signal(GuardWorkflow.disarm)
             except FailureError as error:
                 workflow.logger.info("guard %s needs no disarming: %s", guard_id, error)
 
-        return disarm
-
     async def _restore(self, ending: Ending) -> None:
         if self.lease is None:
             return
+        lease = self._restored = self.lease
         self.enter(Phase.RESTORING, f"restoring: {ending.reason}")
-        ended = await self._finish(MeshSignatures.lift, self.lease, f"restore {self.lease.target}")
+        ended = await self._finish(
+            MeshSignatures.lift, lease, self.by(ending.reason, ending.caller), f"restore {lease.target}"
+        )
         self.restore_seconds = ended.seconds
         self.note("the base is back, the proxies say so")
 
-    async def commit(self, lease: Lease) -> None:
-        """Makes what was laid the user's configuration. From here on every net rolls forward."""
+    async def commit(self) -> None:
+        """Makes what was laid the user's configuration. From here on every net rolls forward.
+
+        Raises:
+            LeaseGone: the lease went before the commit began.
+            ActivityError: the stop button was pressed before it began (type `Halted`), or somebody took over.
+        """
+        before = self.phase
         self.enter(Phase.COMMITTING, "committing")
-        await self._finish(MeshSignatures.commit, lease, f"commit {lease.target}")
+        try:
+            await self._finish(MeshSignatures.commit, self.held, self.by("earned it"), f"commit {self.held.target}")
+        except ActivityError as error:
+            self.enter(before, f"not committed: {reason_of(error)}")
+            if failure_type(error) == "LeaseLost":
+                raise LeaseGone(reason_of(error)) from error
+            raise
 
     async def _finish(
-        self, method: Callable[[MeshSignatures, EndRequest], Awaitable[Ended]], lease: Lease, summary: str
+        self, method: Callable[[MeshSignatures, EndRequest], Awaitable[Ended]], lease: Lease, by: Actor, summary: str
     ) -> Ended:
         return await workflow.execute_activity_method(
             method,
-            EndRequest(lease=lease),
+            EndRequest(lease=lease, by=by),
             start_to_close_timeout=EFFECT,
             retry_policy=PROMPT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=summary,
         )
 
-    # Saying what goes on
-
-    def enter(self, phase: Phase, text: str, who: str = "") -> None:
-        """Changes the phase, and says so in the timeline, the search attributes and the UI."""
-        changed, self.phase = phase is not self.phase, phase
-        self.note(text, who)
-        if changed:
-            _index(PHASE.value_set(phase.value))
-
-    def note(self, text: str, who: str = "") -> None:
-        """One more line in the timeline."""
-        self.timeline.append(Event(time=workflow.time(), text=text, who=who))
-        workflow.set_current_details(self.details())
-
-    def _end(self, ending: Ending) -> Ending:
-        self.ending = ending
-        self.phase = Phase.ENDED
-        self.note(f"{ending.outcome.value}: {ending.reason}")
-        _index(PHASE.value_set(Phase.ENDED.value), OUTCOME.value_set(ending.outcome.value))
-        return ending
-
-    # What people and programs may say
-
-    @workflow.update(name="pause", description="Hold where it is: lease kept, the watch goes on, harm still restores")
-    async def pause(self, command: Command) -> str:
-        """Holds the operation after the step under way."""
-        self._hear_pause(command)
-        return f"paused at phase {self.phase.value}"
-
-    @pause.validator
-    def _may_pause(self, command: Command) -> None:
-        self._refuse_when_over("pause")
-        if self._paused is not None:
-            raise ApplicationError(f"already paused by {self._paused.caller.who}", type="Refused")
-
-    @workflow.update(name="resume", description="Go on after a pause")
-    async def resume(self, command: Command) -> str:
-        """Ends a pause."""
-        self._hear_resume(command)
-        return "resumed"
-
-    @resume.validator
-    def _may_resume(self, command: Command) -> None:
-        self._refuse_when_over("resume")
-        if self._paused is None and self.phase is not Phase.UNDECIDED:
-            raise ApplicationError("not paused", type="Refused")
-
-    @workflow.update(name="abort", description="Restore, then end Aborted")
-    async def abort(self, command: Command) -> str:
-        """Restores and ends; returns when the base is back."""
-        self._hear_abort(command)
-        await workflow.wait_condition(lambda: self.phase is Phase.ENDED)
-        return f"{self.ending.outcome.value}: {self.ending.reason}" if self.ending else "ended"
-
-    @abort.validator
-    def _may_abort(self, command: Command) -> None:
-        self._refuse_when_over("abort")
-        if self.phase is Phase.COMMITTING:
-            raise ApplicationError("too late to abort: the rollout is being committed", type="Refused")
-
-    @workflow.signal(name="pause", description="Hold where it is")
-    def pause_signal(self, command: Command) -> None:
-        """`pause` for programs that send signals."""
-        if self._paused is None:
-            self._hear_pause(command)
-
-    @workflow.signal(name="resume", description="Go on after a pause")
-    def resume_signal(self, command: Command) -> None:
-        """`resume` for programs that send signals."""
-        self._hear_resume(command)
-
-    @workflow.signal(name="abort", description="Restore, then end Aborted")
-    def abort_signal(self, command: Command) -> None:
-        """`abort` for programs that send signals."""
-        self._hear_abort(command)
-
-    def _hear_pause(self, command: Command) -> None:
-        self._paused = command
-        self.note(f"paused{because(command)}", command.caller.who)
-
-    def _hear_resume(self, command: Command) -> None:
-        self._paused = None
-        self._resumes += 1
-        self.note(f"resumed{because(command)}", command.caller.who)
-
-    def _hear_abort(self, command: Command) -> None:
-        if self._aborted is None and self.phase is not Phase.ENDED:
-            self._aborted = command
-            self.note(f"abort{because(command)}", command.caller.who)
-
-    def _refuse_when_over(self, verb: str) -> None:
-        if self.phase is Phase.ENDED or self.phase is Phase.RESTORING:
-            raise ApplicationError(f"nothing to {verb}: the operation is {self.phase.value.lower()}", type="Refused")
+    def by(self, why: str, caller: Caller | None = None) -> Actor:
+        """Who is to be named for a change: whoever gave the word, else whoever started the operation."""
+        asked = caller or self.caller
+        return Actor(who=asked.who, verified=asked.verified, why=why)
 
 
-def _index(*updates: SearchAttributeUpdate[str]) -> None:
-    """Makes the operation findable where its starter did: a server without the attributes would park us for ever."""
-    if workflow.info().typed_search_attributes.get(KIND) is not None:
-        workflow.upsert_search_attributes(updates)
+async def _unclaimed() -> Lease:
+    raise RuntimeError("an operation takes its lease in `execute`")
 
 
-def because(command: Command) -> str:
-    """The reason of a command as the tail of a sentence."""
-    return f": {command.reason}" if command.reason else ""
+def _cancelled() -> str:
+    return f"cancelled: {workflow.cancellation_reason() or 'no reason given'}"
 
 
-def is_already_started(error: BaseException) -> bool:
-    """Whether a child could not be started because its id runs already."""
-    return type(error).__name__ == "WorkflowAlreadyStartedError"
-
-
-def failure_type(error: BaseException) -> str:
-    """The type of the application error at the root of a failure, or an empty text."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ApplicationError):
-            return cause.type or ""
-        cause = cause.__cause__
-    return ""
-
-
-def reason_of(error: BaseException) -> str:
-    """The innermost message of a failure: what a person needs to read."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    return cause.message if isinstance(cause, FailureError) else str(cause)
-
-
-async def _stop(task: asyncio.Task[Ending]) -> None:
+async def _stop(task: asyncio.Task[Any]) -> None:
     if task.done():
         return
     task.cancel()
     try:
         await task
+    except (Over, LeaseGone) as error:
+        workflow.logger.info("after the end of the operation: %s", error)
     except (asyncio.CancelledError, FailureError) as error:
-        if not is_cancelled_exception(error) and failure_type(error) != "LeaseLost":
+        if not is_cancelled_exception(error) and failure_type(error) not in OUTCOMES:
             workflow.logger.warning("after the end of the operation: %s", reason_of(error))

@@ -135,8 +135,10 @@ class Inconclusive(Plain):
     """Nothing can be said: too few requests in the time there was, or no telemetry at all."""
 
     kind: Literal["inconclusive"] = "inconclusive"
-    cause: Literal["time", "noData", "split", "leaseLost", "stopped"]
-    """`stopped`: the watch was ended by its workflow before it could say anything."""
+    cause: Literal["time", "noData", "split", "leaseLost", "condemned", "takenOver", "halted", "stopped"]
+    """From `leaseLost` on not the judge's finding. `condemned`: harm was found under this lease before, by a watch that
+    could not tell; `takenOver`: a person or a higher priority has the target; `halted`: the stop button is pressed;
+    `stopped`: the watch was ended by its workflow before it could say anything."""
     reason: str
     evidence: tuple[Evidence, ...] = ()
 

@@ -196,6 +196,9 @@ class CanarySpec(SpecModel):
     analysis: Analysis = Analysis()
     on_inconclusive: Literal["pause", "rollback"] = "pause"
     """When a step's time is up and nothing can be said: ask a person, or restore."""
+    on_lease_lost: Literal["resume", "hold", "rollback"] = "resume"
+    """When nobody could renew for so long that the mesh went back by itself (workers and Temporal gone): lay the step
+    again once somebody is back, ask a person first, or end undecided."""
     deadline: Annotated[Seconds, Field(gt=0)] = 6 * 3600.0
     """The whole rollout ends within this time; a rollout that reaches it is restored and undecided."""
 

@@ -26,6 +26,7 @@ from activities.signatures import (
 )
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.mesh.model import Holder, Lease, Receipt, SplitTraffic
+from autopilot.mesh.orders import Actor
 from autopilot.report import CanaryReport, Exposure, Progress
 
 ADVANCE = Advance(reason="enough good evidence")
@@ -33,6 +34,10 @@ HARM = Harm(metric="errors", reason="errors: 20 % against 0 %")
 NO_DATA = Inconclusive(cause="noData", reason="telemetry has been silent")
 NO_TIME = Inconclusive(cause="time", reason="too few requests")
 LEASE_LOST = Inconclusive(cause="leaseLost", reason="somebody else holds it")
+CONDEMNED = Inconclusive(cause="condemned", reason="20 % errors, found before the worker died")
+TAKEN_OVER = Inconclusive(cause="takenOver", reason="security/quarantine takes it over")
+HALTED = Inconclusive(cause="halted", reason="halted by ann: paged")
+LET_GO = Inconclusive(cause="stopped", reason="the stop button was let go")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     """Set whenever a watch holds."""
     fail_count: list[ApplicationError] = field(default_factory=list)
     fail_apply: list[ApplicationError] = field(default_factory=list)
+    fail_acquire: list[ApplicationError] = field(default_factory=list)
+    fail_commit: list[ApplicationError] = field(default_factory=list)
+    asked: list[AcquireRequest] = field(default_factory=list)
+    """Every time the lease was given."""
+    actors: list[Actor] = field(default_factory=list)
+    """Who made each write, in their order."""
     fail_learn: list[ApplicationError] = field(default_factory=list)
     learned: Learned = field(default_factory=lambda: Learned(note="nothing to learn from"))
 
@@ -79,9 +90,14 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
 
     @activity.defn(name="mesh.acquire")
     async def acquire(self, request: AcquireRequest) -> Lease:
+        if self.fail_acquire:
+            raise self.fail_acquire.pop(0)
         if self.held_by:
             raise ApplicationError(f"held by {self.held_by}", type="LeaseHeld", non_retryable=True)
         self.fencing += 1
+        self.overlay = None  # what an earlier lease of the same operation laid is lifted
+        self.asked.append(request)
+        self.actors.append(request.by)
         self.lease = Lease(
             target=request.target,
             aspects=request.aspects,
@@ -101,11 +117,14 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
         (change,) = request.changes
         assert isinstance(change, SplitTraffic)
         self.overlay = change.weights
+        self.actors.append(request.by)
         self.walked.append(change.weights["v2"])
         return Receipt(target=request.lease.target, holder=request.lease.holder, digest="d", written=1.0)
 
     @activity.defn(name="mesh.commit")
     async def commit(self, request: EndRequest) -> Ended:
+        if self.fail_commit:
+            raise self.fail_commit.pop(0)
         if self.lease != request.lease or self.overlay is None:
             raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
         self.base, self.overlay, self.lease = self.overlay, None, None
@@ -116,6 +135,7 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
         if self.lease == request.lease:
             self.overlay = self.lease = None
             self.lifted_by.append(request.net)
+            self.actors.append(request.by)
         return Ended(receipt=None, seconds=0.01)
 
     @activity.defn(name="telemetry.count")

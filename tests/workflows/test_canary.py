@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from activities.signatures import Learned
 from autopilot.report import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
-from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, NO_TIME, Hold
+from tests.workflows.fakes import ADVANCE, HARM, NO_DATA, NO_TIME, Hold
 
 ANN = Caller(who="ann")
 PROMOTED = {"v1": 0.0, "v2": 100.0}
@@ -231,13 +231,6 @@ async def test_a_held_target_is_refused_and_nothing_is_written(lab: Lab) -> None
     assert report.outcome is Outcome.FAILED
     assert "canary/local/shop/other" in report.reason
     assert lab.world.walked == []
-
-
-async def test_a_lost_lease_ends_undecided(lab: Lab) -> None:
-    lab.world.script = [LEASE_LOST]
-    report = await lab.run(canary())
-    assert report.outcome is Outcome.INCONCLUSIVE
-    assert lab.world.base == BASE
 
 
 async def test_a_change_the_mesh_refuses_fails_and_restores(lab: Lab) -> None:

@@ -1,0 +1,56 @@
+"""How operations end: what is raised to end one, and what the failures of activities come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from temporalio.exceptions import ApplicationError, FailureError
+
+from autopilot.report import Caller, Outcome
+
+OUTCOMES = {"Condemned": Outcome.ROLLED_BACK, "TakenOver": Outcome.TAKEN_OVER, "LeaseLost": Outcome.INCONCLUSIVE}
+"""What a failure of the core's means for the outcome; any other is `Failed`."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an operation ended, and why; `caller` where a person's or program's word ended it."""
+
+    outcome: Outcome
+    reason: str
+    caller: Caller | None = None
+
+
+class Over(Exception):
+    """Ends an operation from wherever it is."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.reason)
+        self.ending = ending
+
+
+class LeaseGone(Exception):
+    """The lease was lost without anybody's will: it may be taken again."""
+
+
+def is_already_started(error: BaseException) -> bool:
+    """Whether a child could not be started because its id runs already."""
+    return type(error).__name__ == "WorkflowAlreadyStartedError"
+
+
+def failure_type(error: BaseException) -> str:
+    """The type of the application error at the root of a failure, or an empty text."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ApplicationError):
+            return cause.type or ""
+        cause = cause.__cause__
+    return ""
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost message of a failure: what a person needs to read."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause.message if isinstance(cause, FailureError) else str(cause)
