@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autopilot.mesh.envoy.base import read_mesh
+from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
 from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import baseline_of
 from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
+from autopilot.spec.mesh import MeshSpec
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import HistorySource, QuerySource
+from autopilot.telemetry.model import Door, HistorySource, QuerySource
 from autopilot.telemetry.prometheus import PrometheusSource
 
 
@@ -84,13 +88,37 @@ def attach(mesh_files: Iterable[Path], prometheus: str | None = None) -> Meshes:
     files = list(mesh_files)
     meshes = Meshes()
     for path, (name, mesh) in zip(files, open_meshes(files).items(), strict=True):
-        callers = {proxy.name: proxy.admin for proxy in read_mesh(path).spec.proxies if proxy.outbound}
+        spec = read_mesh(path).spec
+        callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
+        sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
         source = PrometheusSource(prometheus) if prometheus else None
         meshes.attached[name] = Attached(
             mesh=mesh,
-            proxies=Hub(EnvoyStats(callers)),
+            proxies=Hub(EnvoyStats(callers, doors=doors_of(spec), sidecars=sidecars)),
             prometheus=Hub(source) if source else None,
             queries=source,
             history=source,
         )
     return meshes
+
+
+def doors_of(spec: MeshSpec) -> dict[tuple[str, str], Door]:
+    """What stands in front of each arm, by `namespace/service` and arm; arms alone whose every endpoint has a sidecar.
+
+    An address that answers for several arms is nobody's: what it receives can't be told apart.
+    """
+    behind = {
+        inbound.address: (proxy.name, inbound_cluster(inbound.name))
+        for proxy in spec.proxies
+        for inbound in proxy.inbound
+    }
+    arms = [(service.ref, name, set(arm.endpoints)) for service in spec.services for name, arm in service.arms.items()]
+    shared = Counter(address for _, _, endpoints in arms for address in endpoints)
+    return {
+        (ref, name): Door(
+            clusters=frozenset({outbound_cluster(ref, name), outbound_cluster(ref, baseline_of(name))}),
+            sidecars=frozenset(behind[address] for address in endpoints),
+        )
+        for ref, name, endpoints in arms
+        if endpoints and all(address in behind and shared[address] == 1 for address in endpoints)
+    }

@@ -104,11 +104,11 @@ def update(
     anew = state.seconds > 0 and (changed or state.seconds >= EPOCH)
     counted = {arm: (0.0 if changed else state.counts.get(arm, 0.0)) + counts.get(arm, 0.0) for arm in shares}
     requests = np.asarray(math.fsum(counts.get(arm, 0.0) for arm in shares))
-    whole, present = {}, {}
+    whole, present = dict(state.whole), dict[str, tuple[float, ...]]()  # whoever has left keeps what it had
     for arm, share in shares.items():
         more = increment(np.asarray(counts.get(arm, 0.0)), requests, share).ravel()
-        whole[arm] = _add(state.whole.get(arm), more)
-        present[arm] = _add(None if anew else state.present.get(arm), more)
+        whole[arm] = plus(state.whole.get(arm), more)
+        present[arm] = plus(None if anew else state.present.get(arm), more)
     new = SplitState(
         weights=shares,
         whole=whole,
@@ -132,16 +132,12 @@ def increment(count: Counts, total: Counts, weight: float) -> Counts:
 
 
 def _judge(state: SplitState, alpha: float) -> Mismatch | None:
-    stakes = np.log([_STAKE, (1 - _STAKE) / (state.epoch * (state.epoch + 1))])
-    found = {
-        arm: float(np.logaddexp(_mean(state.whole[arm]) + stakes[0], _mean(state.present[arm]) + stakes[1]))
-        for arm in state.weights
-    }
+    found = {arm: staked(state.whole[arm], state.present.get(arm, (0.0,)), state.epoch) for arm in state.whole}
     evidence = float(np.logaddexp.reduce(list(found.values()))) - math.log(len(found))
     if evidence < math.log(1 / alpha):
         return None
     requests = math.fsum(state.counts.values())
-    arm = _foremost(state, found, requests)
+    arm = _foremost(state, {arm: found[arm] for arm in state.weights}, requests)
     return Mismatch(
         arm=arm,
         set_share=state.weights[arm],
@@ -150,6 +146,17 @@ def _judge(state: SplitState, alpha: float) -> Mismatch | None:
         evidence=evidence,
         needed=math.log(1 / alpha),
     )
+
+
+def staked(whole: tuple[float, ...], present: tuple[float, ...], epoch: int) -> float:
+    """Evidence of one arm, from its log-likelihood ratios since the beginning and since the epoch began."""
+    stakes = np.log([_STAKE, (1 - _STAKE) / (epoch * (epoch + 1))])
+    return float(np.logaddexp(_mean(whole) + stakes[0], _mean(present) + stakes[1]))
+
+
+def plus(before: tuple[float, ...] | None, more: Counts) -> tuple[float, ...]:
+    """Log-likelihood ratios with those of one tick more."""
+    return tuple(np.round(more if before is None else np.asarray(before) + more, _DECIMALS).tolist())
 
 
 def _foremost(state: SplitState, found: Mapping[str, float], requests: float) -> str:
@@ -161,7 +168,3 @@ def _foremost(state: SplitState, found: Mapping[str, float], requests: float) ->
 
 def _mean(ratios: tuple[float, ...]) -> float:
     return float(np.logaddexp.reduce(ratios)) - math.log(len(ratios))
-
-
-def _add(before: tuple[float, ...] | None, more: Counts) -> tuple[float, ...]:
-    return tuple(np.round(more if before is None else np.asarray(before) + more, _DECIMALS).tolist())

@@ -11,11 +11,9 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from autopilot.evidence.model import ArmTick, Tick
-from autopilot.telemetry.model import Counters, Observation, SeriesSample
+from autopilot.telemetry.arrivals import Arrived, Unsent
+from autopilot.telemetry.model import RESTART_SLACK, Counters, Observation, SeriesSample
 from autopilot.telemetry.slowness import Late, Open, expected
-
-RESTART_SLACK = 2.5
-"""Seconds by which a start time may move without being a restart: sources know it to the second at best."""
 
 FORGET = 900.0
 """Seconds after which the totals of a series that has gone are forgotten."""
@@ -38,14 +36,21 @@ class HubTick:
     tick: Tick
     """Both arms in the attempt view: what a judge takes."""
     exposure: Exposure
-    users: float = 0.0
-    """Requests given to all arms in the user view."""
+    given: dict[str, float] = field(default_factory=dict)
+    """Requests given to each arm in the user view."""
+    arrived: dict[str, Arrived] = field(default_factory=dict)
+    """What each arm's own sidecars took; of arms where it can be told."""
     active: float = 0.0
     """The canary's tries under way."""
     boundaries: tuple[float, ...] = ()
     """The histogram bounds, in seconds, that `tick.*.slow` refers to, in the order asked; empty before any was seen."""
     notes: tuple[str, ...] = ()
     """What is missing from this tick: proxies that did not answer, series that began anew."""
+
+    @property
+    def users(self) -> float:
+        """Requests given to all arms in the user view."""
+        return sum(self.given.values())
 
     @property
     def measured(self) -> float | None:
@@ -87,6 +92,8 @@ class Differencer:
     """By series."""
     _late: dict[str, Late] = field(default_factory=dict)
     """By arm."""
+    _unsent: dict[str, Unsent] = field(default_factory=dict)
+    """By arm."""
     _sampled: float | None = None
     _advanced: float | None = None
 
@@ -94,6 +101,8 @@ class Differencer:
         """Takes the next observation; a tick where any series' sample time advanced, else a gap that says why."""
         usable, notes = _usable(observation)
         self._settle(usable)
+        for arrivals in observation.arrivals:
+            self._unsent.setdefault(arrivals.arm, Unsent()).look(arrivals)
         for sample in usable:
             before = self._before.get(sample.series)
             if before is not None and sample.time <= before.time:
@@ -156,7 +165,8 @@ class Differencer:
                 baseline=self._arm(self.baseline, arms.get(self.baseline, []), present) if self.baseline else None,
             ),
             exposure=Exposure(requests=user.requests, failures=user.errors, seconds=newest - before),
-            users=sum(counters.requests for found in users.values() for counters in found),
+            given={arm: _total(found).requests for arm, found in users.items()},
+            arrived={arm: unsent.take() for arm, unsent in self._unsent.items()},
             active=sum(sample.active for sample in usable if sample.arm == self.canary),
             boundaries=self.boundaries,
             notes=tuple(notes),
@@ -236,7 +246,11 @@ def merge(first: HubTick, second: HubTick) -> HubTick:
             failures=first.exposure.failures + second.exposure.failures,
             seconds=seconds,
         ),
-        users=first.users + second.users,
+        given={arm: first.given.get(arm, 0.0) + second.given.get(arm, 0.0) for arm in {**first.given, **second.given}},
+        arrived={
+            arm: first.arrived.get(arm, Arrived()) + second.arrived.get(arm, Arrived())
+            for arm in {**first.arrived, **second.arrived}
+        },
         active=second.active,
         boundaries=second.boundaries,
         notes=tuple(dict.fromkeys((*first.notes, *second.notes))),

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from autopilot.telemetry.model import Counters, Subject
+from autopilot.telemetry.model import Counters, Door, Subject
 
 PREFIX = "outbound"
 COMPLETED = "upstream_rq_completed"
@@ -33,6 +33,8 @@ WAITING = "upstream_rq_pending_active"
 TOTAL = "upstream_rq_total"
 NEVER_CONNECTED = ("upstream_rq_pending_failure_eject", "upstream_rq_cancelled", "upstream_rq_pending_overflow")
 TIME = "upstream_rq_time"
+BEGUN = (TOTAL, WAITING, *NEVER_CONNECTED)
+"""What tells how many have begun; see `under_way`."""
 COUNTED = (
     COMPLETED, FAILED, RETRIED, RETRY_COMPLETED, RETRY_FAILED, ACTIVE, WAITING, TOTAL, *NEVER_CONNECTED, TIME
 )  # fmt: skip
@@ -45,6 +47,11 @@ _MANY = 40
 def cluster_of(subject: Subject, arm: str) -> str:
     """The caller-side cluster of one arm."""
     return f"{PREFIX}/{subject.namespace}/{subject.service}/{arm}"
+
+
+def inbound_pattern(doors: Iterable[Door]) -> str:
+    """A regular expression for the clusters of the applications behind these doors; empty without any."""
+    return "|".join(re.escape(name) for name in sorted({cluster for door in doors for _, cluster in door.sidecars}))
 
 
 def cluster_pattern(subjects: Iterable[Subject]) -> str:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from autopilot.telemetry import envoy_names as names
-from autopilot.telemetry.model import Observation, SeriesSample, Subject, TelemetryError
+from autopilot.telemetry.model import Arrivals, Door, Observation, SeriesSample, Subject, TelemetryError
 
 _STAT = re.compile(
-    rf"^cluster\.(?P<cluster>{names.PREFIX}/[^/]+/[^/]+/[^/.]+)\.(?P<name>(?:retry\.)?upstream_rq_[a-z0-9_]+)$"
+    rf"^cluster\.(?P<cluster>{names.PREFIX}/[^/]+/[^/]+/[^/.]+|inbound/[^/.]+)"
+    r"\.(?P<name>(?:retry\.)?upstream_rq_[a-z0-9_]+)$"
 )
 _UPTIME = re.compile(r"^(\d+(?:\.\d+)?)s$")
 
@@ -37,14 +38,24 @@ class EnvoyStats:
 
     Args:
         proxies: names to `host:port` of the admin interface; looked up at every poll, so it may change.
+        doors: by `namespace/service` and arm, where the arm's own sidecars are known.
+        sidecars: like `proxies`, those that `doors` name; they are read besides, and may be missing.
         timeout: seconds that a proxy has to answer.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, proxies: Mapping[str, str], *, timeout: float = 2.0, clock: Callable[[], float] = time.time
+        self,
+        proxies: Mapping[str, str],
+        *,
+        doors: Mapping[tuple[str, str], Door] | None = None,
+        sidecars: Mapping[str, str] | None = None,
+        timeout: float = 2.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._proxies = proxies
+        self._doors = doors or {}
+        self._sidecars = sidecars or {}
         self._timeout = timeout
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -63,24 +74,33 @@ class EnvoyStats:
         proxies = dict(self._proxies)
         if not proxies:
             raise TelemetryError("no Envoy is known to read counters from; start one, or name its admin address")
-        answers = await asyncio.gather(*(self._read(address, subjects) for address in proxies.values()))
-        found = dict(zip(proxies, answers, strict=True))
-        missing = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+        doors = {subject: self._doors_of(subject) for subject in subjects}
+        wanted = {name for own in doors.values() for door in own.values() for name, _ in door.sidecars}
+        others = {name: self._sidecars[name] for name in wanted - proxies.keys() if name in self._sidecars}
+        expression = _expression(subjects, [door for own in doors.values() for door in own.values()])
+        asked = {**proxies, **others}
+        answers = await asyncio.gather(*(self._read(address, expression) for address in asked.values()))
+        found = dict(zip(asked, answers, strict=True))
+        missing = {name: answer for name in proxies if isinstance(answer := found[name], str)}
         if len(missing) == len(proxies):
             said = "; ".join(f"{name}: {why}" for name, why in missing.items())
             raise TelemetryError(f"no Envoy answered ({said}); check that they run and that their admin ports are open")
         now = self._clock()
+        read = {name: answer for name, answer in found.items() if isinstance(answer, _Answer)}
+        callers = {name: answer for name, answer in read.items() if name in proxies}
         return [
             Observation(
                 subject=subject,
                 time=now,
-                samples=tuple(
-                    sample
-                    for name, answer in found.items()
-                    if isinstance(answer, _Answer)
-                    for sample in answer.samples(name, subject)
-                ),
+                samples=tuple(sample for name, answer in callers.items() for sample in answer.samples(name, subject)),
                 missing=missing,
+                arrivals=()
+                if missing
+                else tuple(
+                    seen
+                    for arm, door in doors[subject].items()
+                    if (seen := _arrivals(arm, door, callers, read)) is not None
+                ),
             )
             for subject in subjects
         ]
@@ -91,14 +111,13 @@ class EnvoyStats:
             await self._session.close()
             self._session = None
 
-    async def _read(self, address: str, subjects: Sequence[Subject]) -> _Answer | str:
-        """What one proxy has counted, or why that is not known."""
-        counted = "|".join(map(re.escape, names.COUNTED))
-        query = {
-            "format": "json",
-            "histogram_buckets": "cumulative",
-            "filter": rf"^cluster\.{names.cluster_pattern(subjects)}\.({counted})$",
-        }
+    def _doors_of(self, subject: Subject) -> dict[str, Door]:
+        ref = f"{subject.namespace}/{subject.service}"
+        return {arm: door for arm in subject.arms if (door := self._doors.get((ref, arm))) is not None}
+
+    async def _read(self, address: str, expression: str) -> _Answer | str:
+        """What one proxy has counted of the stats that match, or why that is not known."""
+        query = {"format": "json", "histogram_buckets": "cumulative", "filter": expression}
         began = self._clock()
         try:
             async with asyncio.timeout(self._timeout):
@@ -158,6 +177,46 @@ class _Answer:
                 )
             )
         return found
+
+
+def _expression(subjects: Sequence[Subject], doors: Sequence[Door]) -> str:
+    """Matches all stats that are read, at callers and at sidecars."""
+    counted, taken = ("|".join(map(re.escape, each)) for each in (names.COUNTED, names.BEGUN))
+    wanted = rf"{names.cluster_pattern(subjects)}\.({counted})"
+    if inbound := names.inbound_pattern(doors):
+        wanted = rf"({wanted}|({inbound})\.({taken}))"
+    return rf"^cluster\.{wanted}$"
+
+
+def _arrivals(arm: str, door: Door, callers: Mapping[str, _Answer], read: Mapping[str, _Answer]) -> Arrivals | None:
+    """Both ends of the way to one arm; None where a sidecar did not answer, or has counted nothing."""
+    received: dict[str, float] = {}
+    for name, cluster in door.sidecars:
+        answer = read.get(name)
+        stats = answer.clusters.get(cluster) if answer is not None else None
+        _, taken = names.under_way(stats.values) if stats is not None else (0.0, None)
+        if taken is None:
+            return None
+        received[name] = received.get(name, 0.0) + taken
+    sent = {
+        name: sum(
+            stats.values.get(names.TOTAL, 0.0)
+            for cluster in door.clusters
+            if (stats := answer.clusters.get(cluster)) is not None
+        )
+        for name, answer in callers.items()
+    }
+    last = max(read[name].time for name in received)
+    first = min(answer.time - answer.took for answer in callers.values())
+    both = {**{name: read[name] for name in received}, **callers}
+    return Arrivals(
+        arm=arm,
+        time=max(answer.time for answer in both.values()),
+        received=received,
+        sent=sent,
+        started={name: answer.started for name, answer in both.items() if answer.started is not None},
+        skew=max(0.0, last - first),
+    )
 
 
 def parse_stats(text: str) -> dict[str, ClusterStats]:

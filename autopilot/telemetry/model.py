@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+RESTART_SLACK = 2.5
+"""Seconds by which a start time may move without being a restart: sources know it to the second at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,33 @@ class SeriesSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """What stands in front of one arm's endpoints, and who leads there."""
+
+    clusters: frozenset[str]
+    """The callers' clusters that lead to the arm: its own, and that of its baseline."""
+    sidecars: frozenset[tuple[str, str]]
+    """(proxy, cluster of its application), one for every endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Totals of one arm at both ends of the way: only of arms all of whose sidecars and callers have answered."""
+
+    arm: str
+    time: float
+    """When the last of them was read, seconds since the epoch."""
+    received: Mapping[str, float]
+    """By sidecar: requests taken for the application, whether it could be reached or not."""
+    sent: Mapping[str, float]
+    """By caller: tries begun to the arm, retries and those of its baseline among them."""
+    started: Mapping[str, float] = field(default_factory=dict)
+    """When each proxy began to count, where it says so."""
+    skew: float = 0.0
+    """Seconds by which what was received may have been read later than what was sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """Everything a source saw of one subject in one poll; `missing` names what did not answer and why."""
 
@@ -70,6 +100,8 @@ class Observation:
     time: float
     samples: tuple[SeriesSample, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
+    arrivals: tuple[Arrivals, ...] = ()
+    """Of arms where it can be told."""
 
 
 class TelemetryError(Exception):

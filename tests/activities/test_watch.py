@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,9 @@ from autopilot.evidence.record import unpack
 from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
 from autopilot.mesh.model import Aspect, Holder, Lease, Target
 from autopilot.spec.canary import Analysis, CanaryArms
+from autopilot.telemetry import arrivals
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import Observation, Subject, TelemetryError
+from autopilot.telemetry.model import Arrivals, Observation, Subject, TelemetryError
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
 
 TARGET = Target(mesh="local", namespace="shop", service="reviews")
@@ -135,6 +137,57 @@ async def test_where_temporal_is_gone_the_lease_is_left_to_run_out() -> None:
     bench.pulse._answered -= 1000
     assert isinstance((await bench.watch(request(temporal_grace=120))).verdict, Advance)
     assert bench.mesh.renewed == 0
+
+
+def bypassed(number: int, subject: Subject) -> Observation:
+    """30 requests/s reach v2 that no proxy has sent; the arms' own shares are as they were set."""
+    at = time.time()
+    seen = traffic()(number, subject)
+    received = {"reviews-v2": 10.0 * number + 15 * number}
+    return dataclasses.replace(seen, arrivals=(Arrivals("v2", at, received, {"web": 10.0 * number}),))
+
+
+async def test_what_passes_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "SETTLE", 0.4)
+    bench = Bench(bypassed)
+    verdict = (await bench.watch(request(hold=60))).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "split"
+    assert re.fullmatch(r"v2 is given (2\d|3\d) requests/s that passed no proxy of this mesh", verdict.reason)
+    assert bench.beats[-1].bypass
+
+
+async def test_a_patient_watch_names_nothing_that_somebody_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "SETTLE", 0.4)
+    bench = Bench(bypassed)
+    running = asyncio.create_task(bench.watch(request(hold=60, patient=True)))
+    while len(bench.beats) < 10:
+        await asyncio.sleep(0.05)
+    bench.environment.cancel()
+    assert (await running).verdict == Inconclusive(cause="stopped", reason="the watch was asked to stop")
+
+
+def three(shares: dict[str, int]) -> Any:
+    def script(number: int, subject: Subject) -> Observation:
+        arms = (sample(arm, time.time(), counters(share * 20.0 * number)) for arm, share in shares.items())
+        return seen(time.time(), *arms, subject=subject)
+
+    return script
+
+
+async def test_a_baseline_has_a_share_of_its_own_to_keep_to() -> None:
+    bench = Bench(three({"v1": 80, "v1~baseline": 10, "v2": 10}))
+    asked = request(hold=2, baseline="v1~baseline", since=1.0)
+    assert isinstance((await bench.watch(asked)).verdict, Advance)
+
+
+async def test_a_baseline_that_gets_stables_share_is_named() -> None:
+    """The canary's share is as it was set: only who sees three arms sees it."""
+    bench = Bench(three({"v1": 60, "v1~baseline": 30, "v2": 10}))
+    verdict = (await bench.watch(request(hold=60, baseline="v1~baseline", since=1.0))).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "split"
+    assert verdict.reason.startswith("v1~baseline gets 30.0 % of")
 
 
 async def test_silence_is_no_verdict_but_its_own_and_says_why() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from autopilot.telemetry.difference import HubTick
 from autopilot.telemetry.envoy_names import cluster_pattern, views
 from autopilot.telemetry.envoy_stats import EnvoyStats, parse_stats
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import Counters, Observation, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.model import Counters, Door, Observation, Subject, TelemetryError, TelemetrySource
 from tests.telemetry.conftest import Lab, free_ports
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -152,3 +155,76 @@ async def test_answers_that_are_late_or_strange_are_missing():
     assert "did not answer within 0.3 s" in found.missing["hangs"]
     assert "not Envoy's" in found.missing["strange"]
     assert "other" not in found.missing
+
+
+@asynccontextmanager
+async def admin(stats: dict[str, float]) -> AsyncIterator[str]:
+    """An admin interface that gives these stats, as far as they match what is asked for."""
+
+    async def answer(request: web.Request) -> web.Response:
+        pattern = re.compile(request.query["filter"])
+        found = [{"name": name, "value": value} for name, value in stats.items() if pattern.search(name)]
+        return web.json_response({"stats": found})
+
+    async def info(_: web.Request) -> web.Response:
+        return web.json_response({"uptime_all_epochs": "100s"})
+
+    application = web.Application()
+    application.router.add_get("/stats", answer)
+    application.router.add_get("/server_info", info)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+CALLS = {
+    "cluster.outbound/shop/reviews/v2.upstream_rq_completed": 9,
+    "cluster.outbound/shop/reviews/v2.upstream_rq_total": 10,
+    "cluster.outbound/shop/reviews/v2.upstream_rq_cancelled": 5,
+    "cluster.outbound/shop/reviews/v2~baseline.upstream_rq_total": 3,
+    "cluster.outbound/shop/reviews/v1.upstream_rq_total": 90,
+}
+TAKES = {
+    "cluster.inbound/in.upstream_rq_total": 40,
+    "cluster.inbound/in.upstream_rq_pending_active": 2,
+    "cluster.inbound/in.upstream_rq_completed": 7,
+    "cluster.inbound/other.upstream_rq_total": 1000,
+}
+DOOR = Door(
+    clusters=frozenset({"outbound/shop/reviews/v2", "outbound/shop/reviews/v2~baseline"}),
+    sidecars=frozenset({("reviews-v2", "inbound/in")}),
+)
+
+
+async def test_both_ends_of_the_way_to_an_arm_are_counted():
+    async with admin(CALLS) as caller, admin(TAKES) as sidecar:
+        doors = {("shop/reviews", "v2"): DOOR}
+        source = EnvoyStats({"web": caller}, doors=doors, sidecars={"reviews-v2": sidecar, "ratings": "127.0.0.1:1"})
+        (observation,) = await source.observe([REVIEWS])
+        await source.close()
+    (found,) = observation.arrivals
+    assert (found.arm, found.received, found.sent) == ("v2", {"reviews-v2": 42}, {"web": 13})
+    assert set(found.started) == {"web", "reviews-v2"}
+    assert 0 <= found.skew < 1
+    assert [sample.series for sample in observation.samples] == ["web|outbound/shop/reviews/v2"]
+
+
+async def test_an_arm_with_a_sidecar_or_a_caller_that_is_silent_is_not_compared():
+    (port,) = free_ports(1)
+    nobody = f"127.0.0.1:{port}"
+    async with admin(CALLS) as caller, admin(TAKES) as sidecar:
+        doors = {("shop/reviews", "v2"): DOOR}
+        silent = EnvoyStats({"web": caller}, doors=doors, sidecars={"reviews-v2": nobody})
+        (observation,) = await silent.observe([REVIEWS])
+        assert (observation.arrivals, observation.missing) == ((), {})
+        assert observation.samples
+        await silent.close()
+        lame = EnvoyStats({"web": caller, "api": nobody}, doors=doors, sidecars={"reviews-v2": sidecar})
+        (observation,) = await lame.observe([REVIEWS])
+        assert observation.arrivals == ()
+        assert set(observation.missing) == {"api"}
+        await lame.close()

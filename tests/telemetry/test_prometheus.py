@@ -166,7 +166,7 @@ async def test_several_series_ask_to_be_aggregated():
 
 async def test_errors_name_the_address_and_what_to_do():
     async def slow(_: web.Request) -> list[Any]:
-        await asyncio.sleep(1)
+        await asyncio.sleep(3)
         return []
 
     refused = web.json_response({"status": "error", "error": "parse error"}, status=400)
