@@ -18,6 +18,10 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
+CANARY_TTL = 120.0
+"""Seconds without renewal after which guards restore a rollout."""
+
+
 class Outcome(StrEnum):
     """How an operation can end. Whatever is not `Promoted` has been restored."""
 
@@ -60,7 +64,7 @@ class CanaryInput(Wire):
     name: str
     spec: CanarySpec
     caller: Caller = Caller()
-    ttl: float = 120.0
+    ttl: float = CANARY_TTL
     """Seconds without renewal after which guards restore."""
     heartbeat_timeout: float = 30.0
     """Seconds after which a silent watch is started elsewhere."""
@@ -172,6 +176,8 @@ class CanaryReport(Wire):
     exposure: Exposure = Exposure()
     evidence: tuple[Evidence, ...] = ()
     timeline: tuple[Event, ...] = ()
+    audit: tuple[str, ...] = ()
+    """Digests of the audit records of every change it made, in their order."""
     restore_seconds: float | None = None
     """From the verdict to the proxies' word that the base is back, where the rollout was restored."""
 

@@ -25,7 +25,8 @@ from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.report import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
-from starter.operations import EMBEDDED_HEARTBEAT, start_canary
+from starter.operations import start_canary
+from starter.places import EMBEDDED_HEARTBEAT
 from worker.connection import connect
 
 TOOLS = Path(__file__).parents[1] / ".autopilot" / "tools"

@@ -30,6 +30,7 @@ from starter.errors import CommandError
 from starter.following import Snapshot, follow
 from starter.options import Output
 from starter.output import emit
+from starter.places import EMBEDDED_HEARTBEAT
 from starter.scenarios import Scenario
 
 SERVICE = f"{topology.NAMESPACE}/reviews"
@@ -137,7 +138,7 @@ class _Stage:
             name=scenario.name,
             spec=scenario.spec,
             caller=Caller(who="autopilot demo"),
-            heartbeat_timeout=operations.EMBEDDED_HEARTBEAT,
+            heartbeat_timeout=EMBEDDED_HEARTBEAT,
         )
         await self._reset()
         async with self._set(scenario):

@@ -21,6 +21,7 @@ CODES = {
     Outcome.ROLLED_BACK: 2,
     Outcome.INCONCLUSIVE: UNDECIDED,
     Outcome.ABORTED: 4,
+    Outcome.TAKEN_OVER: 4,
 }
 """Exit code by outcome; an operation that still runs is undecided."""
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from autopilot.local import stack
 from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.errors import InvalidChange, MeshError
-from autopilot.mesh.model import Target
+from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
+from autopilot.mesh.liveness import too_short
+from autopilot.mesh.model import Receipt, Target
 from autopilot.mesh.port import Mesh
+from autopilot.report import CANARY_TTL, canary_id
 from autopilot.spec.canary import MeshCanary
+from starter.places import heartbeat_timeout
 
 
 def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
@@ -34,6 +37,18 @@ def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
 
 
 @contextlib.asynccontextmanager
+async def open_meshes(paths: Sequence[Path] | None = None) -> AsyncIterator[list[Mesh]]:
+    """Opens the meshes that are meant: those named, else the one that every command means.
+
+    Raises:
+        MeshError: none is, or a file describes no mesh.
+    """
+    async with contextlib.AsyncExitStack() as stack_of:
+        files = list(paths) if paths else [mesh_file()]
+        yield [await stack_of.enter_async_context(open_mesh(path)) for path in files]
+
+
+@contextlib.asynccontextmanager
 async def open_mesh(path: Path | None = None) -> AsyncIterator[Mesh]:
     """Opens the mesh that is meant.
 
@@ -47,8 +62,17 @@ async def open_mesh(path: Path | None = None) -> AsyncIterator[Mesh]:
         await mesh.close()
 
 
-async def check(mesh: Mesh, canary: MeshCanary) -> list[str]:
-    """What stands in the way of a rollout, one sentence each; empty when it may start."""
+async def at_the_proxies(mesh: Mesh, receipt: Receipt) -> str:
+    """How a restore stands, in words: what was written counts, whether or not a proxy answers."""
+    try:
+        await mesh.verify(receipt)
+    except MeshUnavailable as error:
+        return f"restored, as far as files go, but {error}"
+    return "restored, the proxies say so"
+
+
+async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[str]:
+    """What stands in the way of a rollout, one sentence each; empty when it may start, or with `queue` may wait."""
     spec = canary.spec
     if spec.target.mesh not in (None, mesh.name):
         return [f"spec.target.mesh is {spec.target.mesh!r}, and this mesh is {mesh.name!r}; choose with --mesh"]
@@ -76,9 +100,16 @@ async def check(mesh: Mesh, canary: MeshCanary) -> list[str]:
             f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}; "
             "a rollout starts from one stable version: give it 100 in the mesh file"
         )
-    own = f"canary/{mesh.name}/{target.namespace}/{canary.metadata.name}"
+    own = canary_id(mesh.name, target.namespace, canary.metadata.name)
+    if refused := await mesh.refused(target, own):
+        problems.append(refused)
+    if short := too_short(CANARY_TTL, mesh.max_unattended, heartbeat_timeout()):
+        problems.append(short)
+    if queue:
+        return problems
     problems += [
-        f"{target.ref} is held by {holder}; wait for its end, or end it with `autopilot abort {holder}`"
+        f"{target.ref} is held by {holder}; wait for its end, `--queue` to start after it, "
+        f"or end it with `autopilot abort {holder}`"
         for holder in state.holders
         if holder != own
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,8 +42,6 @@ PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 _ANSWER = timedelta(seconds=10)
-_HEARTBEAT = 30.0
-EMBEDDED_HEARTBEAT = 5.0
 
 
 class OperationError(Exception):
@@ -93,13 +90,6 @@ async def connect(state: Path | None = None) -> Client:
     """
     running = stack.describe(state)
     return await connection.connect(running.temporal if running and running.alive else None)
-
-
-def heartbeat_timeout(state: Path | None = None) -> float:
-    """Seconds after which a silent watch is started elsewhere: short on the embedded stack, where beats are free."""
-    running = stack.describe(state)
-    embedded = running is not None and running.alive and "TEMPORAL_ADDRESS" not in os.environ
-    return EMBEDDED_HEARTBEAT if embedded else _HEARTBEAT
 
 
 async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[CanaryWorkflow, CanaryReport]:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autopilot.local.record import StackInfo
+
+
+HEARTBEAT = 30.0
+EMBEDDED_HEARTBEAT = 5.0
+
+
+def heartbeat_timeout() -> float:
+    """Seconds after which a silent watch is started elsewhere: short on the embedded stack, where beats are free."""
+    embedded = "TEMPORAL_ADDRESS" not in os.environ and local_stack() is not None
+    return EMBEDDED_HEARTBEAT if embedded else HEARTBEAT
 
 
 def local_stack() -> StackInfo | None:

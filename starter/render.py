@@ -25,10 +25,19 @@ _OUTCOME_STYLE = {
     Outcome.PROMOTED: "bold green",
     Outcome.ROLLED_BACK: "bold red",
     Outcome.ABORTED: "bold yellow",
+    Outcome.TAKEN_OVER: "bold yellow",
     Outcome.INCONCLUSIVE: "bold yellow",
     Outcome.FAILED: "bold red",
 }
-_PHASE_STYLE = {Phase.WAITING: "bold yellow", Phase.PAUSED: "bold yellow", Phase.RESTORING: "bold red"}
+_PHASE_STYLE = {
+    **dict.fromkeys((Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED, Phase.HALTED, Phase.QUEUED), "bold yellow"),
+    Phase.RESTORING: "bold red",
+}
+_NEXT = {
+    Phase.HALTED: "holds here until the stop button is let go; harm still restores",
+    Phase.QUEUED: "starts when those before it are done",
+    Phase.RESTORING: "the mesh returns to what it was",
+}
 
 
 def snapshot(value: Snapshot, *, timeline: int | None = TIMELINE) -> RenderableType:
@@ -83,12 +92,11 @@ def _next(value: CanaryStatus) -> str:
         return value.waiting_for
     if value.phase is Phase.PAUSED or value.paused_by:
         return f"holds here until `autopilot resume {value.workflow_id}`; harm still restores"
-    if value.phase is Phase.RESTORING:
-        return "the mesh returns to what it was"
-    if value.phase is Phase.COMMITTING:
-        return f"{value.canary} becomes the base"
+    if value.phase in _NEXT:
+        return _NEXT[value.phase]
     rest = value.steps[value.step :]
-    return f"{rest[0]:g} %" if rest else f"{value.canary} becomes the base"
+    committing = value.phase is Phase.COMMITTING or not rest
+    return f"{value.canary} becomes the base" if committing else f"{rest[0]:g} %"
 
 
 def report(value: CanaryReport, *, timeline: int | None = None) -> Group:

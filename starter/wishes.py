@@ -69,13 +69,13 @@ def _rivals(wishes: Sequence[Wish]) -> list[Problem]:
     return problems
 
 
-async def check_all(mesh: Mesh, wishes: Sequence[Wish]) -> None:
-    """Looks whether the mesh can do all of it.
+async def check_all(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False) -> None:
+    """Looks whether the mesh can do all of it; who would `queue` may find its target held.
 
     Raises:
         CommandError: it cannot; every problem is named.
     """
-    found = await problems_of(mesh, wishes)
+    found = await problems_of(mesh, wishes, queue=queue)
     if found:
         raise CommandError(
             "\n".join(found),
@@ -83,12 +83,12 @@ async def check_all(mesh: Mesh, wishes: Sequence[Wish]) -> None:
         )
 
 
-async def problems_of(mesh: Mesh, wishes: Sequence[Wish]) -> list[str]:
+async def problems_of(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False) -> list[str]:
     """What stands against starting, one line each."""
     from starter import meshes, sources  # noqa: PLC0415
 
     found = []
     for wish in wishes:
-        problems = [*await meshes.check(mesh, wish.canary), *await sources.check(wish.canary)]
+        problems = [*await meshes.check(mesh, wish.canary, queue=queue), *await sources.check(wish.canary)]
         found += [f"{wish.file}: {wish.ref}: {problem}" for problem in problems]
     return found

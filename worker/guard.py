@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from activities.auditing import stream
 from activities.metrics import GUARD_SWEEP, RESTORE_SECONDS, serve, show_leases
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.port import Mesh
@@ -25,7 +26,7 @@ async def run(mesh_files: Sequence[Path], metrics: str | None = None, *, every: 
     Raises:
         MeshError: a mesh file describes no mesh.
     """
-    meshes = open_meshes(mesh_files)
+    meshes = open_meshes(mesh_files, stream())
     if metrics:
         serve(metrics)
     stop = stop_signal()

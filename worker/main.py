@@ -11,6 +11,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.auditing import stream
 from activities.mesh import MeshActivities
 from activities.meshes import Meshes, attach
 from activities.metrics import serve
@@ -51,7 +52,7 @@ async def run(
         MeshError: a mesh file describes no mesh.
         RuntimeError: Temporal did not answer.
     """
-    meshes = attach(mesh_files, prometheus)
+    meshes = attach(mesh_files, prometheus, stream())
     client = await connect()
     await ensure_search_attributes(client)
     stop = stop_signal()

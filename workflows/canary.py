@@ -95,6 +95,7 @@ class CanaryWorkflow(JudgedOperation):
     async def shift(self, step: CanaryStep) -> None:
         """Sets the step's weight, and waits until the proxies have it."""
         receipt = await self.heeding_halts(lambda: self._apply(step))
+        self.audited.append(receipt.audit)
         self.weight = step.weight
         self.diary.begin(step.weight, workflow.time(), receipt, again=self._again)
         self._again = False
@@ -256,6 +257,7 @@ class CanaryWorkflow(JudgedOperation):
             exposure=self.exposure,
             evidence=self.diary.evidence,
             timeline=tuple(self.timeline),
+            audit=tuple(digest for digest in self.audited if digest),
             restore_seconds=self.restore_seconds,
         )
 

@@ -45,6 +45,8 @@ class Operation(Commanded):
         self.started = workflow.time()
         self.restore_seconds: float | None = None
         self._restored: Lease | None = None
+        self.audited: list[str] = []
+        """Digests of the audit records of every change made."""
         self._guards: list[str] = []
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
         self._regained = 0
@@ -115,6 +117,7 @@ class Operation(Commanded):
         except ActivityError as error:
             outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
             return Ending(Outcome.FAILED if outcome is Outcome.INCONCLUSIVE else outcome, reason_of(error))
+        self.audited.append(self.lease.audit)
         await self._start_guard(self.lease)
         return None
 
@@ -152,6 +155,7 @@ class Operation(Commanded):
         except ActivityError as error:
             outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
             raise Over(Ending(outcome, f"the lease was lost and not had again: {reason_of(error)}")) from error
+        self.audited.append(self.lease.audit)
         await self._start_guard(self.lease)
 
     async def _until_ended(self, work: asyncio.Task[Ending], planned_end: float) -> tuple[Ending, bool]:
@@ -269,7 +273,7 @@ class Operation(Commanded):
     async def _finish(
         self, method: Callable[[MeshSignatures, EndRequest], Awaitable[Ended]], lease: Lease, by: Actor, summary: str
     ) -> Ended:
-        return await workflow.execute_activity_method(
+        ended = await workflow.execute_activity_method(
             method,
             EndRequest(lease=lease, by=by),
             start_to_close_timeout=EFFECT,
@@ -277,6 +281,9 @@ class Operation(Commanded):
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=summary,
         )
+        if ended.receipt is not None:
+            self.audited.append(ended.receipt.audit)
+        return ended
 
     def by(self, why: str, caller: Caller | None = None) -> Actor:
         """Who is to be named for a change: whoever gave the word, else whoever started the operation."""

@@ -118,6 +118,8 @@ class Lease(Plain):
     """Seconds without renewal after which proxies fall back by themselves."""
     planned_end: float | None = None
     """Seconds since the epoch at which the operation ends in any case."""
+    audit: str = ""
+    """Digest of the audit record of its being taken."""
 
 
 class LeaseStatus(Plain):

@@ -92,11 +92,11 @@ class Mesh(Protocol):
         """
         ...
 
-    async def verify(self, receipt: Receipt, *, timeout: float = 10.0) -> None:
+    async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the data plane itself reports what was written.
 
         Raises:
-            MeshUnavailable: it did not within `timeout` seconds; the message names the proxies that lag.
+            MeshUnavailable: it did not within `timeout` seconds (default: 10); the message names the proxies that lag.
         """
         ...
 

@@ -11,8 +11,10 @@ from autopilot.report import Caller, CanaryInput
 from starter import render
 from starter.errors import CommandError, explain
 from starter.following import Snapshot, follow, worst
-from starter.options import Files, MeshOption, Output, OutputOption, Timeout, Who, whoami
+from starter.identity import caller
+from starter.options import Files, MeshOption, Output, OutputOption, Timeout, Who
 from starter.output import emit, note, show
+from starter.places import heartbeat_timeout
 from starter.wishes import Wish, check_all, read
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ async def apply(
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and tell it by exit code.")] = False,
     timeout: Timeout = 86400.0,
+    queue: Annotated[bool, typer.Option("--queue", help="Wait in turn where somebody holds the target.")] = False,
     mesh: MeshOption = None,
     who: Who = None,
     output: OutputOption = Output.TABLE,
@@ -37,10 +40,10 @@ async def apply(
 
     wishes = read(files)
     async with meshes.open_mesh(mesh) as opened:
-        await check_all(opened, wishes)
+        await check_all(opened, wishes, queue=queue)
         name = opened.name
     client = await operations.connect()
-    started = await _start(client, wishes, name, Caller(who=who or whoami()))
+    started = await _start(client, wishes, name, caller(who), queue=queue)
     if not wait:
         if output.machine:
             emit([{"workflow_id": each} for each in started], output)
@@ -59,7 +62,7 @@ async def apply(
     return worst([end.code for end in ends])
 
 
-async def _start(client: Client, wishes: list[Wish], mesh: str, caller: Caller) -> list[str]:
+async def _start(client: Client, wishes: list[Wish], mesh: str, asks: Caller, *, queue: bool) -> list[str]:
     from starter import operations  # noqa: PLC0415
 
     started: list[str] = []
@@ -70,8 +73,9 @@ async def _start(client: Client, wishes: list[Wish], mesh: str, caller: Caller) 
             namespace=meta.namespace,
             name=meta.name,
             spec=wish.canary.spec,
-            caller=caller,
-            heartbeat_timeout=operations.heartbeat_timeout(),
+            caller=asks,
+            queue=queue,
+            heartbeat_timeout=heartbeat_timeout(),
         )
         try:
             await operations.start_canary(client, wanted)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autopilot.report import Approval, Caller, Command, Promotion
+from autopilot.report import Approval, Command, Promotion
 from starter.errors import CommandError
-from starter.options import Identity, Reason, Who, whoami
+from starter.identity import caller
+from starter.options import Identity, Reason, Who
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -19,7 +20,7 @@ async def pause(name: Identity, reason: Reason = "", who: Who = None) -> int:
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
-    return _tell(workflow_id, await operations.pause(client, workflow_id, Command(caller=_caller(who), reason=reason)))
+    return _tell(workflow_id, await operations.pause(client, workflow_id, Command(caller=caller(who), reason=reason)))
 
 
 async def resume(name: Identity, reason: Reason = "", who: Who = None) -> int:
@@ -27,7 +28,7 @@ async def resume(name: Identity, reason: Reason = "", who: Who = None) -> int:
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
-    return _tell(workflow_id, await operations.resume(client, workflow_id, Command(caller=_caller(who), reason=reason)))
+    return _tell(workflow_id, await operations.resume(client, workflow_id, Command(caller=caller(who), reason=reason)))
 
 
 async def abort(
@@ -39,7 +40,7 @@ async def abort(
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
-    return _tell(workflow_id, await operations.abort(client, workflow_id, Command(caller=_caller(who), reason=reason)))
+    return _tell(workflow_id, await operations.abort(client, workflow_id, Command(caller=caller(who), reason=reason)))
 
 
 async def approve(
@@ -52,7 +53,7 @@ async def approve(
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
-    approval = Approval(caller=_caller(who), reason=reason, gate=gate)
+    approval = Approval(caller=caller(who), reason=reason, gate=gate)
     return _tell(workflow_id, await operations.approve(client, workflow_id, approval))
 
 
@@ -68,7 +69,7 @@ async def promote(
     if full and not reason.strip():
         raise CommandError("--full skips what would protect users, and must say why", hint="add --reason '…'")
     client, workflow_id = await _find(name)
-    promotion = Promotion(caller=_caller(who), reason=reason, full=full)
+    promotion = Promotion(caller=caller(who), reason=reason, full=full)
     return _tell(workflow_id, await operations.promote(client, workflow_id, promotion))
 
 
@@ -76,10 +77,6 @@ def _tell(workflow_id: str, answer: str) -> int:
     """The operation's own answer."""
     print(f"{workflow_id}: {answer}")
     return 0
-
-
-def _caller(who: str | None) -> Caller:
-    return Caller(who=who or whoami())
 
 
 async def _find(name: str) -> tuple[Client, str]:

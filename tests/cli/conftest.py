@@ -119,6 +119,9 @@ class FakeMesh:
     async def leases(self) -> list[LeaseStatus]:
         return self.stage.leases
 
+    async def orders(self) -> tuple[list[Any], list[Any]]:
+        return [], []
+
 
 def operations(stage: Stage) -> ModuleType:
     """`starter.operations`, played."""
@@ -187,7 +190,7 @@ def meshes(stage: Stage) -> ModuleType:
         stage.fail("open_mesh")
         yield FakeMesh(stage)
 
-    async def check(_mesh: FakeMesh, _canary: MeshCanary) -> list[str]:
+    async def check(_mesh: FakeMesh, _canary: MeshCanary, *, queue: bool = False) -> list[str]:
         return stage.problems
 
     module.open_mesh = open_mesh  # type: ignore[attr-defined]

@@ -133,7 +133,7 @@ class Ledger:
                 max_unattended=min(ttl, self.store.mesh.spec.max_unattended),
                 planned_end=planned_end,
             )
-            self._record("acquire", lease, by, now)
+            lease = lease.model_copy(update={"audit": self._record("acquire", lease, by, now)})
             self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now))
             return lease
 

@@ -39,6 +39,8 @@ from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
+VERIFY_LIMIT = 10.0
+"""Seconds that proxies have to report what was written."""
 MAX_SKEW = 1.0
 """Seconds that a proxy's clock may be off: tier A's deadline is as good as the clocks."""
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
@@ -160,8 +162,9 @@ class EnvoyMesh:
             )
         return await asyncio.to_thread(self.ledger.apply, lease, changes, by)
 
-    async def verify(self, receipt: Receipt, *, timeout: float = 10.0) -> None:
+    async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until every proxy that steers the target reports what was written."""
+        timeout = VERIFY_LIMIT if timeout is None else timeout
         until = time.monotonic() + timeout
         waiting = receipt.versions
         while True:

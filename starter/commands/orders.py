@@ -1,0 +1,95 @@
+"""`halt` and `unhalt`: the one stop button. They write to the mesh itself, and need neither Temporal nor a worker."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from starter.errors import ERROR, CommandError
+from starter.identity import actor
+from starter.options import Meshes, Output, OutputOption, Reason, Who
+from starter.output import emit, show
+
+
+class Kind(StrEnum):
+    """Kinds of operations."""
+
+    CANARY = "canary"
+    CHAOS = "chaos"
+    SECURITY = "security"
+    AUTOMATION = "automation"
+
+
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only operations of this kind; default: all.")]
+NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Only targets in it; default: all.")]
+
+
+async def halt(
+    reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is stopped reads it.")],
+    kind: KindOption = None,
+    namespace: NamespaceOption = "",
+    *,
+    restore: Annotated[bool, typer.Option("--restore", help="Restore rollouts too, instead of holding them.")] = False,
+    mesh: Meshes = None,
+    who: Who = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Press the stop button: nothing starts, experiments end and are healed, rollouts stay where they are.
+
+    Harm still restores, and aborting still works. Needs the mesh alone: Temporal and workers may be down.
+    """
+    from autopilot.mesh.orders import Halt  # noqa: PLC0415
+    from starter.meshes import at_the_proxies, open_meshes  # noqa: PLC0415
+
+    if not reason.strip():
+        raise CommandError("a stop must say why", hint="add --reason '…'")
+    by = actor(who, reason)
+    order = Halt(kind=kind.value if kind else "", namespace=namespace, restore=restore, actor=by, since=time.time())
+    told = []
+    async with open_meshes(mesh) as opened:
+        for each in opened:
+            ended = await each.halt(order)
+            held = [status for status in await each.leases() if status.halted]
+            for holder, receipt in ended:
+                state = await at_the_proxies(each, receipt)
+                told.append({"mesh": each.name, "operation": holder.operation, "state": state})
+            told += [
+                {"mesh": each.name, "operation": status.lease.holder.operation, "state": "held where it is"}
+                for status in held
+            ]
+            if not output.machine:
+                show(f"{each.name}: {order.reason}")
+    if output.machine:
+        emit({"halt": order, "operations": told}, output)
+        return 0
+    for line in told:
+        show(f"  {line['operation']}: {line['state']}")
+    return 0
+
+
+async def unhalt(
+    kind: KindOption = None,
+    namespace: NamespaceOption = "",
+    reason: Reason = "",
+    mesh: Meshes = None,
+    who: Who = None,
+) -> int:
+    """Let the stop button go that was pressed for this scope: rollouts that were held go on by themselves.
+
+    Exit codes: 0 it was let go, 1 none was pressed for this scope.
+    """
+    from starter.meshes import open_meshes  # noqa: PLC0415
+
+    by = actor(who, reason)
+    found = False
+    async with open_meshes(mesh) as opened:
+        for each in opened:
+            let_go = await each.unhalt(kind.value if kind else "", namespace, by)
+            found |= let_go
+            pressed = [halt.name for halt in (await each.orders())[0]]
+            rest = f"; still pressed for {', '.join(pressed)}" if pressed else ""
+            show(f"{each.name}: {'let go' if let_go else 'no stop button is pressed for this scope'}{rest}")
+    return 0 if found else ERROR
