@@ -1,0 +1,39 @@
+"""One cell of the table: one kill point of one walk, and one event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autopilot.mesh.model import Target
+from tests.faults.judge import Seen, Terms
+from tests.faults.walks import Point
+
+
+@dataclass
+class Cell:
+    """A rollout that is held at a point, and what becomes of it. Times in seconds since the epoch."""
+
+    point: Point
+    event: str
+    net: str
+    target: Target
+    operation: str
+    started: float = 0.0
+    reached: float | None = None
+    struck: float = 0.0
+    deadline: float | None = None
+    """When the proxies fall back by themselves, as it stood at the event."""
+    gone: float | None = None
+    """When its lease was seen to be gone."""
+    actions: int = 0
+    """How many of its walk's actions are done."""
+    terms: Terms | None = None
+    seen: Seen | None = None
+    restored: float | None = None
+    """Seconds from the event to the last request that version 2 answered."""
+    violations: list[str] = field(default_factory=list)
+
+    @property
+    def covered(self) -> bool:
+        """Whether the rollout stood at its point when the event came."""
+        return self.reached is not None

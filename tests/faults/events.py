@@ -1,0 +1,59 @@
+"""What an event is, and how long its net may take; the events themselves are in `strikes`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.faults.scene import Scene
+
+Strike = Callable[[Scene], Awaitable[None]]
+Net = Literal["none", "clean-up", "guard child", "lease", "guard", "envoy"]
+"""Who must restore: the workflow itself, its guard child, whoever comes first once the lease is not renewed,
+`autopilot guard` alone, or the proxies alone."""
+
+SHORT, LONG = 2.0, 30.0
+"""Seconds to live: short where a lease must run out, long where another net must be quicker than any lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; every cell of a batch meets the same."""
+
+    name: str
+    net: Net
+    strike: Strike
+    ttl: float = SHORT
+    bound: float = SHORT + 2
+    """Seconds after the event until when version 2 may answer, unless the rollout lives; `envoy`: after the deadline."""
+    lives: bool = True
+    """Whether rollouts may go on after it."""
+    ends: bool = False
+    """Whether it ends rollouts: one that had not begun to commit must be the base then."""
+    patience: float = 12.0
+    """Seconds after which whatever still goes on is aborted."""
+    moves_clocks: bool = False
+
+
+EVENTS: dict[str, Event] = {}
+
+
+def event(
+    name: str,
+    net: Net,
+    *,
+    ttl: float = SHORT,
+    bound: float = SHORT + 2,
+    lives: bool = True,
+    ends: bool = False,
+    patience: float = 12.0,
+    moves_clocks: bool = False,
+) -> Callable[[Strike], Strike]:
+    """Puts an event into the table."""
+
+    def put(strike: Strike) -> Strike:
+        EVENTS[name] = Event(name, net, strike, ttl, bound, lives, ends, patience, moves_clocks)
+        return strike
+
+    return put

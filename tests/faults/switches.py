@@ -1,0 +1,57 @@
+"""Failures of the mesh and of telemetry that only the worker meets, turned on and off by files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from activities.meshes import Meshes
+from autopilot.mesh.envoy.files import write_atomically
+from autopilot.mesh.errors import MeshUnavailable
+from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
+from tests.faults.control import Control
+
+TELEMETRY_DOWN = "telemetry-down"
+REFUSING = "mesh-refuses"
+DISK_FULL = "disk-full"
+"""Where no small disk can be made: what `write_atomically` says when one is full."""
+
+
+class Unreachable:
+    """A telemetry source whose proxies cannot be reached while the switch is on."""
+
+    def __init__(self, source: TelemetrySource, control: Control) -> None:
+        self._source = source
+        self._control = control
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
+        if self._control.is_on(TELEMETRY_DOWN):
+            raise TelemetryError("no Envoy answered: the crash suite has taken telemetry down")
+        return await self._source.observe(subjects)
+
+    async def close(self) -> None:
+        await self._source.close()
+
+
+def install(control: Control, meshes: Meshes) -> None:
+    """Puts the switches between the worker and the world."""
+
+    def write(path: Path, content: str) -> None:
+        if control.is_on(REFUSING):
+            raise MeshUnavailable(f"cannot write {path}: the crash suite refuses")
+        if control.is_on(DISK_FULL):
+            raise MeshUnavailable(f"cannot write {path}: {os.strerror(errno.ENOSPC)}")
+        write_atomically(path, content)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("autopilot.mesh.") and getattr(module, "write_atomically", None) is write_atomically:
+            module.write_atomically = write  # type: ignore[attr-defined]
+    for attached in meshes.attached.values():
+        attached.proxies.source = Unreachable(attached.proxies.source, control)

@@ -1,0 +1,114 @@
+"""The rollouts whose every point is a kill point: one that is promoted, and ones that end in each other way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from autopilot.mesh.model import Target
+from autopilot.report import Caller, CanaryInput
+from autopilot.spec.canary import CanarySpec
+
+Action = Literal["harm", "abort", "pause", "resume", "terminate"]
+LONG = 60.0
+"""Seconds a step is held that is meant to be ended by something else."""
+WATCHES = "during telemetry.watch"
+"""How the points begin at which the next action of a walk is due."""
+COMMIT = "mesh.commit 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A rollout and what is done to it: one action whenever a watch is under way."""
+
+    name: str
+    actions: tuple[Action, ...]
+    hold: float
+    """Seconds of its first step."""
+    commits: bool
+    own_until: str = ""
+    """The last point that is not another walk's too; empty: its last."""
+
+    def input(self, target: Target, name: str, *, ttl: float, heartbeat: float) -> CanaryInput:
+        """The rollout of version 2 of a service."""
+        spec = {
+            "target": {"service": target.service},
+            "arms": {"stable": "v1", "canary": "v2"},
+            "steps": [
+                {"weight": 50, "hold": self.hold, "minRequests": 2, "timeout": max(12.0, self.hold)},
+                {"weight": 100, "hold": 0.5, "minRequests": 2, "timeout": 12},
+            ],
+            "analysis": {
+                "tick": 0.5,
+                "warmup": 0,
+                "alpha": 0.05,
+                "metrics": [{"type": "errorRate"}],
+                "noData": {"after": 4, "then": "rollback"},
+            },
+            "onInconclusive": "rollback",
+        }
+        return CanaryInput(
+            mesh=target.mesh,
+            namespace=target.namespace,
+            name=name,
+            spec=CanarySpec.model_validate(spec),
+            caller=Caller(who="crash suite"),
+            ttl=ttl,
+            heartbeat_timeout=heartbeat,
+        )
+
+
+WALKS = {
+    walk.name: walk
+    for walk in (
+        Walk("promoted", (), 0.5, commits=True),
+        Walk("harmed", ("harm",), LONG, commits=False),
+        Walk("aborted", ("abort",), LONG, commits=False),
+        Walk("paused", ("pause", "resume"), 1.0, commits=True, own_until="after telemetry.watch 2"),
+        Walk("terminated", ("terminate",), LONG, commits=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A kill point: where in which walk, and how long after its start a rollout gets there."""
+
+    walk: Walk
+    number: int
+    label: str
+    offset: float
+    of_commit: Literal["before", "at", "after"]
+    """Whether a walk that commits has done so by then."""
+
+    def __str__(self) -> str:
+        return f"{self.walk.name} {self.number}: {self.label}"
+
+
+def points_of(walk: Walk, passed: list[tuple[str, float]]) -> list[Point]:
+    """Numbers what one walk passed, given as (label, seconds since its start)."""
+    found = []
+    stage: Literal["before", "at", "after"] = "before"
+    for number, (label, offset) in enumerate(passed, start=1):
+        if label == f"before {COMMIT}":
+            stage = "at"
+        elif label == f"after {COMMIT}":
+            stage = "after"
+        found.append(Point(walk, number, label, offset, stage))
+    return found
+
+
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """Without those at which a walk is still where the first walk was, or is again."""
+    by_walk: dict[str, list[Point]] = {}
+    for point in points:
+        by_walk.setdefault(point.walk.name, []).append(point)
+    first, *others = by_walk.values()
+    found = list(first)
+    for walked in others:
+        alike = sum(1 for _ in takewhile(lambda pair: pair[0].label == pair[1].label, zip(first, walked, strict=False)))
+        last = next((n for n, point in enumerate(walked) if point.label == point.walk.own_until), len(walked) - 1)
+        found += walked[alike : last + 1]
+    return found

@@ -1,0 +1,69 @@
+"""The worker as the suite runs it: the product's own, with points at which it can be held, and with switches.
+
+Run as `python -m tests.faults.worker_main --control FOLDER --reports FOLDER --ready FILE MESH_FILE…`, with
+TEMPORAL_ADDRESS set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import UnsandboxedWorkflowRunner
+from temporalio.worker._workflow import _WorkflowWorker
+
+from activities.meshes import attach
+from tests.faults import switches
+from tests.faults.control import Control
+from tests.faults.points import Points
+from worker.main import working
+from worker.plugin import AutopilotPlugin
+
+
+def hold_workflows_at_will() -> None:
+    """A workflow that is held must not be taken for one in a deadlock.
+
+    The SDK's own debug mode would do it too, but runs workflows on the event loop: one that is held would hold all.
+    """
+    begin = _WorkflowWorker.__init__
+
+    def patient(self: _WorkflowWorker, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        self._deadlock_timeout_seconds = None
+
+    _WorkflowWorker.__init__ = patient  # type: ignore[method-assign]
+
+
+async def run(mesh_files: list[Path], control: Control, reports: Path, ready: Path) -> None:
+    """Works until it is killed; makes the file `ready` when it has begun."""
+    meshes = attach(mesh_files)
+    switches.install(control, meshes)
+    # Without the sandbox, which costs more at a start than the whole rollout; what it forbids is tested elsewhere.
+    suite = SimplePlugin(
+        "crash suite", interceptors=[Points(control, meshes)], workflow_runner=UnsandboxedWorkflowRunner()
+    )
+    client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[AutopilotPlugin(), suite])
+    async with working(client, meshes, reports=reports, heartbeat_every=0.2):
+        ready.touch()  # noqa: ASYNC240
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--control", type=Path, required=True)
+    parser.add_argument("--reports", type=Path, required=True)
+    parser.add_argument("--ready", type=Path, required=True)
+    parser.add_argument("meshes", type=Path, nargs="+")
+    chosen = parser.parse_args()
+    hold_workflows_at_will()
+    asyncio.run(run(chosen.meshes, Control(chosen.control), chosen.reports, chosen.ready))
+
+
+if __name__ == "__main__":
+    main()
