@@ -102,6 +102,7 @@ class CanaryWorkflow(JudgedOperation):
         self.enter(Phase.PROGRESSING, f"{self.input.spec.arms.canary} gets {step.weight:g} %")
 
     async def _apply(self, step: CanaryStep) -> Receipt:
+        self.go_on()
         arms = self.input.spec.arms
         try:
             return await workflow.execute_activity_method(

@@ -64,6 +64,7 @@ class JudgedOperation(GatedOperation):
             LeaseGone: the lease was lost.
             Over: somebody took the target, or the lease was condemned.
         """
+        self.go_on()
         spec = self.input.spec
         handle = workflow.start_activity_method(
             TelemetrySignatures.watch,

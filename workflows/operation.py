@@ -47,6 +47,9 @@ class Operation(Commanded):
         self._restored: Lease | None = None
         self.audited: list[str] = []
         """Digests of the audit records of every change made."""
+        self._closing: Ending | None = None
+        """Set once the end is settled: a cancelled task may not hear of it, for an activity that completes all the same
+        swallows the cancellation."""
         self._guards: list[str] = []
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
         self._regained = 0
@@ -97,6 +100,7 @@ class Operation(Commanded):
             work = asyncio.create_task(self.operate())
             ending, cancelled = await self._until_ended(work, planned_end)
         assert ending is not None  # noqa: S101 - for the type checker: without a lease there is an ending
+        self._closing = ending
         if ending.outcome is not Outcome.PROMOTED:
             # Restore first, then tidy: the mesh is written before a watch is cancelled or anyone is told.
             await asyncio.shield(self._restore(ending))
@@ -140,12 +144,22 @@ class Operation(Commanded):
         command = self._aborted or Command()
         return Ending(Outcome.ABORTED, command.reason or "aborted", command.caller)
 
+    def go_on(self) -> None:
+        """Called before anything is written or started: nothing more is, once the end is settled.
+
+        Raises:
+            Over: it is.
+        """
+        if self._closing is not None:
+            raise Over(self._closing)
+
     async def regain(self, gone: LeaseGone) -> None:
         """Takes the lease again that was lost, under a higher fencing number, with a guard of its own.
 
         Raises:
             Over: it cannot be had, or was lost too often.
         """
+        self.go_on()
         self._regained += 1
         if self._regained > _REGAINS:
             raise Over(Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times, at last: {gone}"))
@@ -156,6 +170,7 @@ class Operation(Commanded):
             outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
             raise Over(Ending(outcome, f"the lease was lost and not had again: {reason_of(error)}")) from error
         self.audited.append(self.lease.audit)
+        self.go_on()  # `execute` lifts what was taken in the meantime
         await self._start_guard(self.lease)
 
     async def _until_ended(self, work: asyncio.Task[Ending], planned_end: float) -> tuple[Ending, bool]:
@@ -260,6 +275,7 @@ class Operation(Commanded):
             LeaseGone: the lease went before the commit began.
             ActivityError: the stop button was pressed before it began (type `Halted`), or somebody took over.
         """
+        self.go_on()
         before = self.phase
         self.enter(Phase.COMMITTING, "committing")
         try:

@@ -62,6 +62,11 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     walked: list[float] = field(default_factory=list)
     watched: list[WatchRequest] = field(default_factory=list)
     lifted_by: list[str] = field(default_factory=list)
+    lifted: asyncio.Event = field(default_factory=asyncio.Event)
+    apply_takes: float = 0.0
+    """Seconds from a write to its answer."""
+    lift_takes: float = 0.0
+    """Seconds from the lift to its answer."""
     resumed_from: list[WatchBeat | None] = field(default_factory=list)
     """For every watch, the heartbeat of its try before."""
     reports: list[CanaryReport] = field(default_factory=list)
@@ -119,6 +124,7 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
         self.overlay = change.weights
         self.actors.append(request.by)
         self.walked.append(change.weights["v2"])
+        await asyncio.sleep(self.apply_takes)
         return Receipt(target=request.lease.target, holder=request.lease.holder, digest="d", written=1.0)
 
     @activity.defn(name="mesh.commit")
@@ -134,6 +140,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     async def lift(self, request: EndRequest) -> Ended:
         if self.lease == request.lease:
             self.overlay = self.lease = None
+            self.lifted.set()
+            await asyncio.sleep(self.lift_takes)
             self.lifted_by.append(request.net)
             self.actors.append(request.by)
         return Ended(receipt=None, seconds=0.01)

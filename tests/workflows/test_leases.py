@@ -206,3 +206,26 @@ async def test_who_and_why_travel_with_every_write(lab: Lab) -> None:
     await handle.result()
     assert [(actor.who, actor.verified) for actor in lab.world.actors] == [("bob", True), ("bob", True), ("ann", False)]
     assert lab.world.actors[-1].why == "wrong build"
+
+
+async def test_an_abort_is_final_though_its_watch_finds_the_lease_gone_meanwhile(lab: Lab) -> None:
+    """The restore takes the lease away, the watch says so, and nobody may take that for a reason to begin again."""
+    lab.world.lift_takes = 0.5
+    lab.world.script = [Hold(until=lab.world.lifted, then=LEASE_LOST)]
+    handle = await lab.start(canary())
+    await lab.watching()
+    await lab.tell(handle, "abort", Command(caller=ANN, reason="wrong build"))
+    assert (await handle.result()).outcome is Outcome.ABORTED
+    assert (len(lab.world.asked), lab.world.walked) == (1, [10])
+    assert lab.world.at_rest
+
+
+async def test_an_abort_is_final_though_a_write_was_under_way(lab: Lab) -> None:
+    """A write that completes swallows its cancellation: what follows it must not."""
+    lab.world.apply_takes = 0.5
+    handle = await lab.start(canary())
+    await lab.until(lambda: bool(lab.world.walked), "the first shift to be under way")
+    await lab.tell(handle, "abort", Command(caller=ANN, reason="wrong build"))
+    assert (await handle.result()).outcome is Outcome.ABORTED
+    assert (lab.world.walked, lab.world.watched) == ([10], [])
+    assert lab.world.at_rest
