@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
 from autopilot.mesh.errors import InvalidChange
@@ -79,15 +80,19 @@ class Meshes:
             await one.mesh.close()
 
 
-def attach(mesh_files: Iterable[Path], prometheus: str | None = None) -> Meshes:
-    """Opens the meshes that the files describe.
+def attach(
+    mesh_files: Iterable[Path],
+    prometheus: str | None = None,
+    told: Callable[[AuditRecord], None] = lambda _: None,
+) -> Meshes:
+    """Opens the meshes that the files describe; `told` hears of every audit record written through them.
 
     Raises:
         MeshError: a file describes no mesh, or two have the same name.
     """
     files = list(mesh_files)
     meshes = Meshes()
-    for path, (name, mesh) in zip(files, open_meshes(files).items(), strict=True):
+    for path, (name, mesh) in zip(files, open_meshes(files, told).items(), strict=True):
         spec = read_mesh(path).spec
         callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
         sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
