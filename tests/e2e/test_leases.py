@@ -1,4 +1,4 @@
-"""What may happen to those who look after a rollout, on real proxies: nothing snaps back too soon, nothing comes late."""
+"""What may happen to those who look after a rollout: nothing snaps back too soon, nothing comes late."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ async def second_worker(lab: Lab) -> AsyncIterator[subprocess.Popen[bytes]]:
     start = "from autopilot._bootstrap import main; main()"
     command = [sys.executable, "-c", start, "worker", "--mesh", str(info.mesh_file), "--heartbeat", "500ms"]
     with (lab.info.logs / "second-worker.log").open("w") as log:
-        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log)
+        process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            command, env=settings, stdout=log, stderr=log
+        )
     try:
         await until(lambda: "worker ready" in (lab.info.logs / "second-worker.log").read_text(), "a second worker")
         yield process
@@ -172,7 +174,7 @@ async def test_a_worker_that_wakes_after_its_lease_went_changes_nothing(lab: Lab
 
 
 async def test_the_stop_button_works_with_temporal_down_and_holds_what_runs(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("halted", hold=4, ttl=30))
+    handle = await start_canary(lab.client, rollout("halted", hold=8, ttl=30))
     await watched(lab, handle.id)
     await lab.command("temporal", "kill")
     pressed = await asyncio.to_thread(lab.cli, "halt", "--reason", "database on fire", "--who", "ann", "-o", "json")

@@ -14,7 +14,7 @@ from autopilot.evidence.record import unpack
 from autopilot.local.record import Condition
 from autopilot.report import CanaryInput, Command, Outcome, Phase
 from autopilot.spec.canary import CanarySpec
-from starter.operations import progress, report, start_canary
+from starter.operations import progress, start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
 from workflows.canary import CanaryWorkflow
 
