@@ -11,7 +11,7 @@ from datetime import timedelta
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-_LOOK = 10.0
+_LOOK = 15.0
 _FORGET = 600.0
 _ATTEMPTS = 3
 """Failed tries of one workflow task that are no passing trouble (a worker that is just being replaced)."""
@@ -55,7 +55,7 @@ class Pulse:
     async def parked(self, workflow_id: str) -> float:
         """For how many seconds the workflow's own code has been failing; 0.0 while it runs, or where nobody can tell.
 
-        Temporal is asked at most every ten seconds a workflow.
+        Temporal is asked at most every fifteen seconds a workflow.
         """
         if self._client is None:
             return 0.0

@@ -24,7 +24,7 @@ from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.store import Store
 from autopilot.report import Caller, CanaryInput, CanaryReport, Command, Exposure
-from starter import operations, render
+from starter import operations, render, striking
 from starter.commands.local import tell
 from starter.errors import CommandError
 from starter.following import Snapshot, follow
@@ -32,10 +32,13 @@ from starter.options import Output
 from starter.output import emit
 from starter.places import EMBEDDED_HEARTBEAT
 from starter.scenarios import Scenario
+from starter.striking import Strike
 
 SERVICE = f"{topology.NAMESPACE}/reviews"
 NORMAL = {"errors": 0.0, "first_tries": 0.0, "delay": 0.0, "hang": False}
 _NEEDED = ("load", "temporal", "worker", "guard")
+_SERVED = 30
+"""Requests of the canary after which its step is well under way."""
 _QUIET, _QUIET_LIMIT = 0.4, 15.0
 _ANSWERED_LIMIT = 12.0
 """Seconds in which clients have an answer to everything, or have given up on it."""
@@ -58,6 +61,7 @@ class Result(BaseModel):
     ui: str
     exposure: Exposure
     client: Clients
+    strike: Strike | None = None
 
 
 def main(chosen: Sequence[Scenario], *, state: Path | None, keep: bool, output: Output) -> int:
@@ -139,12 +143,14 @@ class _Stage:
             spec=scenario.spec,
             caller=Caller(who="autopilot demo"),
             heartbeat_timeout=EMBEDDED_HEARTBEAT,
+            ttl=scenario.ttl,
         )
         await self._reset()
         async with self._set(scenario):
             before = await self._counts()
             began = time.monotonic()
             handle = await operations.start_canary(self._client, canary)
+            strike = await self._strike(handle.id) if scenario.strike else None
             report = await self._watch(scenario, handle.id)
             seconds = time.monotonic() - began
             after = await self._answered()
@@ -158,6 +164,7 @@ class _Stage:
             client=Clients(
                 requests=after["requests"] - before["requests"], failures=after["failures"] - before["failures"]
             ),
+            strike=strike,
         )
         self._tell_end(scenario, result, report)
         return result
@@ -215,6 +222,19 @@ class _Stage:
             await asyncio.sleep(0.05)
             counts = await self._counts()
         return counts
+
+    async def _strike(self, workflow_id: str) -> Strike:
+        """Everything of ours dies once the canary serves; the traffic heals, and everything comes back."""
+
+        async def served() -> int:
+            return int((await self._get(f"{self._info.shop['reviews-v2']}/_shop"))["requests"])
+
+        began, before = time.monotonic(), await served()
+        while await operations.progress(self._client, workflow_id) is None or await served() < before + _SERVED:
+            if time.monotonic() - began > _QUIET_LIMIT:
+                raise CommandError(f"the canary did not serve within {_QUIET_LIMIT:g} s", hint="see its timeline")
+            await asyncio.sleep(0.1)
+        return await striking.strike(self._info, served, lambda text: self._progress.print(f"  {text}"))
 
     async def _watch(self, scenario: Scenario, workflow_id: str) -> CanaryReport | None:
         """Shows the rollout until it ends; None where it took too long, and was aborted."""

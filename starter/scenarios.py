@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autopilot.report import Outcome
+from autopilot.report import CANARY_TTL, Outcome
 from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget
 from starter.errors import CommandError
 
@@ -29,6 +29,10 @@ class Scenario:
     """Requests a second."""
     limit: float = 90.0
     """Seconds after which it has failed to end."""
+    ttl: float = CANARY_TTL
+    """Seconds that its lease lives without renewal."""
+    strike: bool = False
+    """Whether everything of ours is killed once the first step is watched."""
 
 
 def choose(names: Sequence[str]) -> list[Scenario]:
@@ -89,6 +93,15 @@ SCENARIOS = {
             spec=_reviews(_STEPS, _ANALYSIS),
             behaviour={"reviews-v2": {"first_tries": 1.0}},
             retries=2,
+        ),
+        Scenario(
+            name="crash",
+            story="kill -9 of everything of ours in the middle of a rollout: the proxies take the traffic back by "
+            "themselves; started again, the rollout goes on",
+            expected=Outcome.PROMOTED,
+            spec=_reviews((_step(30, 6.0), _step(100, 3.0)), _ANALYSIS),
+            ttl=6.0,
+            strike=True,
         ),
     )
 }

@@ -30,7 +30,7 @@ LEASE = Lease(
 class Mesh:
     """A mesh that answers renewals as told."""
 
-    standing: Standing = Standing()
+    standing: Standing = field(default_factory=Standing)
     refuses: Exception | None = None
     renewed: int = 0
 
@@ -152,13 +152,13 @@ async def test_a_parked_workflow_hears_nothing_either(clock: Clock, monkeypatch:
     await one.renew()
     assert (mesh.renewed, temporal.asked) == (1, ["canary/a"])
     temporal.attempt, temporal.since = 7, 5000.0 - 31  # it has failed for longer than the grace
-    own.now += 11
+    own.now += 16
     pulse.beat()
     clock.now += 11
     assert await one.renew() is None
     assert mesh.renewed == 1
     temporal.attempt = 1  # mended
-    own.now += 11
+    own.now += 16
     pulse.beat()
     await one.renew()
     assert mesh.renewed == 2
@@ -171,10 +171,10 @@ async def test_one_failed_try_is_not_parked_and_no_answer_changes_nothing(monkey
     monkeypatch.setattr("activities.pulse.time.time", lambda: 5000.0)
     assert await pulse.parked("canary/a") == 0
     temporal.attempt = 3
-    own.now += 11
+    own.now += 16
     assert await pulse.parked("canary/a") == 5000
     temporal.gone = True
-    own.now += 11
+    own.now += 16
     assert await pulse.parked("canary/a") == 5000
     assert len(temporal.asked) == 3
     assert await pulse.parked("canary/a") == 5000
