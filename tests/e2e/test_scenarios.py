@@ -61,3 +61,13 @@ async def test_a_hang_is_seen_through_prometheus_too(lab: Lab) -> None:
     assert report.exposure.failures > 0
     await lab.behave("reviews-v2", hang=False)
     await quiet(lab)
+
+
+async def test_with_everything_dead_the_traffic_heals_and_the_rollout_comes_back(lab: Lab) -> None:
+    played = await asyncio.to_thread(lab.cli, "demo", "crash", "-o", "json")
+    assert played.returncode == 0, played.stderr
+    (result,) = parsed(played)["scenarios"]
+    assert result["outcome"] == "Promoted"
+    assert 0 < result["strike"]["healed"] <= result["strike"]["deadline"] + 1
+    assert result["client"]["failures"] == 0
+    assert await lab.weights() == {"v1": 0, "v2": 100}
