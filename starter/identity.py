@@ -75,7 +75,11 @@ def _claims(token: str, keys: str) -> dict[str, Any]:
     try:
         known = jwt.PyJWKSet.from_json(keys)
         named = jwt.get_unverified_header(token).get("kid")
-        key = next(key for key in known.keys if named in (None, key.key_id))
+        key = next((key for key in known.keys if named in (None, key.key_id)), None)
+        if key is None:
+            raise CommandError(
+                f"the token is signed with key {named}, which {KEYS_VARIABLE} does not have", hint="renew the keys"
+            )
         claims: dict[str, Any] = jwt.decode(
             token,
             key,
@@ -83,10 +87,6 @@ def _claims(token: str, keys: str) -> dict[str, Any]:
             audience=audience,
             options={"require": ["exp"], "verify_aud": audience is not None},
         )
-    except StopIteration:
-        raise CommandError(
-            f"the token is signed with key {named}, which {KEYS_VARIABLE} does not have", hint="renew the keys"
-        ) from None
     except jwt.PyJWTError as error:
         raise CommandError(f"the token proves nothing: {error}", hint=f"renew what {TOKEN_VARIABLE} names") from error
     return claims
