@@ -68,6 +68,11 @@ bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 	@mkdir -p benchmarks/results
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 
+.PHONY: crash
+crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (about 15 minutes)
+	@mkdir -p benchmarks/results
+	@timeout 1500 $(BIN)/python benchmarks/crash.py $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was made here, the local stack's state included
 	@if test -x $(BIN)/autopilot && test -d .autopilot; then $(BIN)/autopilot down; fi

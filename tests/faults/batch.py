@@ -115,12 +115,12 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             overlays=found.overlays,
             table_is_base=name not in odd,
             leases=sampler.leases_of(cell.target),
-            outcome=outcome,
+            outcome="" if event.reruns and cell.point.of_commit == "after" else outcome,
             life=tuple(moment for moment in sampler.life[name] if moment >= cell.struck),
             committed=sampler.committed.get(name),
             ended=ended or outcome != "",
         )
-        cell.violations += violations(cell.terms, cell.seen)
+        cell.violations += violations(cell.terms, cell.seen) if cell.stood else []
         cell.restored = restored_after(cell.terms, cell.seen)
 
 
@@ -159,6 +159,8 @@ async def clear(scene: Scene) -> None:
         for status in await plane.mesh.leases():
             await plane.mesh.lift(status.lease)
     world.fails(set())
+    if world.clocks is not None:
+        world.clocks.right()
     world.control.forget()
     await world.restore()
     world.answers.forget()

@@ -8,6 +8,9 @@ from autopilot.mesh.model import Target
 from tests.faults.judge import Seen, Terms
 from tests.faults.walks import Point
 
+LONGEST_STAND = 9.0
+"""Seconds after which Temporal may have given up on what is held, and begun it anew."""
+
 
 @dataclass
 class Cell:
@@ -20,6 +23,8 @@ class Cell:
     operation: str
     started: float = 0.0
     reached: float | None = None
+    stood: bool = False
+    """Whether it stood at its point when the event came."""
     struck: float = 0.0
     deadline: float | None = None
     """When the proxies fall back by themselves, as it stood at the event."""
@@ -33,7 +38,7 @@ class Cell:
     """Seconds from the event to the last request that version 2 answered."""
     violations: list[str] = field(default_factory=list)
 
-    @property
-    def covered(self) -> bool:
-        """Whether the rollout stood at its point when the event came."""
-        return self.reached is not None
+    def strike(self, now: float) -> None:
+        """The event comes."""
+        self.struck = now
+        self.stood = self.reached is not None and now - self.reached < LONGEST_STAND

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOUR = 3600
+PARTS = ("worker", "guard", "envoy")
 _LIMIT = 60.0
 _NAME = "libfaketime.so.1"
 
@@ -38,7 +39,12 @@ class Clocks:
 
     def preload(self) -> Mapping[str, Mapping[str, str]]:
         """For every part whose clock may move."""
-        return {part: self.env(part) for part in ("worker", "guard", "envoy")}
+        return {part: self.env(part) for part in PARTS}
+
+    def right(self) -> None:
+        """All clocks are right again."""
+        for part in PARTS:
+            self.move(part, 0)
 
     def move(self, part: str, seconds: int) -> None:
         """From within a second on the part's clock is so much ahead."""

@@ -26,14 +26,16 @@ class Event:
     strike: Strike
     ttl: float = SHORT
     bound: float = SHORT + 2
-    """Seconds after the event until when version 2 may answer, unless the rollout lives; `envoy`: after the deadline."""
+    """Seconds after the event until which version 2 may answer, unless the rollout lives (`envoy`: its deadline)."""
     lives: bool = True
     """Whether rollouts may go on after it."""
     ends: bool = False
     """Whether it ends rollouts: one that had not begun to commit must be the base then."""
-    patience: float = 12.0
+    patience: float = 6.0
     """Seconds after which whatever still goes on is aborted."""
     moves_clocks: bool = False
+    reruns: bool = False
+    """Whether rollouts begin again: what the last run reports is then not all that happened."""
 
 
 EVENTS: dict[str, Event] = {}
@@ -47,13 +49,14 @@ def event(
     bound: float = SHORT + 2,
     lives: bool = True,
     ends: bool = False,
-    patience: float = 12.0,
+    patience: float = 6.0,
     moves_clocks: bool = False,
+    reruns: bool = False,
 ) -> Callable[[Strike], Strike]:
     """Puts an event into the table."""
 
     def put(strike: Strike) -> Strike:
-        EVENTS[name] = Event(name, net, strike, ttl, bound, lives, ends, patience, moves_clocks)
+        EVENTS[name] = Event(name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns)
         return strike
 
     return put

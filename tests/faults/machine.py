@@ -190,10 +190,10 @@ class Interleaving(RuleBasedStateMachine):
         return any("promote in full" in step for step in self._trace)
 
     async def _heard(self) -> None:
-        """Waits a little for the watch to hear what was said, where one is under way."""
+        """Waits a little for a watch to hear what was said: most of what can go wrong begins there."""
         script = self._stage.script
-        for _ in range(25):
-            if not script.words[self._operation] or not script.watching[self._operation]:
+        for _ in range(40):
+            if not script.words[self._operation]:
                 break
             await asyncio.sleep(0.02)
 

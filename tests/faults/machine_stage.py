@@ -1,4 +1,4 @@
-"""Where interleavings are played: real workflows and activities over one service, a guard that sweeps, scripted watches.
+"""Where interleavings are played: real workflows and activities over one service, a guard, and scripted watches.
 
 A thread of its own runs all that is asynchronous, since hypothesis's machines are not.
 """

@@ -45,9 +45,10 @@ class Sampler:
         """One sample."""
         held: dict[str, LeaseStatus] = {}
         for plane in self._planes:
-            with contextlib.suppress(MeshError):
-                for status in await plane.mesh.leases():
-                    held[str(status.lease.target)] = status
+            try:
+                held |= {str(status.lease.target): status for status in await plane.mesh.leases()}
+            except MeshError:  # not to be read now: as it was
+                held |= {name: status for name, status in self.held.items() if name.startswith(plane.place.name + "/")}
         now = time.time()
         for name, status in held.items():
             before = self.held.get(name)

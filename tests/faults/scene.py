@@ -38,7 +38,7 @@ class Scene:
         self._free: set[str] = set()
         self._due: list[Cell] = []
 
-    async def assemble(self, *, ttl: float, heartbeat: float, limit: float = 30.0) -> None:
+    async def assemble(self, *, ttl: float, heartbeat: float, limit: float = 8.0) -> None:
         """Starts every rollout so that all come to their points together, and waits until they stand there."""
         furthest = max(cell.point.offset for cell in self.cells)
         begun = time.monotonic()
@@ -52,7 +52,7 @@ class Scene:
                 self.world.client, cell.point.walk.input(cell.target, name, ttl=ttl, heartbeat=heartbeat)
             )
         with contextlib.suppress(WaitedInVain):  # whoever does not get there is not covered, and says so
-            await until(lambda: all(cell.reached for cell in self.cells), "points", limit=limit, every=0.01)
+            await until(lambda: all(cell.reached for cell in self.cells), "points", limit=limit, every=0.02)
 
     @contextlib.asynccontextmanager
     async def driven(self) -> AsyncIterator[None]:
@@ -71,7 +71,7 @@ class Scene:
         """Strikes one after the other; each may go on `later` seconds after its own event."""
         tasks = []
         for cell in self.cells:
-            cell.struck = time.time()
+            cell.strike(time.time())
             await strike(cell)
             if later:
                 tasks.append(asyncio.create_task(self._go_later(cell, later)))
@@ -84,7 +84,7 @@ class Scene:
         """The event struck all at once, now."""
         now = time.time()
         for cell in self.cells:
-            cell.struck = now
+            cell.strike(now)
             status = self.sampler.held.get(str(cell.target))
             cell.deadline = status.deadline if status else None
 

@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 from tests.faults.cell import Cell
+from tests.faults.clocks import HOUR
 from tests.faults.events import EVENTS, LONG, SHORT, event
 from tests.faults.scene import Scene
 from tests.faults.switches import DISK_FULL, REFUSING, TELEMETRY_DOWN
@@ -66,7 +67,7 @@ async def terminated_without_a_worker(scene: Scene) -> None:
     await scene.world.worker.ready()
 
 
-@event("reset to the first task", "none", bound=SHORT + 2)
+@event("reset to the first task", "none", bound=SHORT + 2, reruns=True)
 async def reset(scene: Scene) -> None:
     await scene.each(lambda cell: scene.tolerant(_reset(scene, cell)))
 
@@ -172,7 +173,7 @@ async def hanging(scene: Scene) -> None:
         await asyncio.sleep(_OUTAGE)
 
 
-@event("disk full", "lease", patience=20)
+@event("disk full", "lease")
 async def disk_full(scene: Scene) -> None:
     disk = scene.world.disk
     if not disk.mounted:
@@ -185,7 +186,7 @@ async def disk_full(scene: Scene) -> None:
     disk.empty()
 
 
-@event("telemetry down", "lease", patience=20)
+@event("telemetry down", "lease")
 async def telemetry_down(scene: Scene) -> None:
     await _switched(scene, TELEMETRY_DOWN, 2 * _OUTAGE)
 
@@ -197,5 +198,25 @@ async def _switched(scene: Scene, name: str, seconds: float) -> None:
     await asyncio.sleep(seconds)
     scene.world.control.switch(name, on=False)
 
+
+# Clocks
+
+
+def _clock(part: str, hours: int) -> None:
+    """One event: the clock of one part jumps, and stays there until all is at rest."""
+
+    @event(f"{part}'s clock {hours:+d} h", "lease", patience=12, moves_clocks=True)
+    async def moved(scene: Scene) -> None:
+        clocks = scene.world.clocks
+        assert clocks is not None, "this world has no clocks to move"
+        clocks.move(part, hours * HOUR)
+        await asyncio.sleep(1.1)  # it is looked at once a second
+        scene.struck_now()
+        scene.go_all()
+
+
+for _part in ("worker", "guard", "envoy"):
+    for _hours in (1, -1):
+        _clock(_part, _hours)
 
 __all__ = ["EVENTS"]

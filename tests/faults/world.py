@@ -23,6 +23,7 @@ from autopilot.local.processes import environment
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Target
 from tests.faults.answers import Answers
+from tests.faults.clocks import Clocks
 from tests.faults.control import Control
 from tests.faults.dataplane import DataPlane
 from tests.faults.disk import SmallDisk
@@ -37,14 +38,14 @@ _START = "from autopilot._bootstrap import main; main()"
 
 
 class World:
-    """All processes, and what can be seen from outside. `preload`: part → environment that is added to it."""
+    """All processes, and what can be seen from outside. `clocks`: where clocks of parts are to be moved."""
 
     def __init__(
         self,
         folder: Path,
         shape: Shape,
         session: aiohttp.ClientSession,
-        preload: Mapping[str, Mapping[str, str]] | None = None,
+        clocks: Path | None = None,
     ) -> None:
         self.folder = folder
         self.shape = shape
@@ -57,7 +58,8 @@ class World:
         self.control = Control(folder / "control")
         self.answers = Answers(folder / "answers.log")
         self._ports = allocate(["temporal", "ui", "v1", "v2"])
-        self._preload = preload or {}
+        self.clocks = Clocks(clocks, folder) if clocks else None
+        self._preload = self.clocks.preload() if self.clocks else {}
         self._failing = folder / "failing"
         self._client: Client | None = None
         self.temporal = self._temporal()
@@ -76,7 +78,7 @@ class World:
         """The mesh of a service."""
         return self.planes[target.mesh]
 
-    async def start(self, *, guard: bool = True) -> None:
+    async def start(self, *, guard: bool = True, worker: bool = True) -> None:
         """Starts everything, and waits until traffic flows."""
         self.disk.mount()
         (self.folder / "answers.log").touch()
@@ -91,7 +93,8 @@ class World:
         for part in started:
             part.launch()
         await asyncio.gather(*(part.ready() for part in started))
-        await self.worker.start()
+        if worker:
+            await self.worker.start()
         now = time.time()
         await until(
             lambda: all(any(item.said == "v1" for item in self.answers.of(str(t), now)) for t in self.targets),
@@ -153,20 +156,22 @@ class World:
     async def _answers(self) -> bool:
         try:
             if self._client is None:
-                self._client = await Client.connect(self._address(), plugins=[AutopilotPlugin()])
+                self._client = await Client.connect(self.address, plugins=[AutopilotPlugin()])
             await self._client.count_workflows("AutopilotKind IS NOT NULL")
         except (RPCError, RuntimeError):
             return False
         return True
 
-    def _address(self) -> str:
+    @property
+    def address(self) -> str:
+        """Of Temporal."""
         return f"{LOOPBACK}:{self._ports['temporal']}"
 
     def _worker(self) -> Part:
         ready = self.folder / "worker.ready"
         command = [sys.executable, "-m", "tests.faults.worker_main", "--control", str(self.folder / "control")]
         command += ["--reports", str(self.folder / "reports"), "--ready", str(ready), *self._mesh_files()]
-        env = self._env("worker", {"TEMPORAL_ADDRESS": self._address()})
+        env = self._env("worker", {"TEMPORAL_ADDRESS": self.address})
         return _Marked("worker", command, ready, self.folder, env)
 
     def _guard(self) -> Part:
@@ -220,14 +225,14 @@ class _Marked(Part):
 
 @asynccontextmanager
 async def world(
-    shape: Shape, *, preload: Mapping[str, Mapping[str, str]] | None = None, guard: bool = True
+    shape: Shape, *, clocks: Path | None = None, guard: bool = True, worker: bool = True
 ) -> AsyncIterator[World]:
-    """A world in a folder of its own, gone at the end."""
+    """A world in a folder of its own, gone at the end. `clocks`: libfaketime, where clocks are to be moved."""
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
         async with aiohttp.ClientSession() as session:
-            made = World(Path(folder), shape, session, preload)
+            made = World(Path(folder), shape, session, clocks)
             try:
-                await made.start(guard=guard)
+                await made.start(guard=guard, worker=worker)
                 yield made
             finally:
                 await made.stop()

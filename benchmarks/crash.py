@@ -1,0 +1,162 @@
+"""Whatever dies, the mesh returns to what it was in time: every kill point of a rollout, every event, every net.
+
+`--only NAME…` plays some events (to look into one); nothing is then recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from recording import record
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.faults import defaults, shards
+from tests.faults.campaign import Campaign, over_deadline, over_ttl, shown, worst
+from tests.faults.cell import Cell
+from tests.faults.clocks import NoClocks, library
+from tests.faults.events import SHORT, Event
+from tests.faults.kill_points import find
+from tests.faults.machine import Findings
+from tests.faults.shape import Shape
+from tests.faults.strikes import EVENTS
+from tests.faults.walks import WALKS, Point
+from tests.faults.world import World, world
+
+TOOLS = Path(__file__).parents[1] / ".autopilot" / "tools"
+SHAPE = Shape(meshes=8, services=4)
+INTERLEAVINGS, ON_ENVOYS = 500, 28
+BOUNDS = {
+    "none": "none needed",
+    "clean-up": "1 s after the event",
+    "guard child": "2 s after terminate; 4 s after the worker's restart",
+    "lease": "TTL + 2 s",
+    "guard": "TTL + 2 s",
+    "envoy": "deadline + 1 s",
+}
+_QUICK = ("clean-up", "guard child")
+_BEGUN = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Progress, with the time it took."""
+    print(f"[{time.monotonic() - _BEGUN:5.0f} s] {text}", flush=True)
+
+
+async def quick_nets(found: Campaign, chosen: Sequence[Event], made: World, points: Sequence[Point]) -> None:
+    """Events whose nets answer within a second or two: nothing else may run beside them."""
+    for event in chosen:
+        if event.net in _QUICK:
+            await found.strike(made, event, points, say)
+
+
+async def slow_nets(found: Campaign, chosen: Sequence[Event], made: World, points: Sequence[Point]) -> None:
+    """The others, mostly a matter of waiting, but for those that move clocks."""
+    for event in chosen:
+        if event.net not in _QUICK and not event.moves_clocks:
+            await found.strike(made, event, points, say)
+
+
+async def clocks(found: Campaign, chosen: Sequence[Event], points: Sequence[Point]) -> None:
+    """Events that move a clock, in a world whose processes take theirs from a file."""
+    moving = [event for event in chosen if event.moves_clocks]
+    if not moving:
+        return
+    try:
+        taken = await asyncio.to_thread(library, TOOLS.resolve())
+    except NoClocks as error:
+        say(f"NOT COVERED: no clock can be moved here, {error}")
+        found.missed += [(event, point) for event in moving for point in points]
+        return
+    async with world(SHAPE, clocks=taken) as made:
+        for event in moving:
+            await found.strike(made, event, points, say)
+
+
+async def interleavings(count: int, on_envoys: int) -> Findings:
+    """Random ones: most in memory, some over real proxies."""
+    with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
+        found = await shards.play(Path(folder), count, shards=6, limit=600)
+        say(f"{found.interleavings} interleavings in memory, {len(found.violations)} violations: {found.outcomes}")
+    async with world(Shape(meshes=1, services=1), guard=False, worker=False) as made:
+        (place,) = (plane.place for plane in made.planes.values())
+        shard = shards.Shard("proxies", made.address, "default", place.file, on_envoys, 1000, proxies=True)
+        real = await shards.run(made.folder, [shard], limit=300)
+        say(f"{real.interleavings} interleavings on Envoy, {len(real.violations)} violations: {real.outcomes}")
+    found.interleavings += real.interleavings
+    found.violations += real.violations
+    for violation in found.violations:
+        say(f"    {'; '.join(violation['wrong'])}: {' → '.join(violation['steps'])}")
+    return found
+
+
+def table(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """Net x kill points x operation x event, with the worst restore time of each."""
+    rows = [("net", "bound", "event", "operation", "kill points", "worst restore", "violations")]
+    keys = dict.fromkeys((cell.net, cell.event, cell.point.walk.name) for cell in cells)
+    for net, event, walk in keys:
+        own = [c for c in cells if (c.net, c.event, c.point.walk.name) == (net, event, walk)]
+        wrong = sum(bool(cell.violations) for cell in own)
+        measured = {"guard": lambda c: over_ttl(c, SHORT), "envoy": over_deadline}.get(net)
+        seconds = worst(own, measured) if measured else worst(own) if net in ("clean-up", "guard child") else None
+        beyond = {"guard": "TTL + ", "envoy": "deadline + "}.get(net, "") if seconds is not None else ""
+        rows.append((net, BOUNDS[net], event, f"canary, {walk}", str(len(own)), beyond + shown(seconds), str(wrong)))
+    return rows
+
+
+async def play(chosen: Sequence[Event], *, whole: bool) -> tuple[Campaign, int, Findings]:
+    """Everything; what waits long is played side by side."""
+    found = Campaign()
+    async with world(SHAPE) as made:
+        points = await find(made, WALKS.values())
+        say(f"{len(points)} kill points in {len(WALKS)} walks")
+        long = [defaults.play(found, points, say)] if whole else []
+        await quick_nets(found, chosen, made, points)
+        async with asyncio.TaskGroup() as lanes:
+            for lane in (*long, slow_nets(found, chosen, made, points), clocks(found, chosen, points)):
+                lanes.create_task(lane)
+    played = await interleavings(INTERLEAVINGS, ON_ENVOYS) if whole else Findings()
+    return found, len(points), played
+
+
+def main() -> int:
+    """Plays, prints the table, records, and says by its exit code whether all was as promised."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", metavar="EVENT", choices=sorted(EVENTS))
+    only = parser.parse_args().only
+    chosen = [EVENTS[name] for name in only] if only else list(EVENTS.values())
+    found, points, played = asyncio.run(play(chosen, whole=not only))
+    violations = found.violations + len(played.violations)
+    covered = points - len({(point.walk.name, point.label) for _, point in found.missed})
+    for event, point in found.missed:
+        say(f"NOT COVERED: {event.name}, {point}")
+    say(f"{len(found.cells)} cells, {violations} violations")
+    cleaned = [cell for cell in found.cells if cell.net == "clean-up"]
+    terminated = [cell for cell in found.cells if cell.net == "guard child" and "dead" not in cell.event]
+    figures = {
+        "kill_points": points,
+        "covered": covered,
+        "cells": len(found.cells),
+        "interleavings": played.interleavings,
+        "violations": violations,
+        "worst_cleanup_s": round(worst(cleaned) or 0.0, 2),
+        "worst_terminate_s": round(worst(terminated) or 0.0, 2),
+        "worst_lease_over_ttl_s": round(
+            worst(found.cells, lambda c: over_ttl(c, defaults.TTL if "defaults" in c.event else SHORT)) or 0.0, 2
+        ),
+        "worst_envoy_over_deadline_s": round(worst(found.cells, over_deadline) or 0.0, 2),
+        "seconds": round(time.monotonic() - _BEGUN),
+    }
+    if not only:
+        record("crash", "make crash", figures, table(found.cells), "Whatever dies, the mesh returns")
+    return 1 if violations or found.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Every kill point times every event: in batches, once more where a rollout missed its point, added up in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults import batch
+from tests.faults.cell import Cell
+from tests.faults.events import Event
+from tests.faults.walks import Point
+from tests.faults.world import World
+
+_TRIES = 3
+Say = Callable[[str], None]
+
+
+@dataclass
+class Campaign:
+    """What was found so far. `missed`: points at which no rollout could be held when the event came."""
+
+    cells: list[Cell] = field(default_factory=list)
+    missed: list[tuple[Event, Point]] = field(default_factory=list)
+
+    @property
+    def violations(self) -> int:
+        """Cells that were not as promised."""
+        return sum(bool(cell.violations) for cell in self.cells)
+
+    async def strike(self, world: World, event: Event, points: Sequence[Point], say: Say) -> None:
+        """One event over the points, in batches that fit the world."""
+        left = list(points)
+        for _ in range(_TRIES):
+            missed: list[Point] = []
+            for first in range(0, len(left), len(world.targets)):
+                part = left[first : first + len(world.targets)]
+                cells = await batch.run(world, event, part)
+                self.cells += [cell for cell in cells if cell.stood]
+                missed += [cell.point for cell in cells if not cell.stood]
+            left = missed
+            if not left:
+                break
+        self.missed += [(event, point) for point in left]
+        done = [cell for cell in self.cells if cell.event == event.name]
+        wrong = [cell for cell in done if cell.violations]
+        say(f"{event.name}: {len(done)} of {len(points)} points, {len(wrong)} violations, worst {shown(worst(done))}")
+        for cell in wrong:
+            say(f"    {cell.point} ({cell.operation}): {'; '.join(cell.violations)}")
+
+
+def worst(cells: Iterable[Cell], of: Callable[[Cell], float | None] = lambda cell: cell.restored) -> float | None:
+    """The largest figure of the cells that have one."""
+    return max((value for cell in cells if (value := of(cell)) is not None), default=None)
+
+
+def over_ttl(cell: Cell, ttl: float) -> float | None:
+    """Seconds from the lease's end to live until its lease was gone, where the guard alone was left to end it."""
+    if cell.net != "guard" or cell.gone is None or cell.gone < cell.struck:
+        return None
+    return max(0.0, cell.gone - cell.struck - ttl)
+
+
+def over_deadline(cell: Cell) -> float | None:
+    """Seconds from the proxies' deadline to the last request that version 2 answered, where they alone were left."""
+    if cell.net != "envoy" or cell.deadline is None or cell.restored is None:
+        return None
+    return max(0.0, cell.restored - (cell.deadline - cell.struck))
+
+
+def shown(seconds: float | None) -> str:
+    """For a table."""
+    return "-" if seconds is None else f"{seconds:.2f} s"
