@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from autopilot.mesh.envoy.ledger import Ledger
@@ -45,3 +46,22 @@ async def test_a_sweep_restores_what_nobody_renews(ledger: Ledger, mesh_file: Pa
     assert published(ledger) == base
     assert mesh.ledger.weights(REVIEWS)["v2"] == 0
     await mesh.close()
+
+
+async def test_of_several_guards_one_restores_and_none_complains(ledger: Ledger, mesh_file: Path) -> None:
+    base = published(ledger)
+    own = Clock(0)
+    guards = [EnvoyMesh(mesh_file) for _ in range(4)]
+    for guard in guards:
+        guard._watchman = Watchman(own)
+    lease = take(Ledger(guards[0].store), ttl=10)
+    guards[0].ledger.apply(lease, split(10))
+    for guard in guards:
+        assert await guard.sweep() == []
+    own.forward(11)
+    done = await asyncio.gather(*(guard.sweep() for guard in guards))
+    assert sum(any("restored" in sentence for sentence in each) for each in done) == 1
+    assert published(ledger) == base
+    assert [record.action for record in await guards[0].audit()] == ["acquire", "apply", "lift"]
+    for guard in guards:
+        await guard.close()
