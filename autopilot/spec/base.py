@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from autopilot.spec.units import Name
+from autopilot.spec.units import Name, explained
 
 API_VERSION: Literal["meshautopilot.io/v1alpha1"] = "meshautopilot.io/v1alpha1"
+
+
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=explained(
+            r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
+            "the name of a label: letters, digits, dashes, dots and underscores, at most 63, with a domain and a slash "
+            "before it if you like",
+        )
+    ),
+]
+"""A label's or an annotation's name, as Kubernetes wants them to be."""
+
+LabelValue = Annotated[str, Field(max_length=256)]
+Annotation = Annotated[str, Field(max_length=4096)]
 
 
 class SpecModel(BaseModel):
@@ -19,17 +35,22 @@ class SpecModel(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # logs of workers hold such errors, and an input may be what nobody should log
     )
 
 
 class Metadata(SpecModel):
-    """Name and namespace of a resource, and labels for the user's own use."""
+    """Name and namespace of a resource; labels and annotations are for the user's own use, and nothing reads them."""
 
     name: Name
     namespace: Name = "default"
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+    annotations: Annotated[dict[LabelKey, Annotation], Field(max_length=64)] = Field(default_factory=dict)
 
 
 class Misplaced(ValueError):

@@ -119,7 +119,7 @@ class PromQL(SpecModel):
 
     type: Literal["promql"] = "promql"
     name: Name
-    query: Annotated[str, Field(min_length=1)]
+    query: Annotated[str, Field(min_length=1, max_length=4096)]
     max: Number | None = None
     min: Number | None = None
     interval: Seconds = 10.0

@@ -1,8 +1,20 @@
-"""What is wrong with a file, said so that its author finds the place: one line a problem, all of them at once."""
+"""What is wrong with a file, said so that its author finds the place: one line a problem, all of them at once.
+
+Problems end in terminals, logs and tickets: no credential is ever repeated in one, and no character goes out that a
+terminal would obey.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from autopilot.spec.characters import visible
+from autopilot.spec.credentials import redacted
+
+MAX_PROBLEMS = 100
+"""So many are told of; who has more begins with these."""
+_LONGEST_KEY = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +31,10 @@ class Problem:
     """Path as the user wrote it: `spec.steps[1].weight`."""
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("message", "field", "hint"):
+            object.__setattr__(self, name, visible(redacted(getattr(self, name))))
+
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part not in ("", None))
         said = ": ".join(part for part in (where, self.field, self.message) if part)
@@ -29,7 +45,9 @@ class SpecError(ValueError):
     """What was written cannot be used; `problems` has every finding, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda item: (item.line or 0, item.column or 0))
+        self.problems = sorted(problems, key=lambda item: (item.line or 0, item.column or 0))[:MAX_PROBLEMS]
+        if more := len(problems) - len(self.problems):
+            self.problems.append(Problem(f"and {more:,} problems more"))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -43,8 +61,11 @@ def field_path(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part.replace("_", "").replace("-", "").isalnum():
+        elif part.isascii() and len(part) <= _LONGEST_KEY and part.replace("_", "").replace("-", "").isalnum():
             text += f".{part}"
         else:
-            text += f'["{part}"]'
+            # Written out, so that a letter that looks like another is told from it.
+            clean = redacted(part)
+            clean = clean if len(clean) <= _LONGEST_KEY else clean[: _LONGEST_KEY - 3] + "..."
+            text += f"[{json.dumps(clean)}]"
     return text.removeprefix(".")

@@ -12,10 +12,13 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from autopilot.spec.base import Misplaced
+from autopilot.spec.characters import named
 from autopilot.spec.errors import Path, Problem
 from autopilot.spec.text import Source
-from autopilot.spec.units import EXPLAINED, shown
+from autopilot.spec.units import EXPLAINED, listed, shown
 
+_LONGEST_WORD = 100
+"""Nearness takes quadratic time, and nobody mistypes a name that long."""
 Wording = Callable[[Any, dict[str, Any]], str]
 
 _WORDS: dict[str, Wording] = {
@@ -34,6 +37,8 @@ _WORDS: dict[str, Wording] = {
     "int_from_float": lambda value, _ctx: f"expects a whole number, got {shown(value)}",
     "literal_error": lambda value, ctx: f"{shown(value)} is not known; write {ctx['expected'].replace(chr(39), '')}",
     "union_tag_not_found": lambda _value, ctx: f"needs {ctx['discriminator'].strip(chr(39))}",
+    "string_too_long": lambda value, ctx: f"has {len(value):,} characters, may have {ctx['max_length']:,}",
+    "string_unicode": lambda _value, _ctx: "is no text: half a character",
     "too_short": lambda _value, ctx: f"needs at least {ctx['min_length']} {_entries(ctx['min_length'])}",
     "too_long": lambda _value, ctx: f"takes at most {ctx['max_length']} {_entries(ctx['max_length'])}",
 }
@@ -53,11 +58,10 @@ _EXPECTED = {
 def explain(model: type[BaseModel], errors: list[ErrorDetails], source: Source) -> list[Problem]:
     """One problem for each of pydantic's errors that has a cause of its own."""
     places = [(error, _walk(model, error["loc"])) for error in errors]
+    above = {place.path[:length] for _, place in places for length in range(len(place.path))}
     problems = []
     for error, place in places:
-        path = place.path
-        deeper = any(other.path[: len(path)] == path and other.path != path for _, other in places)
-        if error["type"] == "too_short" and deeper:
+        if error["type"] == "too_short" and place.path in above:
             continue  # pydantic counts only the good entries: what is wrong with the others is said there
         problems.append(_problem(error, place, source))
     return problems
@@ -66,9 +70,9 @@ def explain(model: type[BaseModel], errors: list[ErrorDetails], source: Source) 
 def nearest(word: str, known: list[str]) -> str:
     """`did you mean …?` where a known word is near, else what is known."""
     folded = {_fold(name): name for name in known}
-    if near := get_close_matches(_fold(word), folded, n=1, cutoff=0.6):
+    if len(word) <= _LONGEST_WORD and (near := get_close_matches(_fold(word), folded, n=1, cutoff=0.6)):
         return f"did you mean {folded[near[0]]}?"
-    return f"known: {', '.join(known)}" if known else ""
+    return f"known: {listed(known)}" if known else ""
 
 
 def _problem(error: ErrorDetails, place: _Place, source: Source) -> Problem:
@@ -91,8 +95,10 @@ def _problem(error: ErrorDetails, place: _Place, source: Source) -> Problem:
         at = "key"
     elif kind == "string_type" and isinstance(value, bool | int | float):
         hint = f'write "{str(value).lower() if isinstance(value, bool) else value}", in quotes'
-    elif error["loc"][-1:] == ("[key]",):
+    if error["loc"][-1:] == ("[key]",):
         at = "key"
+    if kind == "string_pattern_mismatch" and (alien := _alien(value)):
+        hint = f"it has {named(alien)}"
     return source.problem(path, _message(kind, value, context, error["msg"]), hint=hint, at=at)
 
 
@@ -166,6 +172,11 @@ def _fields(owner: type[BaseModel] | None) -> list[str]:
 
 def _fold(word: str) -> str:
     return word.replace("_", "").replace("-", "").lower()
+
+
+def _alien(value: object) -> str:
+    """The first letter beyond ASCII: it may look like one that is allowed."""
+    return next((letter for letter in value if not letter.isascii()), "") if isinstance(value, str) else ""
 
 
 def _got(value: object) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from autopilot.spec.base import API_VERSION
+from autopilot.spec.base import API_VERSION, SpecModel
+from autopilot.spec.bounded import MAX_BYTES
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.errors import Problem, SpecError
 from autopilot.spec.explain import explain, nearest
+from autopilot.spec.hygiene import unclean
 from autopilot.spec.mesh import Mesh
 from autopilot.spec.text import Source, read_documents
+from autopilot.spec.units import shown
 
 Document = MeshCanary | Mesh
 """Any kind that may stand in a file."""
@@ -25,6 +28,9 @@ KINDS: dict[str, type[MeshCanary | Mesh]] = {
 """Every kind by its name; a new one joins here and in `Document`."""
 
 STDIN = Path("-")
+
+_ENVELOPE = frozenset({"apiVersion", "kind"})
+_Kind = TypeVar("_Kind", bound=SpecModel)
 
 
 def load(source: Path | str, source_name: str | None = None) -> list[Document]:
@@ -40,11 +46,33 @@ def load(source: Path | str, source_name: str | None = None) -> list[Document]:
     if isinstance(source, str):
         return _load(source, source_name or "<text>")
     name = source_name or ("<stdin>" if source == STDIN else str(source))
-    raw = sys.stdin.buffer.read() if source == STDIN else _read(source, name)
-    return _load(_decode(raw, name), name)
+    return _load(_decode(_read(source, name), name), name)
+
+
+def load_one(model: type[_Kind], text: str, file: str) -> tuple[_Kind, Source]:
+    """Reads a text that holds one document of a kind that is known; apiVersion and kind may be left out.
+
+    Returns:
+        The document, and where its parts stand in the text.
+
+    Raises:
+        SpecError: as `load`.
+    """
+    _refuse_large(len(text), file)
+    sources, problems = read_documents(text, file)
+    problems += [problem for source in sources for problem in source.problems]
+    if not problems and len(sources) != 1:
+        problems.append(Problem(f"must hold one document, holds {len(sources)}", file))
+    if problems:
+        raise SpecError(problems)
+    document = _validated(model, sources[0], problems)
+    if document is None:
+        raise SpecError(problems)
+    return document, sources[0]
 
 
 def _load(text: str, file: str) -> list[Document]:
+    _refuse_large(len(text), file)
     sources, problems = read_documents(text, file)
     if not sources and not problems:
         raise SpecError([Problem("is empty", file, hint=f"write a document of kind {' or '.join(KINDS)}")])
@@ -76,18 +104,29 @@ def _document(source: Source, problems: list[Problem]) -> Document | None:
         problems.append(source.problem((), "a document must be a mapping that begins with apiVersion and kind"))
         return None
     envelope = _envelope(data, source)
-    model = KINDS.get(str(data.get("kind")))
-    if model is None:
-        problems.extend(envelope)
-        return None
-    try:
-        document = model.model_validate(data, by_alias=True, by_name=False)
-    except ValidationError as error:
-        inner = [item for item in error.errors(include_url=False) if item["loc"] not in {("apiVersion",), ("kind",)}]
-        problems.extend(envelope + explain(model, inner, source))
-        return None
     problems.extend(envelope)
+    kind = data.get("kind")
+    model = KINDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        problems.extend(unclean(source))
+        return None
+    document = _validated(model, source, problems, told=_ENVELOPE)
     return None if envelope else document
+
+
+def _validated(
+    model: type[_Kind], source: Source, problems: list[Problem], *, told: frozenset[str] = frozenset()
+) -> _Kind | None:
+    """The document as its model; None where something is wrong, which is added to the list but for fields `told` of."""
+    found = unclean(source)
+    document: _Kind | None = None
+    try:
+        document = model.model_validate(source.data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        inner = [item for item in error.errors(include_url=False) if told.isdisjoint(item["loc"][:1])]
+        found += explain(model, inner, source)
+    problems.extend(found)
+    return None if found else document
 
 
 def _envelope(data: dict[str, Any], source: Source) -> list[Problem]:
@@ -97,19 +136,34 @@ def _envelope(data: dict[str, Any], source: Source) -> list[Problem]:
     if version is None:
         problems.append(source.problem(("apiVersion",), "is missing", hint=f"write apiVersion: {API_VERSION}"))
     elif version != API_VERSION:
-        problems.append(source.problem(("apiVersion",), f"{version!r} is not known", hint=f"write {API_VERSION}"))
+        problems.append(source.problem(("apiVersion",), f"{shown(version)} is not known", hint=f"write {API_VERSION}"))
     if kind is None:
         problems.append(source.problem(("kind",), "is missing", hint=f"known: {', '.join(KINDS)}"))
+    elif not isinstance(kind, str):
+        problems.append(source.problem(("kind",), f"expects text, got {shown(kind)}"))
     elif kind not in KINDS:
-        problems.append(source.problem(("kind",), f"{kind!r} is not known", hint=nearest(str(kind), list(KINDS))))
+        problems.append(source.problem(("kind",), f"{shown(kind)} is not known", hint=nearest(kind, list(KINDS))))
     return problems
 
 
 def _read(path: Path, name: str) -> bytes:
+    """The bytes of a file or of standard input, and no more of them than are allowed."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SpecError([Problem(f"cannot be read: {error.strerror or error}", name)]) from error
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with path.open("rb") as stream:
+                raw = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError([Problem(f"cannot be read: {reason}", name)]) from error
+    _refuse_large(len(raw), name)
+    return raw
+
+
+def _refuse_large(size: int, name: str) -> None:
+    if size > MAX_BYTES:
+        raise SpecError([Problem(f"is larger than {MAX_BYTES >> 20} MiB", name, hint="split it into several files")])
 
 
 def _decode(raw: bytes, name: str) -> str:

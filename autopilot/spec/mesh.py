@@ -6,18 +6,44 @@ This file is the *base*: the configuration the mesh has when no operation is und
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.units import Count, Name, Percent, Seconds, explained
+from autopilot.spec.units import Count, Name, Percent, Seconds, explained, listed
 
-Address = Annotated[str, Field(pattern=explained(r"^[^\s/:]+:\d{1,5}$", "an address: host:port"))]
-"""`host:port`."""
 
-ServiceRef = Annotated[str, Field(pattern=explained(r"^[a-z0-9-]+/[a-z0-9-]+$", "a service: namespace/name"))]
+def _has_a_port(address: str) -> str:
+    if not 1 <= split_address(address)[1] <= 65535:
+        raise ValueError(f"{address!r} has no port that can be: write a number from 1 to 65535")
+    return address
+
+
+def _listens(address: str) -> str:
+    if not is_ip(split_address(address)[0]):
+        raise ValueError(f"{address!r} is a name; a listener needs an IP address (0.0.0.0 listens on all)")
+    return address
+
+
+Address = Annotated[
+    str,
+    Field(pattern=explained(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?:[0-9]{1,5}$", "an address: host:port")),
+    AfterValidator(_has_a_port),
+]
+"""`host:port`, the host a name or an IPv4 address."""
+
+ListenerAddress = Annotated[Address, AfterValidator(_listens)]
+"""`host:port`, the host an IP address: Envoy resolves no names there."""
+
+ServiceRef = Annotated[str, Field(pattern=explained(r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$", "a service: namespace/name"))]
 """`namespace/service`."""
+
+Directory = Annotated[
+    str, Field(max_length=4096, pattern=explained(r"^[^\x00-\x1f\x7f]+$", "a directory: a path on one line"))
+]
 
 
 class MeshArm(SpecModel):
@@ -45,9 +71,7 @@ class MeshService(SpecModel):
     def _weights_add_up(self) -> Self:
         for arm in self.weights:
             if arm not in self.arms:
-                raise Misplaced(
-                    f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {', '.join(self.arms)}"
-                )
+                raise Misplaced(f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {listed(self.arms)}")
         if abs(sum(self.weights.values()) - 100) > 1e-6:
             raise Misplaced(f"add up to {sum(self.weights.values()):g}, not 100", at=("weights",))
         for arm, weight in self.weights.items():
@@ -55,21 +79,28 @@ class MeshService(SpecModel):
                 raise Misplaced(f"no endpoints, but {weight:g} % of the traffic", at=("arms", arm, "endpoints"))
         return self
 
+    @model_validator(mode="after")
+    def _timeout_counts(self) -> Self:
+        if 0 < self.timeout < 0.001:
+            raise Misplaced("is below 1ms, which Envoy takes for none", at=("timeout",), hint="0s means no timeout")
+        return self
+
 
 class Outbound(SpecModel):
     """A listener through which its proxy calls services: the place where traffic is steered."""
 
     name: Name
-    address: Address
+    address: ListenerAddress
     services: Annotated[tuple[ServiceRef, ...], Field(min_length=1)]
-    """One service answers to every Host header; several answer to `name`, `name.namespace` and those with a port."""
+    """One service answers to every Host header; several answer to `name.namespace`, to `name` where only one of them is
+    called that, and to those with a port."""
 
 
 class Inbound(SpecModel):
     """A listener in front of the application a sidecar belongs to."""
 
     name: Name = "inbound"
-    address: Address
+    address: ListenerAddress
     application: Address
 
 
@@ -86,7 +117,7 @@ class MeshSpec(SpecModel):
     """Services and proxies of a mesh of plain Envoys that read their configuration from files."""
 
     provider: Literal["envoy"] = "envoy"
-    directory: str = "."
+    directory: Directory = "."
     """Where configuration, overlays and leases lie; relative to the file that says so. Every proxy must read it."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
     """How long an overlay outlives the last sign of life of whoever holds it, at the most: proxies enforce it."""
@@ -102,6 +133,11 @@ class MeshSpec(SpecModel):
             _refuse_twice([item.name for item in proxy.inbound], ("proxies", index, "inbound"))
             names = [*(item.name for item in proxy.inbound), *(item.name for item in proxy.outbound)]
             _refuse_twice(names, ("proxies", index, "outbound"), skip=len(proxy.inbound))
+            _refuse_twice([item.address for item in proxy.inbound], ("proxies", index, "inbound"), "address")
+            addresses = [*(item.address for item in proxy.inbound), *(item.address for item in proxy.outbound)]
+            _refuse_twice(addresses, ("proxies", index, "outbound"), "address", skip=len(proxy.inbound))
+            for place, outbound in enumerate(proxy.outbound):
+                _refuse_twice(outbound.services, ("proxies", index, "outbound", place, "services"), "")
         return self
 
     @model_validator(mode="after")
@@ -113,7 +149,7 @@ class MeshSpec(SpecModel):
                     if ref not in known:
                         at = ("proxies", number, "outbound", place, "services", index)
                         raise Misplaced(
-                            f"{ref!r} is no service of the mesh", at=at, hint=f"known: {', '.join(sorted(known))}"
+                            f"{ref!r} is no service of the mesh", at=at, hint=f"known: {listed(sorted(known))}"
                         )
         return self
 
@@ -137,9 +173,18 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _refuse_twice(names: list[str], at: tuple[str | int, ...], *, skip: int = 0) -> None:
+def is_ip(host: str) -> bool:
+    """Whether the host is an IP address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_twice(names: Sequence[str], at: tuple[str | int, ...], field: str = "name", *, skip: int = 0) -> None:
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
-            raise Misplaced(f"{name!r} is there twice", at=(*at, index - skip, "name"))
+            raise Misplaced(f"{name!r} is there twice", at=(*at, index - skip, *([field] if field else [])))
         seen.add(name)

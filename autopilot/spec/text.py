@@ -6,18 +6,19 @@ keys, tags, endless aliases and junk become findings with a place instead of exc
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from autopilot.spec.errors import Path, Problem, field_path
+from autopilot.spec.bounded import MAX_BYTES, MAX_NODES, Composed, TooMuch
+from autopilot.spec.characters import named, unseen
+from autopilot.spec.errors import Path, Problem, SpecError, field_path
+from autopilot.spec.units import shown
 
-MAX_NODES = 200_000
-MAX_DEPTH = 100
+_LARGEST = 2**63
+"""No number that anyone means is larger."""
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 
@@ -28,6 +29,10 @@ class Source:
 
     data: Any
     file: str
+    node: Node | None = None
+    """What the data was made of, for whoever changes the text in place."""
+    composed: Composed | None = None
+    """Where the node came from."""
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
     """Line and column (from 1) of each key, by its path."""
     values: dict[Path, tuple[int, int]] = field(default_factory=dict)
@@ -48,11 +53,13 @@ class Source:
 
 def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
     """Every document of the text that is not empty, and the problems that belong to none of them (bad syntax)."""
+    if found := unseen(text, whole_file=True):
+        return [], [_unseen(text, found.start(), file)]
     sources: list[Source] = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the parser's taste (a reused anchor) is no problem of the author's
-            _compose(text, file, sources)
+        _compose(text, file, sources)
+    except SpecError as error:
+        return sources, error.problems
     except MarkedYAMLError as error:
         return sources, [_syntax(error, file)]
     except RecursionError:
@@ -65,20 +72,35 @@ def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
 
 
 def _compose(text: str, file: str, sources: list[Source]) -> None:
-    yaml = YAML(typ="safe", pure=True)
-    constructor = yaml.constructor
-    nodes = (node for node in yaml.compose_all(text) if not _is_empty(node))
+    composed = Composed(text)
+    allowance = _Allowance()
+    nodes = (node for node in composed if not _is_empty(node))
     # One at a time: what stands before a syntax error is kept.
-    sources.extend(_Reader(Source(None, file), constructor).read(node) for node in nodes)
+    sources.extend(
+        _Reader(Source(None, file, node, composed), composed.constructor, allowance).read(node) for node in nodes
+    )
 
 
 def _is_empty(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.tag == f"{_TAG}null"
 
 
+def _unseen(text: str, at: int, file: str) -> Problem:
+    start = text.rfind("\n", 0, at) + 1
+    return Problem(
+        f"has a character that nobody sees and that does not belong here: {named(text[at])}",
+        file,
+        text.count("\n", 0, at) + 1,
+        at - start + 1,
+        hint="remove it",
+    )
+
+
 def _syntax(error: MarkedYAMLError, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+    if isinstance(error, TooMuch):
+        return Problem(f"is too large: {error.problem}", file, line, column)
     message = str(error.problem or error.context or "cannot be parsed").strip()
     hint = "indent with spaces, not tabs" if "\\t" in message else ""
     if error.problem and error.context and mark is error.problem_mark:
@@ -86,12 +108,19 @@ def _syntax(error: MarkedYAMLError, file: str) -> Problem:
     return Problem(f"YAML syntax: {message}", file, line, column, hint=hint)
 
 
+@dataclass(slots=True)
+class _Allowance:
+    """What is left for a file once its aliases are followed: small files can ask for billions of values."""
+
+    nodes: int = MAX_NODES
+    characters: int = MAX_BYTES
+
+
 class _Reader:
     """Turns one document's nodes into plain data."""
 
-    def __init__(self, source: Source, constructor: Any) -> None:
-        self.source, self.constructor = source, constructor
-        self.nodes = 0
+    def __init__(self, source: Source, constructor: Any, allowance: _Allowance) -> None:
+        self.source, self.constructor, self.left = source, constructor, allowance
         self.open: set[int] = set()
 
     def read(self, node: Node) -> Source:
@@ -105,14 +134,14 @@ class _Reader:
     def _value(self, node: Node, path: Path) -> Any:
         absent = node.value == "" and path in self.source.keys  # `steps:` with nothing behind it
         self.source.values[path] = self.source.keys[path] if absent else _place(node)
-        self.nodes += 1
+        self.left.nodes -= 1
+        self.left.characters -= len(node.value) if isinstance(node, ScalarNode) else 0
         if id(node) in self.open:
             self._find(node, path, "contains itself")
             return None
-        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            if self.nodes <= MAX_NODES + 1 or len(path) == MAX_DEPTH + 1:
-                self._find(node, path, "is too large, or nested too deeply")
-            return None
+        if self.left.nodes < 0 or self.left.characters < 0:
+            self._find(node, path, "is too large: aliases repeat it too often", "write out what is meant")
+            raise SpecError(self.source.problems)
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         self.open.add(id(node))
@@ -172,17 +201,25 @@ class _Reader:
             "float": self.constructor.construct_yaml_float,
         }.get(tag)
         if make is None:
-            self._find(node, path, f"the tag {node.tag} means nothing here", hint="write plain YAML")
+            self._find(node, path, f"the tag {_short(node.tag)} means nothing here", hint="write plain YAML")
             return None
         try:
-            return make(node)
+            made = make(node)
         except (ValueError, KeyError, IndexError, AttributeError, OverflowError):
-            self._find(node, path, f"{str(node.value)[:60]!r} is no {tag}")
+            self._find(node, path, f"{shown(str(node.value))} is no {tag}")
             return None
+        if isinstance(made, int) and abs(made) >= _LARGEST:
+            self._find(node, path, f"{shown(str(node.value))} is too large a number")
+            return None
+        return made
 
     def _only(self, node: Node, path: Path, tag: str) -> None:
         if node.tag != f"{_TAG}{tag}":
-            self._find(node, path, f"the tag {node.tag} means nothing here", hint="write plain YAML")
+            self._find(node, path, f"the tag {_short(node.tag)} means nothing here", hint="write plain YAML")
+
+
+def _short(tag: object) -> str:
+    return shown(str(tag)).strip("'")
 
 
 def _place(node: Node) -> tuple[int, int]:

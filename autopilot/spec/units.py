@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
+
+from autopilot.spec.credentials import redacted
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER = r"\d{1,15}(?:\.\d{1,15})?"
 _PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)", re.ASCII)
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+_LONGEST_NUMBER = 64
+"""Characters: longer text is no number, and would only keep patterns busy."""
 
 EXPLAINED: dict[str, str] = {}
 """What the patterns of text fields mean in words, for messages: pattern → what to write."""
@@ -45,7 +51,7 @@ def parse_seconds(value: object) -> object:
     text = value.strip()
     if re.fullmatch(_NUMBER, text, re.ASCII):
         return float(text)
-    if not text or _PART.sub("", text):
+    if not text or len(text) > _LONGEST_NUMBER or _PART.sub("", text):
         raise ValueError(f"{shown(value)} is no duration; write for instance 250ms, 30s, 1m30s or 2h")
     return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
@@ -59,7 +65,7 @@ def parse_fraction(value: object) -> object:
     if isinstance(value, str):
         text = value.strip()
         number = text.removesuffix("%").rstrip()
-        if not _PLAIN.fullmatch(number):
+        if len(number) > _LONGEST_NUMBER or not _PLAIN.fullmatch(number):
             raise ValueError(f"{shown(value)} is no share; write for instance 99.5% or 0.995")
         if text.endswith("%"):
             return float(number) / 100
@@ -78,7 +84,7 @@ def parse_percent(value: object) -> object:
     if not isinstance(value, str):
         return refuse_bool(value)
     number = value.strip().removesuffix("%").rstrip()
-    if not _PLAIN.fullmatch(number):
+    if len(number) > _LONGEST_NUMBER or not _PLAIN.fullmatch(number):
         raise ValueError(f"{shown(value)} is no percentage; write for instance 10 or 12.5%")
     return float(number)
 
@@ -103,8 +109,19 @@ def _decimal(number: int, digits: int) -> str:
     return f"{whole}.{rest:0{digits}d}".rstrip("0").rstrip(".")
 
 
+_LOOKED_AT = 8192
+
+
+def listed(names: Iterable[str], limit: int = 20) -> str:
+    """Names for a message, cut where there are many."""
+    known = list(names)
+    return ", ".join(known[:limit]) + (f" and {len(known) - limit} more" if len(known) > limit else "")
+
+
 def shown(value: object, limit: int = 60) -> str:
-    """What the user wrote, quoted, and cut where it is long."""
+    """What the user wrote, quoted, cut where it is long, and without credentials."""
+    if isinstance(value, str):
+        value = redacted(value[:_LOOKED_AT])  # before it is cut: half a credential is not recognised
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

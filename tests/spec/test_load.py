@@ -201,7 +201,7 @@ spec:
   proxies:
     - name: p
       admin: "127.0.0.1:9901"
-      outbound: [{name: a, address: "h:80", services: [CALLS]}]
+      outbound: [{name: a, address: "10.0.0.1:80", services: [CALLS]}]
 """
     good = text.replace("WEIGHTS", "100").replace("CALLS", "default/a")
     (document,) = load(good)
@@ -216,13 +216,13 @@ spec:
         "c.yaml:8:56: spec.services[0].arms.v2.endpoints: no endpoints, but 10 % of the traffic"
     ]
     assert "\n".join(wrong(good.replace("default/a", "default/z"))) == (
-        "c.yaml:14:56: spec.proxies[0].outbound[0].services[0]: 'default/z' is no service of the mesh"
+        "c.yaml:14:63: spec.proxies[0].outbound[0].services[0]: 'default/z' is no service of the mesh"
         " (known: default/a, default/b)"
     )
     assert wrong(good.replace("name: b", "name: a")) == [
         "c.yaml:10:14: spec.services[1].name: 'default/a' is there twice"
     ]
-    assert wrong(good.replace('"h:80"', "h")) == [
+    assert wrong(good.replace('"10.0.0.1:80"', "h")) == [
         "c.yaml:14:37: spec.proxies[0].outbound[0].address: 'h' is not an address: host:port"
     ]
     assert wrong(good.replace("{v1: {endpoints", "{V_1: {endpoints", 1))[0].startswith(

@@ -1,31 +1,44 @@
-"""The base: `mesh.yaml`, read often and changed in one way only, a service's weights when a rollout is promoted."""
+"""The base: `mesh.yaml`, read often and changed in one way only, a service's weights when a rollout is promoted.
+
+A commit cannot be refused any more when it comes to writing: so a file whose weights could not be changed in place is
+refused when it is read.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from autopilot.mesh.envoy.files import write_atomically
 from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.spec.bounded import MAX_BYTES, Composed
+from autopilot.spec.errors import SpecError
+from autopilot.spec.load import load_one
 from autopilot.spec.mesh import Mesh
+
+_MARK = "\ufeff"
+"""Some editors begin a file with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The file's text, the mesh that it describes, and where each service's weights stand in it."""
+
+    text: str
+    mesh: Mesh
+    weights: dict[str, MappingNode]
+    """By the service's `namespace/name`."""
 
 
 def read_mesh(path: Path) -> Mesh:
     """Reads the base.
 
     Raises:
-        MeshError: there is no such file, or it describes no mesh.
+        MeshError: there is no such file, or it describes no mesh, or none whose weights can be changed in place.
     """
-    try:
-        return Mesh.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise MeshError(f"there is no mesh file {path}; describe your mesh there (see examples/mesh.yaml)") from None
-    except (OSError, YAMLError, ValidationError) as error:
-        raise MeshError(f"{path} describes no mesh: {error}") from error
+    return _base(path).mesh
 
 
 def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None:
@@ -33,41 +46,115 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
 
     Raises:
         InvalidChange: no such service, or the result would be no valid mesh. Nothing was written.
+        MeshError: as `read_mesh`, or the disk refused. Nothing was written.
     """
-    text = path.read_text(encoding="utf-8")
-    node = _weights_node(YAML().compose(text), service_ref)
-    if node is None:
+    base = _base(path)
+    service = base.mesh.spec.service(service_ref)
+    if service is None:
         raise InvalidChange(f"{path} has no service {service_ref} with weights of its own")
     wanted = {arm: f"{weight:.10g}" for arm, weight in weights.items()}
-    edits: list[tuple[int, int, str]] = []
-    for key, value in node.value:
-        new = wanted.pop(key.value, "0")
-        if float(value.value) != float(new):
-            edits.append((value.start_mark.index, value.end_mark.index, new))
-    added = {arm: new for arm, new in wanted.items() if float(new)}
-    if added:
-        _, last = node.value[-1]
-        between = ", " if node.flow_style else "\n" + " " * node.start_mark.column
-        edits.append((last.end_mark.index,) * 2 + ("".join(f"{between}{arm}: {new}" for arm, new in added.items()),))
-    if not edits:
+    text = _edited(base.text, base.weights[service_ref], service.weights, wanted)
+    if text == base.text:
         return
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
     try:
-        Mesh.model_validate(YAML(typ="safe").load(text))
-    except (YAMLError, ValidationError) as error:
+        after = _parsed(text.removeprefix(_MARK), str(path)).mesh
+    except SpecError as error:
         raise InvalidChange(f"weights {weights} for {service_ref} would break {path}: {error}") from error
+    expected = {arm: float(new) for arm, new in wanted.items()}
+    kept = {arm: expected.get(arm, 0.0) for arm in (*service.weights, *(arm for arm in expected if expected[arm]))}
+    if after != _with_weights(base.mesh, service_ref, kept):
+        raise InvalidChange(f"weights {weights} for {service_ref} would change more than that in {path}")
     write_atomically(path, text)
 
 
-def _weights_node(document: Node | None, service_ref: str) -> MappingNode | None:
-    services = _child(_child(document, "spec"), "services")
-    for service in services.value if isinstance(services, SequenceNode) else ():
-        name, namespace = _child(service, "name"), _child(service, "namespace")
-        if f"{namespace.value if namespace else 'default'}/{name.value if name else ''}" == service_ref:
-            weights = _child(service, "weights")
-            return weights if isinstance(weights, MappingNode) and weights.value else None
-    return None
+def _edited(text: str, node: MappingNode, before: dict[str, float], wanted: dict[str, str]) -> str:
+    """The text with other numbers; an arm that is not wanted gets none of the traffic."""
+    mark = len(_MARK) if text.startswith(_MARK) else 0
+    edits: list[tuple[int, int, str]] = []
+    for key, value in node.value:
+        new = wanted.get(key.value, "0")
+        if before[key.value] != float(new):
+            edits.append((value.start_mark.index, value.end_mark.index, new))
+    added = {arm: new for arm, new in wanted.items() if arm not in before and float(new)}
+    if added:
+        _, last = node.value[-1]
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        between = ", " if node.flow_style else line_end + " " * node.start_mark.column
+        edits.append((last.end_mark.index,) * 2 + ("".join(f"{between}{arm}: {new}" for arm, new in added.items()),))
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[: mark + start] + new + text[mark + end :]
+    return text
+
+
+def _base(path: Path) -> _Base:
+    """The file as it is now.
+
+    Raises:
+        MeshError: as `read_mesh`.
+    """
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8")  # with the line ends that it has
+    except FileNotFoundError:
+        raise MeshError(f"there is no mesh file {path}; describe your mesh there (see examples/mesh.yaml)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise MeshError(f"{path} cannot be read: {error}") from error
+    if len(raw) > MAX_BYTES:  # what was cut off would be lost when weights are written
+        raise MeshError(f"{path} is larger than {MAX_BYTES >> 20} MiB; describe several meshes instead")
+    try:
+        return replace(_parsed(text.removeprefix(_MARK), str(path)), text=text)
+    except SpecError as error:
+        raise MeshError(f"{path} describes no mesh:\n{error}") from error
+
+
+def _parsed(text: str, file: str) -> _Base:
+    """The mesh, once it is known that every service's weights can be changed in place.
+
+    Raises:
+        SpecError: it is no mesh, or they cannot.
+    """
+    mesh, source = load_one(Mesh, text, file)
+    services = _child(_child(source.node, "spec"), "services")
+    nodes = services.value if isinstance(services, SequenceNode) else []
+    weights: dict[str, MappingNode] = {}
+    problems = []
+    for index, service in enumerate(mesh.spec.services):
+        node = _child(nodes[index], "weights") if index < len(nodes) else None
+        if isinstance(node, MappingNode) and source.composed is not None and _plain(node, source.composed):
+            weights[service.ref] = node
+            continue
+        hint = "write numbers, without anchors, aliases and `<<`: a promoted rollout changes them here, in place"
+        problems.append(source.problem(("spec", "services", index, "weights"), "is not written out", hint=hint))
+    if problems:
+        raise SpecError(problems)
+    return _Base(text, mesh, weights)
+
+
+def _plain(node: MappingNode, composed: Composed) -> bool:
+    """Whether what the node says stands there and nowhere else, each number on one line."""
+    values = [value for _, value in node.value]
+    return (
+        bool(values)
+        and not any(composed.is_aliased(each) for each in (node, *values))
+        and all(
+            isinstance(value, ScalarNode) and value.style in {None, "", "'", '"'} and _on_one_line(value)
+            for value in values
+        )
+    )
+
+
+def _on_one_line(node: Node) -> bool:
+    return bool(node.start_mark.line == node.end_mark.line)
+
+
+def _with_weights(mesh: Mesh, service_ref: str, weights: dict[str, float]) -> Mesh:
+    """The mesh with the weights of one service."""
+    services = tuple(
+        service.model_copy(update={"weights": weights}) if service.ref == service_ref else service
+        for service in mesh.spec.services
+    )
+    return mesh.model_copy(update={"spec": mesh.spec.model_copy(update={"services": services})})
 
 
 def _child(node: Node | None, key: str) -> Node | None:

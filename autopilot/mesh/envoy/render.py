@@ -7,8 +7,8 @@ compared with what was written.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +19,7 @@ from autopilot.mesh.envoy.names import LUA_FILTER, inbound_cluster, outbound_clu
 from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.routes import virtual_host
 from autopilot.mesh.model import baseline_of
-from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, split_address
+from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, is_ip, split_address
 
 _TYPE = "type.googleapis.com/"
 _HCM = _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -84,11 +84,11 @@ def _proxy(spec: MeshSpec, proxy: Proxy, overlays: Sequence[Overlay], paths: Map
 def route_table(spec: MeshSpec, outbound: Outbound, overlays: Sequence[Overlay]) -> dict[str, Any]:
     """The route table of one outbound listener."""
     hosts = []
-    for ref in outbound.services:
-        service = spec.service(ref)
-        if service is not None:
-            own = [overlay for overlay in overlays if overlay.lease.target.ref == ref]
-            hosts.append(virtual_host(service, own, sole=len(outbound.services) == 1))
+    services = [service for ref in outbound.services if (service := spec.service(ref)) is not None]
+    called = Counter(service.name for service in services)
+    for service in services:
+        own = [overlay for overlay in overlays if overlay.lease.target.ref == service.ref]
+        hosts.append(virtual_host(service, own, sole=len(services) == 1, namesake=called[service.name] > 1))
     return {"name": outbound.name, "virtual_hosts": hosts, "validate_clusters": False}
 
 
@@ -96,7 +96,7 @@ def _cluster(name: str, endpoints: Sequence[str]) -> dict[str, Any]:
     parts = [split_address(endpoint) for endpoint in endpoints]
     return {
         "name": name,
-        "type": "STATIC" if all(_is_ip(host) for host, _ in parts) else "STRICT_DNS",
+        "type": "STATIC" if all(is_ip(host) for host, _ in parts) else "STRICT_DNS",
         "connect_timeout": "1s",
         "circuit_breakers": {
             "thresholds": [{"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536}]
@@ -120,7 +120,8 @@ def _inbound(inbound: Inbound) -> dict[str, Any]:
                 "routes": [
                     {
                         "match": {"prefix": "/"},
-                        "route": {"cluster": inbound_cluster(inbound.name), "timeout": "0s"},
+                        # The caller's side decides when a request has taken too long, or was silent for too long.
+                        "route": {"cluster": inbound_cluster(inbound.name), "timeout": "0s", "idle_timeout": "0s"},
                     }
                 ],
             }
@@ -165,14 +166,6 @@ def _response(kind: str, resources: list[dict[str, Any]]) -> str:
     typed = [{"@type": _TYPE + kind, **resource} for resource in resources]
     digest = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()[:16]
     return json.dumps({"version_info": digest, "type_url": _TYPE + kind, "resources": typed}, indent=1)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,9 @@ from autopilot.spec.mesh import MeshService
 _WEIGHT_SCALE = 100
 """Envoy's weights are integers: hundredths of a percent."""
 
+_IDLE = 300
+"""Seconds after which Envoy ends a silent stream of its own accord, unless its route says otherwise."""
+
 
 def effective_weights(service: MeshService, changes: Sequence[Change]) -> dict[str, float]:
     """Every arm's weight in percent after the changes, in the order of the service's arms; then baseline arms' own."""
@@ -37,13 +40,16 @@ def folded(weights: Mapping[str, float]) -> dict[str, float]:
     return total
 
 
-def virtual_host(service: MeshService, overlays: Sequence[Overlay], *, sole: bool) -> dict[str, Any]:
+def virtual_host(
+    service: MeshService, overlays: Sequence[Overlay], *, sole: bool, namesake: bool = False
+) -> dict[str, Any]:
     """The virtual host of one service.
 
     Args:
         service: the base.
         overlays: those over this service that are in force.
         sole: the listener serves nothing else, so every Host header means this service.
+        namesake: the listener serves another of the same name, so that alone means neither.
     """
     base = [change for overlay in overlays if overlay.phase is LeasePhase.COMMITTING for change in overlay.changes]
     expiring = sorted(
@@ -64,7 +70,7 @@ def virtual_host(service: MeshService, overlays: Sequence[Overlay], *, sole: boo
     routes.append(_route(service, base, name="base-otherwise", headers=[]))
     host: dict[str, Any] = {
         "name": service.ref,
-        "domains": ["*"] if sole else host_names(service.namespace, service.name),
+        "domains": ["*"] if sole else host_names(service.namespace, service.name)[2 if namesake else 0 :],
         "routes": routes,
     }
     if service.retries:
@@ -80,10 +86,14 @@ def _route(
     if headers:
         match["headers"] = headers
     clusters = [
-        {"name": outbound_cluster(service.ref, arm), "weight": round(weight * _WEIGHT_SCALE)}
-        for arm, weight in effective_weights(service, changes).items()
+        {"name": outbound_cluster(service.ref, arm), "weight": weight}
+        for arm, weight in _integers(effective_weights(service, changes)).items()
     ]
-    action: dict[str, Any] = {"weighted_clusters": {"clusters": clusters}, "timeout": f"{service.timeout:g}s"}
+    # Written out: protobuf reads no 1e+06s. Envoy cuts at milliseconds.
+    timeout = f"{service.timeout:.3f}".rstrip("0").rstrip(".") + "s"
+    action: dict[str, Any] = {"weighted_clusters": {"clusters": clusters}, "timeout": timeout}
+    if not 0 < service.timeout <= _IDLE:
+        action["idle_timeout"] = timeout
     if service.retries:
         action["retry_policy"] = {
             "retry_on": "connect-failure,refused-stream,unavailable,5xx",
@@ -95,3 +105,13 @@ def _route(
         "route": action,
         "request_headers_to_remove": [OVERLAY_HEADER],
     }
+
+
+def _integers(weights: Mapping[str, float]) -> dict[str, int]:
+    """Weights as Envoy takes them, adding up to 100 % exactly: what is cut off goes where most was cut (Hamilton)."""
+    scaled = {arm: weight * _WEIGHT_SCALE for arm, weight in weights.items()}
+    whole = {arm: int(value) for arm, value in scaled.items()}
+    left = round(sum(scaled.values())) - sum(whole.values())
+    for arm in sorted(scaled, key=lambda arm: whole[arm] - scaled[arm])[:left]:
+        whole[arm] += 1
+    return whole
