@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 
 from temporalio import activity
 
@@ -13,6 +15,9 @@ from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndReques
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
 from autopilot.mesh.orders import Actor
 from autopilot.mesh.port import Mesh
+
+_BEAT = 0.5
+"""Seconds."""
 
 
 class MeshActivities(MeshSignatures):
@@ -71,12 +76,29 @@ def _actor(request: EndRequest) -> Actor:
     return request.by.model_copy(update={"net": request.net})
 
 
+@contextlib.asynccontextmanager
+async def _heartbeating() -> AsyncIterator[None]:
+    """Shows Temporal that this worker lives: where it dies in the middle of a restore, another must begin at once."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_BEAT)
+
+    task = asyncio.create_task(beat(), name="heartbeat of a restore")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:
     """Ends a lease and waits until the proxies have what follows from it, timed from the order to their word."""
     started = time.monotonic()
-    receipt = await ending
-    if receipt is not None:
-        await mesh.verify(receipt)
+    async with _heartbeating():
+        receipt = await ending
+        if receipt is not None:
+            await mesh.verify(receipt)
     seconds = time.monotonic() - started
     show_leases(await mesh.leases())
     return Ended(receipt=receipt, seconds=seconds)

@@ -26,6 +26,10 @@ HaltRule = Literal["end", "over", "ignore"]
 """Ends the watch when it is pressed; ends it when it is let go; or is nothing to it."""
 
 
+RESTORE_HEARTBEAT = 2.0
+"""Seconds after which a restore whose worker fell silent is begun elsewhere."""
+
+
 class AcquireRequest(Wire):
     """Takes a lease."""
 

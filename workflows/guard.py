@@ -12,7 +12,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from activities.signatures import EndRequest, MeshSignatures
+from activities.signatures import RESTORE_HEARTBEAT, EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease
 from autopilot.mesh.orders import Actor
 from autopilot.report import Wire
@@ -58,6 +58,7 @@ class GuardWorkflow:
                 by=Actor(who=self._lease.holder.operation, why="its operation was closed from outside"),
             ),
             start_to_close_timeout=timedelta(seconds=20),
+            heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200),
                 backoff_coefficient=2,

@@ -12,6 +12,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 from activities.signatures import (
+    RESTORE_HEARTBEAT,
     AcquireRequest,
     Ended,
     EndRequest,
@@ -293,6 +294,7 @@ class Operation(Commanded):
             method,
             EndRequest(lease=lease, by=by),
             start_to_close_timeout=EFFECT,
+            heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
             retry_policy=PROMPT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=summary,
