@@ -6,10 +6,11 @@ begun to that arm (retries, hangs and those of its baseline among them). A try i
 on the way. So whatever R - S rises to *for the first time*, passed no proxy: the increments of its running maximum are
 a lower bound of those of H, once the maximum has caught up with it, for which `SETTLE` seconds are given.
 
-R and S are not read at one instant: R may be some milliseconds ahead, or a second where a proxy is slow to answer.
-What may have arrived meanwhile is taken off; and a maximum counts only where it lasted from one look to the next. A
-proxy that began to count anew has the comparison begin anew, and so has one that comes or goes. What is lost on the way
-for good (connections that break) hides as many requests that passed no proxy: nothing is found that is not there.
+R and S are not read at one instant: either may be some milliseconds ahead, or a second where a proxy is slow to answer.
+What may have come meanwhile is taken off, or put on while settling, and a maximum counts only where it lasted
+from one look to the next. A proxy that began to count anew has the comparison begin anew, and so has one that comes or
+goes. What is lost on the way for good (connections that break) hides as many requests that passed no proxy: nothing is
+found that is not there.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ class Unsent:
 
     _base: Arrivals | None = None
     _before: Arrivals | None = None
-    _excess: float = -math.inf
-    """R - S since the base at the look before, doubt taken off."""
+    _least: float = -math.inf
+    """R - S since the base at the look before, at the least."""
     _most: float = -math.inf
-    """The most that lasted."""
+    """The most that it can have been while settling, or has been for certain since."""
+    _rate: float = 0.0
+    """Requests a second between the two looks before."""
     _allowance: float = _SAVED * LEAST
     _pending: Arrived = field(default_factory=Arrived)
 
@@ -58,23 +61,26 @@ class Unsent:
         base, before = self._base, self._before
         self._before = now
         if base is None or before is None or _began_anew(before, now):
-            self._base, self._excess, self._most = now, -math.inf, -math.inf
+            self._base, self._least, self._most, self._rate = now, -math.inf, -math.inf, 0.0
             return
         seconds = now.time - before.time
         if seconds <= 0:
             return
         came = sum(now.received.values()) - sum(before.received.values())
-        ahead = now.skew * came / seconds
+        apart = now.skew * max(came / seconds, self._rate)
+        doubt = apart + 3 * math.sqrt(apart) + 1
         beyond = sum(now.received.values()) - sum(base.received.values())
         beyond -= sum(now.sent.values()) - sum(base.sent.values())
-        excess = beyond - ahead - 3 * math.sqrt(ahead) - 1
-        most = max(self._most, min(excess, self._excess))
-        if before.time - base.time >= SETTLE and math.isfinite(self._most):
+        if before.time - base.time < SETTLE:
+            self._most = max(self._most, beyond + doubt)
+        else:
+            most = max(self._most, min(beyond - doubt, self._least))
             self._allowance = min(self._allowance + LEAST * seconds, _SAVED * LEAST)
             allowed = min(most - self._most, self._allowance)
             self._allowance -= allowed
             self._pending += Arrived(requests=came, unsent=most - self._most - allowed)
-        self._excess, self._most = excess, most
+            self._most = most
+        self._least, self._rate = beyond - doubt, came / seconds
 
     def take(self) -> Arrived:
         """What has come together since this was last asked."""

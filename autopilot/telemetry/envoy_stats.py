@@ -206,16 +206,15 @@ def _arrivals(arm: str, door: Door, callers: Mapping[str, _Answer], read: Mappin
         )
         for name, answer in callers.items()
     }
-    last = max(read[name].time for name in received)
-    first = min(answer.time - answer.took for answer in callers.values())
     both = {**{name: read[name] for name in received}, **callers}
+    last = max(answer.time for answer in both.values())
     return Arrivals(
         arm=arm,
-        time=max(answer.time for answer in both.values()),
+        time=last,
         received=received,
         sent=sent,
         started={name: answer.started for name, answer in both.items() if answer.started is not None},
-        skew=max(0.0, last - first),
+        skew=last - min(answer.time - answer.took for answer in both.values()),
     )
 
 

@@ -89,7 +89,7 @@ class Arrivals:
     started: Mapping[str, float] = field(default_factory=dict)
     """When each proxy began to count, where it says so."""
     skew: float = 0.0
-    """Seconds by which what was received may have been read later than what was sent."""
+    """Seconds between the earliest and the latest instant at which any of them may have been read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,13 +208,13 @@ class PrometheusSeries:
     buckets: dict[float, float] = field(default_factory=dict)
     """Upper bound in seconds (infinity for the last) to requests at most so slow."""
 
-    def put(self, labels: Mapping[str, str], at: float, value: float) -> None:
-        """Takes one counter."""
+    def put(self, counter: str | float, at: float, value: float) -> None:
+        """Takes one counter: by its name, or by its upper bound in seconds."""
         self.time = max(self.time, at)
-        if labels["__name__"] == _BUCKET:
-            self.buckets[float(labels[_BOUND]) / 1000] = value
-        elif (name := _METRICS.get(labels["__name__"])) is not None:
-            self.values[name] = value
+        if isinstance(counter, str):
+            self.values[counter] = value
+        else:
+            self.buckets[counter] = value
 
     def sample(self, identity: str, cluster: str, arm: str) -> SeriesSample:
         """As the hub takes it; Prometheus does not know when a process began to count."""
@@ -259,7 +259,8 @@ def parse_matrix(result: Sequence[Any]) -> dict[tuple[str, str], PrometheusSerie
     for entry in result:
         labels = entry["metric"]
         at, text = entry["values"][-1]
-        found[_series(labels)].put(labels, float(at), float(text))
+        if (counter := _counter(labels)) is not None:
+            found[_series(labels)].put(counter, float(at), float(text))
     return dict(found)
 
 
@@ -274,10 +275,18 @@ def parse_history(result: Sequence[Any]) -> dict[tuple[str, str], dict[float, Pr
     )
     for entry in result:
         labels = entry["metric"]
-        looks = found[_series(labels)]
-        for at, text in entry["values"]:
-            looks[at].put(labels, float(at), float(text))
+        if (counter := _counter(labels)) is not None:
+            looks = found[_series(labels)]
+            for at, text in entry["values"]:
+                looks[at].put(counter, float(at), float(text))
     return {series: dict(looks) for series, looks in found.items()}
+
+
+def _counter(labels: Mapping[str, str]) -> str | float | None:
+    """What is counted: by Envoy's name, or by its upper bound in seconds; None for what is not read."""
+    if labels["__name__"] == _BUCKET:
+        return float(labels[_BOUND]) / 1000
+    return _METRICS.get(labels["__name__"])
 
 
 def _series(labels: Mapping[str, str]) -> tuple[str, str]:

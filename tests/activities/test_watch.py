@@ -21,6 +21,7 @@ from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
 from autopilot.evidence.record import unpack
 from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
 from autopilot.mesh.model import Aspect, Holder, Lease, Target
+from autopilot.mesh.orders import Standing
 from autopilot.spec.canary import Analysis, CanaryArms
 from autopilot.telemetry import arrivals
 from autopilot.telemetry.hub import Hub
@@ -39,10 +40,11 @@ class Mesh:
     condemned: list[str] = field(default_factory=list)
     refuses: Exception | None = None
 
-    async def renew(self, lease: Lease) -> None:
+    async def renew(self, lease: Lease) -> Standing:
         if self.refuses is not None:
             raise self.refuses
         self.renewed += 1
+        return Standing()
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         self.condemned.append(reason)
