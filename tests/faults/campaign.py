@@ -11,7 +11,9 @@ from tests.faults.events import Event
 from tests.faults.walks import Point
 from tests.faults.world import World
 
-_TRIES = 3
+_TRIES = 4
+"""Each with batches half as large: on a machine that is busy, fewer rollouts can be held at once."""
+_SMALLEST = 4
 Say = Callable[[str], None]
 
 
@@ -30,10 +32,11 @@ class Campaign:
     async def strike(self, world: World, event: Event, points: Sequence[Point], say: Say) -> None:
         """One event over the points, in batches that fit the world."""
         left = list(points)
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             missed: list[Point] = []
-            for first in range(0, len(left), len(world.targets)):
-                part = left[first : first + len(world.targets)]
+            size = min(len(world.targets), max(_SMALLEST, len(world.targets) >> attempt))
+            for first in range(0, len(left), size):
+                part = left[first : first + size]
                 cells = await batch.run(world, event, part)
                 self.cells += [cell for cell in cells if cell.stood]
                 missed += [cell.point for cell in cells if not cell.stood]

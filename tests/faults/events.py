@@ -13,7 +13,7 @@ Net = Literal["none", "clean-up", "guard child", "lease", "guard", "envoy"]
 """Who must restore: the workflow itself, its guard child, whoever comes first once the lease is not renewed,
 `autopilot guard` alone, or the proxies alone."""
 
-SHORT, LONG = 2.0, 30.0
+SHORT, LONG = 2.0, 14.0
 """Seconds to live: short where a lease must run out, long where another net must be quicker than any lease."""
 
 

@@ -210,7 +210,6 @@ def _clock(part: str, hours: int) -> None:
         clocks = scene.world.clocks
         assert clocks is not None, "this world has no clocks to move"
         clocks.move(part, hours * HOUR)
-        await asyncio.sleep(1.1)  # it is looked at once a second
         scene.struck_now()
         scene.go_all()
 

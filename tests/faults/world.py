@@ -38,14 +38,15 @@ _START = "from autopilot._bootstrap import main; main()"
 
 
 class World:
-    """All processes, and what can be seen from outside. `clocks`: where clocks of parts are to be moved."""
+    """All processes, and what can be seen from outside. `clocks`: whether they can be moved."""
 
     def __init__(
         self,
         folder: Path,
         shape: Shape,
         session: aiohttp.ClientSession,
-        clocks: Path | None = None,
+        *,
+        clocks: bool = False,
     ) -> None:
         self.folder = folder
         self.shape = shape
@@ -58,7 +59,7 @@ class World:
         self.control = Control(folder / "control")
         self.answers = Answers(folder / "answers.log")
         self._ports = allocate(["temporal", "ui", "v1", "v2"])
-        self.clocks = Clocks(clocks, folder) if clocks else None
+        self.clocks = Clocks(folder) if clocks else None
         self._preload = self.clocks.preload() if self.clocks else {}
         self._failing = folder / "failing"
         self._client: Client | None = None
@@ -224,13 +225,11 @@ class _Marked(Part):
 
 
 @asynccontextmanager
-async def world(
-    shape: Shape, *, clocks: Path | None = None, guard: bool = True, worker: bool = True
-) -> AsyncIterator[World]:
-    """A world in a folder of its own, gone at the end. `clocks`: libfaketime, where clocks are to be moved."""
+async def world(shape: Shape, *, clocks: bool = False, guard: bool = True, worker: bool = True) -> AsyncIterator[World]:
+    """A world in a folder of its own, gone at the end. `clocks`: whether they can be moved."""
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
         async with aiohttp.ClientSession() as session:
-            made = World(Path(folder), shape, session, clocks)
+            made = World(Path(folder), shape, session, clocks=clocks)
             try:
                 await made.start(guard=guard, worker=worker)
                 yield made
