@@ -102,3 +102,8 @@ async def test_death_at_any_write_leaves_the_base_or_what_was_committed(
         assert await mesh.leases() == []
         assert await mesh.sweep() == []
         assert verify(await mesh.audit()) == []
+        if step not in ("take over", "halt"):  # and the target can be had again
+            again = take(mesh.ledger, token="afterwards")
+            mesh.ledger.apply(again, split(10))
+            mesh.ledger.lift(again)
+        await mesh.close()
