@@ -37,7 +37,7 @@ demo: install ## a good version is promoted, bad ones rolled back, on real Envoy
 
 .PHONY: test
 test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…)
-	@timeout 1200 $(BIN)/pytest $(ARGS)
+	@timeout 1800 $(BIN)/pytest $(ARGS)
 
 .PHONY: lint
 lint: install ## style and common faults

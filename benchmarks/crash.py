@@ -133,6 +133,8 @@ def main() -> int:
     covered = points - len({(point.walk.name, point.label) for _, point in found.missed})
     for event, point in found.missed:
         say(f"NOT COVERED: {event.name}, {point}")
+    for cell in found.late:
+        say(f"late in the crowd, in time by itself: {cell.event}, {cell.point}: {'; '.join(cell.violations)}")
     say(f"{len(found.cells)} cells, {violations} violations")
     cleaned = [cell for cell in found.cells if cell.net == "clean-up"]
     terminated = [cell for cell in found.cells if cell.net == "guard child" and "dead" not in cell.event]
@@ -142,6 +144,7 @@ def main() -> int:
         "cells": len(found.cells),
         "interleavings": played.interleavings,
         "violations": violations,
+        "late_in_the_crowd": len(found.late),
         "worst_cleanup_s": round(worst(cleaned) or 0.0, 2),
         "worst_terminate_s": round(worst(terminated) or 0.0, 2),
         "worst_lease_over_ttl_s": round(

@@ -14,6 +14,8 @@ from tests.faults.world import World
 _TRIES = 4
 """Each with batches half as large: on a machine that is busy, fewer rollouts can be held at once."""
 _SMALLEST = 4
+_FEW = 3
+"""Of an event's cells that may be late in the crowd."""
 Say = Callable[[str], None]
 
 
@@ -23,6 +25,8 @@ class Campaign:
 
     cells: list[Cell] = field(default_factory=list)
     missed: list[tuple[Event, Point]] = field(default_factory=list)
+    late: list[Cell] = field(default_factory=list)
+    """Cells that were late in the crowd and in time by themselves."""
 
     @property
     def violations(self) -> int:
@@ -44,11 +48,25 @@ class Campaign:
             if not left:
                 break
         self.missed += [(event, point) for point in left]
+        await self._alone(world, event)
         done = [cell for cell in self.cells if cell.event == event.name]
         wrong = [cell for cell in done if cell.violations]
         say(f"{event.name}: {len(done)} of {len(points)} points, {len(wrong)} violations, worst {shown(worst(done))}")
         for cell in wrong:
             say(f"    {cell.point} ({cell.operation}): {'; '.join(cell.violations)}")
+
+    async def _alone(self, world: World, event: Event) -> None:
+        """Plays the few that were merely late once more, each by itself.
+
+        Sixty rollouts, their clients and their proxies share one machine, and what is promised is the nets' time, not
+        the crowd's. Late again, or many at once, is a violation.
+        """
+        late = [cell for cell in self.cells if cell.event == event.name and cell.merely_late]
+        for cell in late if len(late) <= _FEW else []:
+            (again,) = await batch.run(world, event, [cell.point])
+            if again.stood:
+                self.cells[self.cells.index(cell)] = again
+                self.late += [] if again.violations else [cell]
 
 
 def worst(cells: Iterable[Cell], of: Callable[[Cell], float | None] = lambda cell: cell.restored) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autopilot.mesh.model import Target
-from tests.faults.judge import Seen, Terms
+from tests.faults.judge import LATE, Seen, Terms
 from tests.faults.walks import Point
 
 LONGEST_STAND = 9.0
@@ -37,6 +37,11 @@ class Cell:
     restored: float | None = None
     """Seconds from the event to the last request that version 2 answered."""
     violations: list[str] = field(default_factory=list)
+
+    @property
+    def merely_late(self) -> bool:
+        """Whether all that is wrong is the time it took."""
+        return bool(self.violations) and all(LATE in sentence for sentence in self.violations)
 
     def strike(self, now: float) -> None:
         """The event comes."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from tests.faults.answers import Answer
 
+LATE = "too late"
+"""In every sentence about time, and in no other."""
 SAMPLING = 0.6
 """Seconds by which what is sampled may be seen late: a lease renewed, a commit."""
 
@@ -83,7 +85,7 @@ def violations(terms: Terms, seen: Seen) -> list[str]:
         found.append(f"reported {seen.outcome}, but it is {state}")
     if late := [answer for answer in seen.answers if answer.canary and not _may_answer(terms, seen, answer.sent)]:
         seconds = late[-1].sent - terms.struck
-        found.append(f"v2 answered {len(late)} requests too late, the last {seconds:.2f} s after the event")
+        found.append(f"v2 answered {len(late)} requests {LATE}, the last {seconds:.2f} s after the event")
     unordered = [a.said for a in seen.answers if a.failed or (a.said == "v2!" and not terms.told_to_fail)]
     if unordered:
         found.append(f"{len(unordered)} client requests failed: {', '.join(sorted(set(unordered)))}")

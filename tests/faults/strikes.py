@@ -14,6 +14,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from tests.faults.cell import Cell
 from tests.faults.clocks import HOUR
 from tests.faults.events import EVENTS, LONG, SHORT, event
+from tests.faults.judge import LATE
 from tests.faults.scene import Scene
 from tests.faults.switches import DISK_FULL, REFUSING, TELEMETRY_DOWN
 
@@ -137,7 +138,7 @@ async def only_the_guard_lives(scene: Scene) -> None:
         cell.gone = scene.sampler.gone.get(str(cell.target))
         late = time.time() if scene.sampler.leases_of(cell.target) else cell.gone or 0.0
         if late > cell.struck + SHORT + 2:
-            cell.violations.append(f"its lease was still there {late - cell.struck:.1f} s after the event")
+            cell.violations.append(f"its lease went {LATE}: it was there {late - cell.struck:.1f} s after the event")
     await world.temporal.start()
     await world.worker.start()
 
