@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from autopilot.spec.canary import CanaryArms
+
+_PLACE = re.compile(r"\{\{ *(service|namespace|stable|canary) *\}\}")
 
 
 def filled(query: str, namespace: str, service: str, arms: CanaryArms) -> str:
-    """The query with `{{service}}`, `{{namespace}}`, `{{stable}}` and `{{canary}}` replaced; anything else stays."""
+    """The query with `{{service}}`, `{{namespace}}`, `{{stable}}` and `{{canary}}` replaced; anything else stays.
+
+    Names of Kubernetes mean nothing in any of PromQL's quotes and regular expressions; and what is filled in is never
+    looked at again, so that a name cannot ask for another.
+    """
     names = {"service": service, "namespace": namespace, "stable": arms.stable, "canary": arms.canary}
-    for name, value in names.items():
-        query = query.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
-    return query
+    return _PLACE.sub(lambda place: names[place.group(1)], query)
