@@ -13,7 +13,7 @@ from autopilot.spec.characters import visible
 from autopilot.spec.credentials import redacted
 
 MAX_PROBLEMS = 100
-"""So many are told of; who has more begins with these."""
+"""A message tells so many; who has more begins with these."""
 _LONGEST_KEY = 80
 
 
@@ -45,10 +45,11 @@ class SpecError(ValueError):
     """What was written cannot be used; `problems` has every finding, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda item: (item.line or 0, item.column or 0))[:MAX_PROBLEMS]
-        if more := len(problems) - len(self.problems):
-            self.problems.append(Problem(f"and {more:,} problems more"))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.problems = sorted(problems, key=lambda item: (item.line or 0, item.column or 0))
+        lines = [str(problem) for problem in self.problems[:MAX_PROBLEMS]]
+        if (more := len(problems) - MAX_PROBLEMS) > 0:
+            lines.append(f"and {more:,} problems more")
+        super().__init__("\n".join(lines))
 
 
 Path = tuple[str | int, ...]

@@ -87,6 +87,8 @@ def test_a_field_that_is_called_after_a_credential_may_hold_none(key: str) -> No
         "mail me@example.com or ask @team",
         "the bearer of good news",
         "basic authentication is off",
+        "HTTP Basic Authentication or Bearer Authentication",
+        "bearer responsibilities-of-the-catalogue-team",
         "Authorization: see the RBAC review",
         'sum(rate(http_requests_total{job="a",authorization=~"basic|bearer"}[5m]))',
         "job:authorization:rate5m > 3",

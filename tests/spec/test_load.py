@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.errors import SpecError
-from autopilot.spec.load import KINDS, load
+from autopilot.spec.load import load
 from autopilot.spec.mesh import Mesh
 
 HEAD = "apiVersion: meshautopilot.io/v1alpha1\nkind: MeshCanary\nmetadata: {name: a}\n"
@@ -228,53 +223,3 @@ spec:
     assert wrong(good.replace("{v1: {endpoints", "{V_1: {endpoints", 1))[0].startswith(
         "c.yaml:8:14: spec.services[0].arms.V_1: 'V_1' is not a name"
     )
-
-
-json_like: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-fields = st.sampled_from(
-    ["target", "arms", "steps", "analysis", "service", "stable", "canary", "weight", "hold", "pause", "metrics", "type",
-     "services", "proxies", "name", "outbound", "weights", "endpoints", "boundaries", "deadline", "noData"]
-)  # fmt: skip
-near_miss: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["latency", "promql", "10%", "5s", "x"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(fields, inner, max_size=5),
-    max_leaves=20,
-)
-
-
-def attempt(text: str) -> None:
-    """Loads or refuses; anything else fails the test."""
-    with suppress(SpecError):
-        load(text, "junk.yaml")
-        return
-    with pytest.raises(SpecError) as caught:
-        load(text, "junk.yaml")
-    assert caught.value.problems
-    assert "Input should" not in str(caught.value)
-    assert "instance of" not in str(caught.value)
-
-
-@given(st.text())
-@settings(max_examples=200)
-def test_no_text_raises_anything_but_spec_error(text: str) -> None:
-    attempt(text)
-
-
-@given(st.text(alphabet="a1:-? \n\t[]{},&*!|>'\"%@#<~.", max_size=40))
-@settings(max_examples=300)
-def test_no_punctuation_raises_anything_but_spec_error(text: str) -> None:
-    attempt(text)
-
-
-@given(st.sampled_from(sorted(KINDS)), json_like | near_miss, json_like)
-@settings(max_examples=200)
-def test_no_junk_raises_anything_but_spec_error(kind: str, spec: Any, metadata: Any) -> None:
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(
-        {"apiVersion": "meshautopilot.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}, stream
-    )
-    attempt(stream.getvalue())
