@@ -27,8 +27,6 @@ class Terms:
     """Whether the rollout may go on after the event: then every sign of life extends the time."""
     may_end: frozenset[str] = frozenset({"base", "promoted"})
     told_to_fail: bool = False
-    reset: bool = False
-    """Whether the report is of a run that began anew: a commit of the run before it stands, whatever the later says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +81,7 @@ def violations(terms: Terms, seen: Seen) -> list[str]:
         found.append(f"the proxy's table is not the base's ({seen.overlays} traces of overlays)")
     if seen.leases:
         found.append(f"left behind: {', '.join(seen.leases)}")
-    before = terms.reset and seen.committed is not None
-    if seen.outcome and not before and (seen.outcome == "Promoted") != (state == "promoted"):
+    if seen.outcome and (seen.outcome == "Promoted") != (state == "promoted"):
         found.append(f"reported {seen.outcome}, but it is {state}")
     if late := [answer for answer in seen.answers if answer.canary and not _may_answer(terms, seen, answer.sent)]:
         seconds = late[-1].sent - terms.struck
