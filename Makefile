@@ -71,7 +71,7 @@ bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 .PHONY: crash
 crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (about 15 minutes)
 	@mkdir -p benchmarks/results
-	@timeout 1500 $(BIN)/python benchmarks/crash.py $(ARGS)
+	@timeout 2400 $(BIN)/python benchmarks/crash.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was made here, the local stack's state included
