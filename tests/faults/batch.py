@@ -115,7 +115,7 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             overlays=found.overlays,
             table_is_base=name not in odd,
             leases=sampler.leases_of(cell.target),
-            outcome="" if event.reruns and cell.point.of_commit == "after" else outcome,
+            outcome="" if event.reruns and cell.point.of_commit != "before" else outcome,
             life=tuple(moment for moment in sampler.life[name] if moment >= cell.struck),
             committed=sampler.committed.get(name),
             ended=ended or outcome != "",

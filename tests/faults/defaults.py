@@ -9,6 +9,7 @@ from tests.faults import batch
 from tests.faults.campaign import Campaign, Say, shown, worst
 from tests.faults.cell import Cell
 from tests.faults.events import Event
+from tests.faults.judge import LATE
 from tests.faults.scene import Scene
 from tests.faults.shape import Shape
 from tests.faults.strikes import EVENTS
@@ -30,7 +31,7 @@ async def both_dead(scene: Scene) -> None:
     for cell in scene.cells:
         cell.gone = scene.sampler.gone.get(str(cell.target))
         if scene.sampler.leases_of(cell.target):
-            cell.violations.append(f"its lease was still there {TTL + 2.5:g} s after the event")
+            cell.violations.append(f"its lease went {LATE}: it was there {TTL + 2.5:g} s after the event")
     await scene.world.temporal.start()
     await scene.world.worker.start()
 

@@ -35,7 +35,7 @@ class Event:
     """Seconds after which whatever still goes on is aborted."""
     moves_clocks: bool = False
     reruns: bool = False
-    """Whether rollouts begin again: what the last run reports is then not all that happened."""
+    """Whether rollouts begin again: what the last run reports is not all that happened once one had begun to commit."""
 
 
 EVENTS: dict[str, Event] = {}

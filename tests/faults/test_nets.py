@@ -74,5 +74,5 @@ async def test_envoy_restores_with_everything_dead_and_a_missing_guard_is_notice
         cells = await struck(crashed, event, IN_WATCH_1, IN_WATCH_2)
     finally:
         await crashed.guard.start()
-    assert all("its lease was still there" in " ".join(cell.violations) for cell in cells)
+    assert all("its lease went too late" in " ".join(cell.violations) for cell in cells)
     assert all((over := over_deadline(cell)) is not None and over <= 1 for cell in cells)
