@@ -6,8 +6,30 @@ Orders lie where leases lie, not in Temporal: a stop button must work when nothi
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
 
 from autopilot.mesh.model import Plain, Target
+from autopilot.spec.characters import visible
+from autopilot.spec.credentials import redacted
+
+LONGEST_WORD = 2000
+"""Characters of a reason, or of a name, that are kept: a record must stay small, whatever people paste."""
+
+
+def _plain(said: object) -> object:
+    """What people said, cut to a bearable length, with what nobody sees written out and no credential in it."""
+    if not isinstance(said, str):
+        return said
+    kept = said if len(said) <= LONGEST_WORD else said[:LONGEST_WORD] + "…"
+    return visible(redacted(kept))
+
+
+Words = Annotated[str, BeforeValidator(_plain)]
+"""What somebody said: it travels into records, logs and histories."""
+Scope = Annotated[str, Field(pattern=r"^[a-z0-9-]{0,63}$")]
+"""A kind or a namespace, or nothing for all; it names a file."""
 
 
 class Priority(IntEnum):
@@ -31,10 +53,10 @@ def priority_of(operation: str) -> Priority:
 class Actor(Plain):
     """Who makes a change, why, and which safety net acts."""
 
-    who: str = "unknown"
+    who: Words = "unknown"
     verified: bool = False
     """Whether a token proved it; otherwise it is what the caller said."""
-    why: str = ""
+    why: Words = ""
     net: str = "workflow"
     """`workflow`, `guard-workflow`, `guard`, `person` or `mesh` (a deadline honoured by whoever rendered next)."""
 
@@ -68,9 +90,9 @@ class Tombstone(Plain):
 class Halt(Plain):
     """The stop button, pressed: nothing starts, experiments end, rollouts stay where they are or are restored."""
 
-    kind: str = ""
+    kind: Scope = ""
     """Of operations it stops; all where empty."""
-    namespace: str = ""
+    namespace: Scope = ""
     """Of targets it covers; all where empty."""
     restore: bool = False
     """Whether rollouts are restored too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,8 +90,8 @@ async def _lift(mesh: Mesh, operation: str, until: float | None, by: Actor, outp
 
 
 async def _hand_back(mesh: Mesh, ref: str, by: Actor) -> int:
-    namespace, slash, service = ref.partition("/")
-    if not slash:
+    namespace, _, service = ref.partition("/")
+    if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", ref):
         raise CommandError(f"{ref!r} is no NAMESPACE/SERVICE", hint="`autopilot leases` shows what was taken over")
     if await mesh.hand_back(Target(mesh=mesh.name, namespace=namespace, service=service), by):
         show(f"{ref} may be operated on again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from enum import StrEnum
 from typing import Annotated
@@ -46,6 +47,7 @@ async def halt(
 
     if not reason.strip():
         raise CommandError("a stop must say why", hint="add --reason '…'")
+    _check(namespace)
     by = actor(who, reason)
     order = Halt(kind=kind.value if kind else "", namespace=namespace, restore=restore, actor=by, since=time.time())
     told = []
@@ -83,6 +85,7 @@ async def unhalt(
     """
     from starter.meshes import open_meshes  # noqa: PLC0415
 
+    _check(namespace)
     by = actor(who, reason)
     found = False
     async with open_meshes(mesh) as opened:
@@ -93,3 +96,8 @@ async def unhalt(
             rest = f"; still pressed for {', '.join(pressed)}" if pressed else ""
             show(f"{each.name}: {'let go' if let_go else 'no stop button is pressed for this scope'}{rest}")
     return 0 if found else ERROR
+
+
+def _check(namespace: str) -> None:
+    if not re.fullmatch(r"[a-z0-9-]{0,63}", namespace):
+        raise CommandError(f"{namespace!r} is no namespace", hint="letters a to z, digits and dashes")

@@ -119,3 +119,21 @@ def test_what_a_report_remembers_is_missed(autopilot: Run, ledger: Ledger, held:
     verified = autopilot("audit", "verify", "--reports", str(reports))
     assert verified.code == 1
     assert "one.json" in verified.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("halt", "--reason", "x", "-n", "../etc"),
+        ("unhalt", "-n", "a b"),
+        ("leases", "--hand-back", "../../etc/x"),
+        ("leases", "--hand-back", "shop"),
+    ],
+)
+def test_what_is_no_name_is_refused_and_nothing_is_written(
+    autopilot: Run, ledger: Ledger, words: tuple[str, ...]
+) -> None:
+    refused = autopilot(*words)
+    assert refused.code == 1
+    assert "hint:" in refused.err
+    assert ledger.store.orders.halts() == []

@@ -124,3 +124,33 @@ def test_a_full_disk_stops_changes_but_no_restore_and_the_record_follows(
     ledger.tidy()
     assert [record.action for record in records(ledger)] == ["acquire", "apply", "lift"]
     assert verify(records(ledger)) == []
+
+
+@pytest.mark.parametrize(
+    "said", ["x" * 100_000, "line\nline\x1b[31m\u202e", "\udcff", "Bearer abcdefghijklmnopqrstuvwxyz012345"]
+)
+def test_whatever_people_say_a_restore_is_made_and_recorded(ledger: Ledger, said: str) -> None:
+    """A record must stay one short line: one that did not stopped every restore after it."""
+    base = published(ledger)
+    for _ in range(2):
+        lease = take(ledger)
+        ledger.apply(lease, split(10))
+        ledger.lift(lease, Actor(who=said, why=said))
+        assert published(ledger) == base
+    assert [record.action for record in records(ledger)] == ["acquire", "apply", "lift"] * 2
+    assert verify(records(ledger)) == []
+    assert max(len(line) for line in ledger.store.journal.path.read_text().splitlines()) < 20_000
+    assert "abcdefghijklmnopqrstuvwxyz012345" not in ledger.store.journal.path.read_text()
+
+
+def test_a_damaged_journal_stops_changes_but_no_restore(ledger: Ledger) -> None:
+    base = published(ledger)
+    lease = take(ledger)
+    ledger.apply(lease, split(10))
+    path = ledger.store.journal.path
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(MeshError, match=r"audit\.jsonl"):
+        ledger.apply(lease, split(20))
+    ledger.lift(lease)
+    assert published(ledger) == base
+    assert ledger.leases() == []

@@ -221,3 +221,9 @@ def test_damaged_orders_are_named(ledger: Ledger, commander: Commander, clock: C
     path.write_text("{")
     with pytest.raises(Exception, match=path.name):
         take(ledger)
+
+
+@pytest.mark.parametrize("scope", [{"kind": "../x"}, {"namespace": "a/b"}, {"namespace": "a.b"}])
+def test_a_scope_is_a_name_and_no_path(clock: Clock, scope: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        pressed(clock, **scope)

@@ -87,11 +87,12 @@ class Books:
 
         Raises:
             MeshUnavailable: the disk refused, and the change can wait.
+            MeshError: what is kept is damaged, and the change can wait.
         """
         try:
             self.settle()
             sealed = self._journal().append(record)
-        except MeshUnavailable:
+        except MeshError:
             if not vital:
                 raise
             self._owed.append(record)  # a restore never waits for its record
