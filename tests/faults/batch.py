@@ -98,7 +98,8 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
     for cell, outcome in zip(scene.cells, reported, strict=True):
         name = str(cell.target)
         found = routes[name]
-        cell.gone = cell.gone or sampler.gone.get(name)
+        if event.net != "guard":  # there it is known already, from the time when nobody else was alive
+            cell.gone = sampler.gone.get(name)
         cell.terms = Terms(
             struck=cell.struck,
             bound=bound_of(cell, event),

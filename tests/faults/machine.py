@@ -20,7 +20,9 @@ from tests.faults.machine_stage import Stage
 TTL = 3.0
 _WHO = Caller(who="hypothesis")
 _NUMBERS = itertools.count(1)
-_COMMANDS = ("pause", "resume", "approve", "promote", "promote in full", "abort", "cancel", "terminate", "good", "harm")
+_GENTLE = ("pause", "resume", "approve", "promote", "promote in full")
+_ENDING = ("abort", "cancel", "terminate")
+_ALL = (*_GENTLE, *_ENDING, "good", "good", "harm")
 
 
 @dataclass
@@ -74,10 +76,12 @@ class Interleaving(RuleBasedStateMachine):
         self._ceiling: float | None = None
         """The canary's weight when harm was found: never above it from then on."""
         self._operation = ""
+        self._seen_through = False
 
-    @initialize(gate=st.booleans(), settle=st.sampled_from(["pause", "rollback"]))
-    def begins(self, gate: bool, settle: str) -> None:
-        """Three steps, the first with or without a gate for a person."""
+    @initialize(gate=st.booleans(), settle=st.sampled_from(["pause", "rollback"]), seen_through=st.booleans())
+    def begins(self, gate: bool, settle: str, seen_through: bool) -> None:
+        """Three steps, the first with or without a gate; what is left in the end is aborted or seen through."""
+        self._seen_through = seen_through
         spec: dict[str, Any] = {
             "target": {"service": self._stage.target.service},
             "arms": {"stable": "v1", "canary": "v2"},
@@ -96,13 +100,20 @@ class Interleaving(RuleBasedStateMachine):
             heartbeat_timeout=2.0,
         )
         self._operation = canary.workflow_id
-        self._trace.append(f"start gate={gate} settle={settle}")
+        self._trace.append(f"start gate={gate} settle={settle} seen_through={seen_through}")
         self._stage.do(self._stage.start(canary))
 
     @rule(words=st.lists(st.just("good"), min_size=1, max_size=4))
     def goes_well(self, words: list[str]) -> None:
         self._play(words)
         self._stage.do(self._heard())
+
+    @rule(command=st.sampled_from(("approve", "promote", "resume")))
+    def goes_all_the_way(self, command: str) -> None:
+        """As far as good ticks and a person's word lead."""
+        for _ in range(2):
+            self._play(["good", "good", command])
+            self._stage.do(self._heard())
 
     @rule()
     def harms(self) -> None:
@@ -115,11 +126,15 @@ class Interleaving(RuleBasedStateMachine):
         self._stage.script.words[self._operation].append("silence")
         self._stage.do(self._heard())
 
-    @rule(what=st.sampled_from(_COMMANDS))
+    @rule(what=st.sampled_from(_GENTLE))
     def is_told(self, what: str) -> None:
         self._play([what])
 
-    @rule(what=st.lists(st.sampled_from(_COMMANDS), min_size=2, max_size=3))
+    @rule(what=st.sampled_from(_ENDING))
+    def is_ended(self, what: str) -> None:
+        self._play([what])
+
+    @rule(what=st.lists(st.sampled_from(_ALL), min_size=2, max_size=3))
     def is_told_at_once(self, what: list[str]) -> None:
         """In one instant, as far as that goes."""
         self._play(what)
@@ -161,6 +176,8 @@ class Interleaving(RuleBasedStateMachine):
 
     async def _settle(self) -> None:
         stage, operation = self._stage, self._operation
+        if self._seen_through:
+            await self._see_through()
         if not await stage.until_running_is(operation, False, 0.15):
             await self._say("abort")
             if not await stage.until_running_is(operation, False, 25):
@@ -184,6 +201,15 @@ class Interleaving(RuleBasedStateMachine):
             self._wrong.append(f"{len(kept)} reports of one rollout")
         self._wrong += await asyncio.to_thread(self._check, stage)
         await stage.restore()
+
+    async def _see_through(self) -> None:
+        """Good ticks, and a person who always agrees."""
+        for _ in range(60):
+            if not await self._stage.running(self._operation):
+                break
+            for word in ("good", "good", "resume", "promote"):
+                await self._say(word)
+            await asyncio.sleep(0.06)
 
     def _was_committing(self) -> bool:
         """A person may order promotion in full in the same instant as harm is found; then either may be first."""
