@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
+from autopilot.local.processes import start_time
+
+_RUN = re.compile(r"crash-(\d+)-")
 _SIZE = "32m"
 _CHUNK = bytes(64 * 1024)
 
@@ -23,6 +28,15 @@ class SmallDisk:
         self.folder.mkdir(exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", str(self.folder)]
         self.mounted = os.geteuid() == 0 and _does(command)
+
+    @staticmethod
+    def tidy() -> None:
+        """Unmounts and removes what killed runs left: processes end with their parent, mounts do not."""
+        for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+            point = Path(line.split()[1])
+            if (run := _RUN.match(point.parent.name)) and start_time(int(run[1])) is None:
+                _does(["umount", "--lazy", str(point)])
+                shutil.rmtree(point.parent, ignore_errors=True)
 
     def unmount(self) -> None:
         """Lets go of it, and of all that is on it."""

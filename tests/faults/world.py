@@ -6,6 +6,7 @@ Everything is on loopback, in one folder, at free ports, and is gone when the su
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -227,7 +228,8 @@ class _Marked(Part):
 @asynccontextmanager
 async def world(shape: Shape, *, clocks: bool = False, guard: bool = True, worker: bool = True) -> AsyncIterator[World]:
     """A world in a folder of its own, gone at the end. `clocks`: whether they can be moved."""
-    with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
+    SmallDisk.tidy()
+    with tempfile.TemporaryDirectory(prefix=f"crash-{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         async with aiohttp.ClientSession() as session:
             made = World(Path(folder), shape, session, clocks=clocks)
             try:
