@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,16 +83,19 @@ class MeshPlace:
         return self.targets.index(target) // self.together
 
 
-def places(folder: Path, shape: Shape) -> list[MeshPlace]:
-    """Where the meshes are, at free ports."""
+def places(folder: Path, shape: Shape, others: Sequence[str] = ()) -> tuple[list[MeshPlace], dict[str, int]]:
+    """Where the meshes are, and ports for `others`: all found together, so that none is given twice."""
+    groups = -(-shape.services // shape.together)
+    meshes = {f"m{number}": number for number in range(1, shape.meshes + 1)}
+    wanted = [f"{name} {part}" for name in meshes for part in ("admin", *range(groups))]
+    ports = allocate([*others, *wanted])
     found = []
-    for number in range(1, shape.meshes + 1):
-        name = f"m{number}"
-        groups = -(-shape.services // shape.together)
-        admin, *listeners = allocate(["admin", *(f"out{number}" for number in range(groups))]).values()
+    for name, number in meshes.items():
+        first = 1 + (number - 1) * shape.services
         targets = tuple(
             Target(mesh=name, namespace="shop", service=f"s{index:02}")
-            for index in range(1 + (number - 1) * shape.services, 1 + number * shape.services)
+            for index in range(first, first + shape.services)
         )
-        found.append(MeshPlace(name, folder / name, admin, tuple(listeners), targets, shape.together))
-    return found
+        listeners = tuple(ports[f"{name} {group}"] for group in range(groups))
+        found.append(MeshPlace(name, folder / name, ports[f"{name} admin"], listeners, targets, shape.together))
+    return found, {name: ports[name] for name in others}

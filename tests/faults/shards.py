@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autopilot.local import temporal
-from autopilot.local.ports import LOOPBACK, allocate
+from autopilot.local.ports import LOOPBACK
 from autopilot.local.processes import Child, environment, launch, tail
 from autopilot.mesh.envoy.prepare import prepare
 from tests.faults.machine import Findings
@@ -40,7 +40,7 @@ async def play(folder: Path, count: int, *, shards: int, first_seed: int = 1, li
     Raises:
         WaitedInVain: a process failed, or did not end in time.
     """
-    ports = allocate(["temporal", "ui"])
+    meshes, ports = places(folder / "meshes", Shape(meshes=shards, services=1), ("temporal", "ui"))
     names = [f"shard-{number}" for number in range(shards)]
     command = temporal.command(
         temporal.find(), database=folder / "temporal.db", port=ports["temporal"], ui_port=ports["ui"]
@@ -58,9 +58,7 @@ async def play(folder: Path, count: int, *, shards: int, first_seed: int = 1, li
     try:
         (folder / "meshes").mkdir()
         found = []
-        for number, (name, place) in enumerate(
-            zip(names, places(folder / "meshes", Shape(meshes=shards, services=1)), strict=True)
-        ):
+        for number, (name, place) in enumerate(zip(names, meshes, strict=True)):
             place.folder.mkdir()
             place.file.write_text(place.describe({"v1": 9, "v2": 10}, 120), encoding="utf-8")
             prepare(place.file)

@@ -75,7 +75,7 @@ STEPS: dict[str, tuple[Callable[[EnvoyMesh, Target, Lease | None], Any], SplitTr
 
 
 def place_in(folder: Path) -> MeshPlace:
-    (place,) = places(folder, Shape(meshes=1, services=2))
+    ((place,), _) = places(folder, Shape(meshes=1, services=2))
     place.folder.mkdir(parents=True)
     place.file.write_text(place.describe({"v1": 9, "v2": 10}, 120), encoding="utf-8")
     prepare(place.file)

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from autopilot.local import envoy, temporal
-from autopilot.local.ports import LOOPBACK, allocate
+from autopilot.local.ports import LOOPBACK
 from autopilot.local.processes import environment
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Target
@@ -52,14 +52,14 @@ class World:
         self.folder = folder
         self.shape = shape
         self.disk = SmallDisk(folder / "meshes")
-        self.planes = {place.name: DataPlane(place, session) for place in places(self.disk.folder, shape)}
+        found, self._ports = places(self.disk.folder, shape, ("temporal", "ui", "v1", "v2"))
+        self.planes = {place.name: DataPlane(place, session) for place in found}
         self.targets: tuple[Target, ...] = tuple(
             target for number in range(shape.services) for target in (p.place.targets[number] for p in self._planes())
         )
         """Every service; neighbours are in different meshes."""
         self.control = Control(folder / "control")
         self.answers = Answers(folder / "answers.log")
-        self._ports = allocate(["temporal", "ui", "v1", "v2"])
         self.clocks = Clocks(folder) if clocks else None
         self._preload = self.clocks.preload() if self.clocks else {}
         self._failing = folder / "failing"
