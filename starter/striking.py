@@ -47,7 +47,7 @@ async def strike(info: StackInfo, served: Callable[[], Awaitable[int]], tell: Ca
     tell(f"kill -9 {', '.join(OURS)}: nothing of ours is alive; the proxies' own deadline is in {deadline:.1f} s")
     last = await _last_served(served, died, deadline + _AFTERWARDS)
     tell(f"nobody met the canary any more after {last:.1f} s; starting everything again")
-    for name in ("temporal", "worker", "guard"):
+    for name in reversed(OURS):
         await control.command(info, name, "start")
     await _until_ready(info)
     return Strike(deadline=round(deadline, 2), healed=round(last, 2))

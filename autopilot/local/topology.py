@@ -149,10 +149,7 @@ def set_retries(file: Path, service_ref: str, retries: int) -> int:
     if service is None:
         raise KeyError(service_ref)
     if service.retries != retries:
-        services = tuple(
-            item.model_copy(update={"retries": retries}) if item is service else item for item in mesh.spec.services
-        )
-        write(mesh.model_copy(update={"spec": mesh.spec.model_copy(update={"services": services})}), file)
+        write(mesh.with_service(service_ref, retries=retries), file)
     return service.retries
 
 

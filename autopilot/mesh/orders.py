@@ -16,19 +16,32 @@ from autopilot.spec.credentials import redacted
 
 LONGEST_WORD = 2000
 """Characters of a reason, or of a name, that are kept: a record must stay small, whatever people paste."""
+_LOOKED_AT = 8192
+"""Characters that are looked at for what must not be kept."""
 
 
 def _plain(said: object) -> object:
-    """What people said, cut to a bearable length, with what nobody sees written out and no credential in it."""
+    """What people said, with no credential in it, what nobody sees written out, and cut to a bearable length.
+
+    Done again it changes nothing: a record that is read must be the one that was sealed.
+    """
     if not isinstance(said, str):
         return said
-    kept = said if len(said) <= LONGEST_WORD else said[:LONGEST_WORD] + "…"
-    return visible(redacted(kept))
+    while (kept := _once(said)) != said:
+        said = kept
+    return said
+
+
+def _once(said: str) -> str:
+    # Before it is cut: half a credential is not recognised.
+    kept = visible(redacted(said[:_LOOKED_AT]))
+    return kept if len(kept) <= LONGEST_WORD else kept[: LONGEST_WORD - 1] + "…"
 
 
 Words = Annotated[str, BeforeValidator(_plain)]
 """What somebody said: it travels into records, logs and histories."""
-Scope = Annotated[str, Field(pattern=r"^[a-z0-9-]{0,63}$")]
+SCOPE = r"^[a-z0-9-]{0,63}$"
+Scope = Annotated[str, Field(pattern=SCOPE)]
 """A kind or a namespace, or nothing for all; it names a file."""
 
 

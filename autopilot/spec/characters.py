@@ -34,6 +34,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def complaint(character: str) -> str:
+    """What is wrong with a value, or a file, that has it."""
+    return f"has a character that nobody sees and that does not belong here: {named(character)}"
+
+
 def named(character: str) -> str:
     """The character as people can look it up: `U+0435 CYRILLIC SMALL LETTER IE`."""
     fallback = "a control character" if unicodedata.category(character) == "Cc" else "a character without a name"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from autopilot.spec.characters import named, unseen
+from autopilot.spec.characters import complaint, unseen
 from autopilot.spec.credentials import WHERE_INSTEAD, credential, names_a_credential
 from autopilot.spec.errors import Path, Problem
 from autopilot.spec.text import Source
@@ -27,8 +27,7 @@ def _problems(source: Source, path: Path, text: str, at: str) -> Iterator[Proble
     if secret:
         yield source.problem(path, f"looks like {secret}", hint=WHERE_INSTEAD, at=at)
     if found := unseen(text):
-        said = f"has a character that nobody sees and that does not belong here: {named(found.group())}"
-        yield source.problem(path, said, hint="remove it", at=at)
+        yield source.problem(path, complaint(found.group()), hint="remove it", at=at)
 
 
 def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str, str]]:

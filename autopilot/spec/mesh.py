@@ -38,7 +38,8 @@ Address = Annotated[
 ListenerAddress = Annotated[Address, AfterValidator(_listens)]
 """`host:port`, the host an IP address: Envoy resolves no names there."""
 
-ServiceRef = Annotated[str, Field(pattern=explained(r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$", "a service: namespace/name"))]
+SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
+ServiceRef = Annotated[str, Field(pattern=explained(SERVICE_REF, "a service: namespace/name"))]
 """`namespace/service`."""
 
 Directory = Annotated[
@@ -165,6 +166,13 @@ class Mesh(SpecModel):
     kind: Literal["Mesh"] = "Mesh"
     metadata: Metadata
     spec: MeshSpec
+
+    def with_service(self, ref: str, **changes: object) -> Mesh:
+        """The mesh with some fields of one service changed; nothing is checked anew."""
+        services = tuple(
+            service.model_copy(update=changes) if service.ref == ref else service for service in self.spec.services
+        )
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"services": services})})
 
 
 def split_address(address: str) -> tuple[str, int]:

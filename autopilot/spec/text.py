@@ -13,7 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from autopilot.spec.bounded import MAX_BYTES, MAX_NODES, Composed, TooMuch
-from autopilot.spec.characters import named, unseen
+from autopilot.spec.characters import complaint, unseen
 from autopilot.spec.errors import Path, Problem, SpecError, field_path
 from autopilot.spec.units import shown
 
@@ -88,7 +88,7 @@ def _is_empty(node: Node) -> bool:
 def _unseen(text: str, at: int, file: str) -> Problem:
     start = text.rfind("\n", 0, at) + 1
     return Problem(
-        f"has a character that nobody sees and that does not belong here: {named(text[at])}",
+        complaint(text[at]),
         file,
         text.count("\n", 0, at) + 1,
         at - start + 1,

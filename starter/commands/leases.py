@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from autopilot.mesh.model import LeaseStatus, Target
+from autopilot.spec.mesh import SERVICE_REF
 from autopilot.spec.units import format_seconds
 from starter.errors import ERROR, CommandError
 from starter.identity import actor
@@ -91,7 +92,7 @@ async def _lift(mesh: Mesh, operation: str, until: float | None, by: Actor, outp
 
 async def _hand_back(mesh: Mesh, ref: str, by: Actor) -> int:
     namespace, _, service = ref.partition("/")
-    if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", ref):
+    if not re.fullmatch(SERVICE_REF, ref):
         raise CommandError(f"{ref!r} is no NAMESPACE/SERVICE", hint="`autopilot leases` shows what was taken over")
     if await mesh.hand_back(Target(mesh=mesh.name, namespace=namespace, service=service), by):
         show(f"{ref} may be operated on again")

@@ -99,5 +99,7 @@ async def unhalt(
 
 
 def _check(namespace: str) -> None:
-    if not re.fullmatch(r"[a-z0-9-]{0,63}", namespace):
+    from autopilot.mesh.orders import SCOPE  # noqa: PLC0415
+
+    if not re.fullmatch(SCOPE, namespace):
         raise CommandError(f"{namespace!r} is no namespace", hint="letters a to z, digits and dashes")

@@ -62,7 +62,7 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
         raise InvalidChange(f"weights {weights} for {service_ref} would break {path}: {error}") from error
     expected = {arm: float(new) for arm, new in wanted.items()}
     kept = {arm: expected.get(arm, 0.0) for arm in (*service.weights, *(arm for arm in expected if expected[arm]))}
-    if after != _with_weights(base.mesh, service_ref, kept):
+    if after != base.mesh.with_service(service_ref, weights=kept):
         raise InvalidChange(f"weights {weights} for {service_ref} would change more than that in {path}")
     write_atomically(path, text)
 
@@ -146,15 +146,6 @@ def _plain(node: MappingNode, composed: Composed) -> bool:
 
 def _on_one_line(node: Node) -> bool:
     return bool(node.start_mark.line == node.end_mark.line)
-
-
-def _with_weights(mesh: Mesh, service_ref: str, weights: dict[str, float]) -> Mesh:
-    """The mesh with the weights of one service."""
-    services = tuple(
-        service.model_copy(update={"weights": weights}) if service.ref == service_ref else service
-        for service in mesh.spec.services
-    )
-    return mesh.model_copy(update={"spec": mesh.spec.model_copy(update={"services": services})})
 
 
 def _child(node: Node | None, key: str) -> Node | None:
