@@ -8,13 +8,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from recording import record
+from staging import TOOLS
 
 RUNS = 5
-TOOLS = Path(__file__).parents[1] / ".autopilot" / "tools"
 AUTOPILOT = [sys.executable, "-c", "from autopilot._bootstrap import main; main()"]
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from recording import record
+from staging import staged
 from temporalio.client import Client
 
-from autopilot.local import stack
 from autopilot.local.record import StackInfo
 from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.prepare import prepare
@@ -29,7 +26,6 @@ from starter.operations import start_canary
 from starter.places import EMBEDDED_HEARTBEAT
 from worker.connection import connect
 
-TOOLS = Path(__file__).parents[1] / ".autopilot" / "tools"
 NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}
 INSTANCES = ("web-v1", "reviews-v1", "reviews-v2", "ratings-v1")
 SHORT = [{"weight": weight, "hold": hold, "minRequests": 50} for weight, hold in ((10, 6), (50, 4), (100, 3))]
@@ -143,14 +139,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AUTOPILOT_HOME"] = folder
-        os.environ.setdefault("AUTOPILOT_TOOLS", str(TOOLS))
-        started = stack.start(Path(folder))
-        try:
-            figures, rows = asyncio.run(measure(started.info, runs))
-        finally:
-            started.stop()
+    with staged() as info:
+        figures, rows = asyncio.run(measure(info, runs))
     record(
         "healthy", f'make bench-healthy ARGS="--runs {runs}"', figures, rows, "healthy rollouts that were not promoted"
     )

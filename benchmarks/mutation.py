@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from recording import record
+from staging import staged
 
-from autopilot.local import stack
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.model import Aspect, SplitTraffic, Target
 
@@ -43,13 +41,8 @@ async def measure(mesh_file: Path) -> np.ndarray:
 
 def main() -> None:
     """Brings a mesh up, measures, takes it down."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AUTOPILOT_HOME"] = folder
-        started = stack.start(Path(folder), parts=("mesh",))
-        try:
-            taken = asyncio.run(measure(started.info.mesh_file))
-        finally:
-            started.stop()
+    with staged(("mesh",)) as info:
+        taken = asyncio.run(measure(info.mesh_file))
     median, tail = np.percentile(taken, [50, 99], axis=0)
     rows = [("step", "p50 ms", "p99 ms")]
     rows += [(step, f"{middle:.1f}", f"{worst:.1f}") for step, middle, worst in zip(STEPS, median, tail, strict=True)]

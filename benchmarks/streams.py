@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,8 +21,9 @@ import h2.config
 import h2.connection
 import h2.events
 from recording import record
+from staging import staged
 
-from autopilot.local import stack, topology
+from autopilot.local import topology
 from autopilot.local.record import StackInfo
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.mesh import EnvoyMesh
@@ -288,13 +287,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     minutes = parser.parse_args().minutes
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AUTOPILOT_HOME"] = folder
-        started = stack.start(Path(folder), parts=("mesh",), rate=0)
-        try:
-            figures = asyncio.run(measure(started.info, minutes))
-        finally:
-            started.stop()
+    with staged(("mesh",), rate=0) as info:
+        figures = asyncio.run(measure(info, minutes))
     least = 60 * minutes / TTL
     rows = [("what", "count", "must be")]
     for name, value in figures.items():
