@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 from temporalio import activity
 
+from activities.beating import heartbeating
 from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
 from autopilot.mesh.orders import Actor
 from autopilot.mesh.port import Mesh
-
-_BEAT = 0.5
-"""Seconds."""
 
 
 class MeshActivities(MeshSignatures):
@@ -76,26 +72,10 @@ def _actor(request: EndRequest) -> Actor:
     return request.by.model_copy(update={"net": request.net})
 
 
-@contextlib.asynccontextmanager
-async def _heartbeating() -> AsyncIterator[None]:
-    """Shows Temporal that this worker lives: where it dies in the middle of a restore, another must begin at once."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(_BEAT)
-
-    task = asyncio.create_task(beat(), name="heartbeat of a restore")
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
 async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:
     """Ends a lease and waits until the proxies have what follows from it, timed from the order to their word."""
     started = time.monotonic()
-    async with _heartbeating():
+    async with heartbeating():
         receipt = await ending
         if receipt is not None:
             await mesh.verify(receipt)

@@ -81,6 +81,8 @@ class CountRequest(Wire):
     analysis: Analysis
     queries: bool = False
     """Whether to try the custom queries too, so that a mistake in one is found before anything is written."""
+    fresh: bool = False
+    """Whether to wait for samples that are younger than the request: nothing from before is to be counted after it."""
 
 
 class Totals(Wire):

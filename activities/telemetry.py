@@ -7,6 +7,7 @@ import time
 
 from temporalio import activity
 
+from activities.beating import heartbeating
 from activities.learning import learn
 from activities.meshes import Meshes
 from activities.pulse import Pulse
@@ -41,7 +42,13 @@ class TelemetryActivities(TelemetrySignatures):
         if request.queries:
             await try_queries(attached, request)
         now = time.time()
-        series = await tally(hub.source, subject_of(request.target, request.arms), request.arms.canary)
+        async with heartbeating():  # it may have to wait for a scrape
+            series = await tally(
+                hub.source,
+                subject_of(request.target, request.arms),
+                request.arms.canary,
+                since=now if request.fresh else None,
+            )
         return Totals(time=now, series=series)
 
     @activity.defn(name="telemetry.learn")

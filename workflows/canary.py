@@ -288,9 +288,10 @@ class CanaryWorkflow(JudgedOperation):
         spec = self.input.spec
         return await workflow.execute_activity_method(
             TelemetrySignatures.count,
-            CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, queries=first),
-            start_to_close_timeout=timedelta(seconds=10),
-            schedule_to_close_timeout=timedelta(seconds=20),
+            CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, queries=first, fresh=first),
+            start_to_close_timeout=timedelta(seconds=50 if first else 10),
+            schedule_to_close_timeout=timedelta(seconds=60 if first else 20),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=PROMPT if first else ONCE,
             summary="read telemetry before anything is written" if first else "count what users met",
         )

@@ -49,3 +49,16 @@ async def test_a_source_that_repeats_itself_accuses_nobody():
 
 async def test_a_source_without_what_has_begun_counts_what_ended():
     assert await tally(source(replace(LOOK, begun=None)), REVIEWS, "v2") == {"web|v2": (10, 1)}
+
+
+async def test_a_count_before_a_rollout_waits_for_samples_younger_than_itself():
+    """What a Prometheus scraped before the last rollout ended is not laid at the next one's door."""
+    old = replace(LOOK, time=99.0, active=0.0, begun=10.0, took=0.5)
+    edge = replace(old, time=100.2, attempt=counters(20, 6), user=counters(20, 6), begun=20.0)
+    fresh = replace(edge, time=101.0, attempt=counters(25, 9), user=counters(25, 9), begun=25.0)
+    looks = source(old, edge, fresh)
+    assert await tally(looks, REVIEWS, "v2", since=100.0) == {"web|v2": (25, 9)}
+    gone = source(old)
+    assert await tally(gone, REVIEWS, "v2", since=100.0, promptness=0.3) == {"web|v2": (10, 1)}
+    other = source(replace(fresh, arm="v1"))
+    assert await tally(other, REVIEWS, "v2", since=200.0) == {}
