@@ -1,8 +1,11 @@
-"""Reads counters that a Prometheus has scraped from the Envoys, and evaluates users' own queries.
+"""Reads counters that a Prometheus has scraped from proxies, and evaluates users' own queries.
 
 Raw samples, never `rate()`: a rate blurs the moment of change over its window, and has no counts to weigh. A range
 selector in an instant query gives every series' newest sample with the time it was scraped at; one query serves all
-subjects.
+subjects. What the counters are called is a dialect's part.
+
+A window that is shorter than the scrape interval sees nothing, and one far longer drags gone proxies along. So the
+first answers are asked for over a long window, to see how far apart samples lie, and all later ones over a fitting one.
 """
 
 from __future__ import annotations
@@ -10,35 +13,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autopilot.spec.units import format_seconds
-from autopilot.telemetry import envoy_names as names
-from autopilot.telemetry.model import Observation, SeriesSample, Subject, TelemetryError
+from autopilot.telemetry.dialects.dialect import Dialect
+from autopilot.telemetry.dialects.envoy import Envoy
+from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.past import observations
+from autopilot.telemetry.scrapes import interval_of, window_for, within
 
 if TYPE_CHECKING:
     from prometheus_api_client import PrometheusConnect
-
-_METRICS = {
-    "envoy_cluster_upstream_rq_completed": names.COMPLETED,
-    "envoy_cluster_upstream_rq_xx": names.FAILED,
-    "envoy_cluster_upstream_rq_retry": names.RETRIED,
-    "envoy_cluster_retry_upstream_rq_completed": names.RETRY_COMPLETED,
-    "envoy_cluster_retry_upstream_rq_xx": names.RETRY_FAILED,
-    "envoy_cluster_upstream_rq_active": names.ACTIVE,
-    "envoy_cluster_upstream_rq_total": names.TOTAL,
-    "envoy_cluster_upstream_rq_pending_active": names.WAITING,
-    **{f"envoy_cluster_{name}": name for name in names.NEVER_CONNECTED},
-}
-_BUCKET = "envoy_cluster_upstream_rq_time_bucket"
-_CLUSTER, _CLASS, _BOUND = "envoy_cluster_name", "envoy_response_code_class", "le"
-_TOOK = 0.5
-"""Seconds: a scrape is stamped when it is sent, and read when it arrives."""
-_NOT_IDENTITY = frozenset({"__name__", _CLUSTER, _CLASS, _BOUND})
 
 
 class PrometheusSource:
@@ -46,7 +32,8 @@ class PrometheusSource:
 
     Args:
         url: its address, for instance `http://127.0.0.1:9090`.
-        window: seconds to look back for samples; at least two scrape intervals.
+        dialect: what the counters are called; Envoy's own by default.
+        window: seconds to look back for samples at the least; more where scrapes are further apart.
         lookback: seconds after which the value of a user's query is stale (where Prometheus lets a query say so).
         timeout: seconds that it has to answer.
         headers: sent with each query, for instance authorization.
@@ -58,6 +45,7 @@ class PrometheusSource:
         self,
         url: str,
         *,
+        dialect: Dialect | None = None,
         window: float = 15.0,
         lookback: float = 120.0,
         timeout: float = 5.0,
@@ -66,7 +54,10 @@ class PrometheusSource:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
+        self._dialect = Envoy() if dialect is None else dialect
         self._window = window
+        self._interval: float | None = None
+        self._settled = False
         self._lookback = lookback
         self._timeout = timeout
         self._headers = headers
@@ -79,30 +70,35 @@ class PrometheusSource:
         """What people call this source."""
         return f"Prometheus at {self._url}"
 
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two scrapes; None until a proxy was seen to be scraped twice."""
+        return self._interval
+
+    @property
+    def window(self) -> float:
+        """Seconds that the next look goes back."""
+        return window_for(self._interval if self._settled else None, self._window)
+
     async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
         """Asks once for the counters of all subjects.
 
         Raises:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
-        result = await self._ask(selector(subjects, self._window))
+        asked = self.window
+        result = await self._ask(self._dialect.selector(subjects, asked))
         try:
-            series = parse_matrix(result)
+            self._learn(result)
+            if self.window < asked:
+                result = within(result, self.window)
+            readings = self._dialect.newest(result, subjects)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
-            raise TelemetryError(f"{self.name} gave an answer that is not Prometheus': {failure!r}") from failure
+            raise self._no_matrix(failure) from failure
         now = self._clock()
         return [
-            Observation(
-                subject=subject,
-                time=now,
-                samples=tuple(
-                    stats.sample(identity, cluster, arm)
-                    for arm in subject.arms
-                    for (identity, cluster), stats in series.items()
-                    if cluster == names.cluster_of(subject, arm) and names.COMPLETED in stats.values
-                ),
-            )
-            for subject in subjects
+            Observation(subject=subject, time=now, samples=reading.samples, missing=reading.missing)
+            for subject, reading in zip(subjects, readings, strict=True)
         ]
 
     async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
@@ -111,27 +107,22 @@ class PrometheusSource:
         Raises:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
-        wanted = names.arms_pattern(subject)
-        result = await self._ask(selector([subject], seconds, clusters=wanted, latency=latency))
+        result = await self._ask(self._dialect.selector([subject], seconds, latency=latency, strict=True))
         try:
-            return await asyncio.to_thread(self._observations, subject, result)
+            return await asyncio.to_thread(lambda: observations(subject, self._dialect.history(result, subject)))
         except (ValueError, KeyError, TypeError, IndexError) as failure:
-            raise TelemetryError(f"{self.name} gave an answer that is not Prometheus': {failure!r}") from failure
+            raise self._no_matrix(failure) from failure
 
-    def _observations(self, subject: Subject, result: Sequence[Any]) -> list[Observation]:
-        arms = {names.cluster_of(subject, arm): arm for arm in subject.arms}
-        return observations(
-            subject,
-            {
-                identity + "|" + cluster: [
-                    stats.sample(identity, cluster, arms[cluster])
-                    for _, stats in sorted(looks.items())
-                    if names.COMPLETED in stats.values
-                ]
-                for (identity, cluster), looks in parse_history(result).items()
-                if cluster in arms
-            },
-        )
+    def _learn(self, result: Sequence[Any]) -> None:
+        """Takes the scrape interval from an answer, once; anew when a fitting window has become an empty one."""
+        if self._settled and result:
+            return
+        found = interval_of(result)
+        self._settled = found is not None
+        self._interval = found or self._interval
+
+    def _no_matrix(self, failure: Exception) -> TelemetryError:
+        return TelemetryError(f"{self.name} gave an answer that is not Prometheus': {failure!r}")
 
     async def query(self, expression: str) -> float | None:
         """Evaluates a user's own query; see `QuerySource.query`.
@@ -197,102 +188,6 @@ class PrometheusSource:
         if not isinstance(result, list):
             raise TelemetryError(f"{self.name} gave {type(result).__name__} as a result; is that a Prometheus?")
         return result
-
-
-@dataclass(slots=True)
-class PrometheusSeries:
-    """The newest samples of one proxy's counters for one cluster."""
-
-    time: float = 0.0
-    values: dict[str, float] = field(default_factory=dict)
-    buckets: dict[float, float] = field(default_factory=dict)
-    """Upper bound in seconds (infinity for the last) to requests at most so slow."""
-
-    def put(self, counter: str | float, at: float, value: float) -> None:
-        """Takes one counter: by its name, or by its upper bound in seconds."""
-        self.time = max(self.time, at)
-        if isinstance(counter, str):
-            self.values[counter] = value
-        else:
-            self.buckets[counter] = value
-
-    def sample(self, identity: str, cluster: str, arm: str) -> SeriesSample:
-        """As the hub takes it; Prometheus does not know when a process began to count."""
-        bounds = sorted((bound, count) for bound, count in self.buckets.items() if math.isfinite(bound))
-        attempt, user = names.views(self.values, bounds, max(self.buckets.values(), default=0.0))
-        active, begun = names.under_way(self.values)
-        return SeriesSample(
-            series=f"{identity}|{cluster}",
-            arm=arm,
-            time=self.time,
-            started=None,
-            attempt=attempt,
-            user=user,
-            active=active,
-            begun=begun,
-            took=_TOOK,
-        )
-
-
-def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True) -> str:
-    """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`.
-
-    Args:
-        subjects: whose counters are asked for.
-        window: seconds to look back.
-        clusters: a pattern (RE2) for fewer clusters than all of theirs.
-        latency: whether histograms are asked for: two thirds of the answer are theirs.
-    """
-    metrics = "|".join((*_METRICS, _BUCKET) if latency else _METRICS)
-    clusters = (clusters or names.cluster_pattern(subjects)).replace("\\", "\\\\")
-    # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.
-    return f'{{__name__=~"{metrics}",{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
-
-
-def parse_matrix(result: Sequence[Any]) -> dict[tuple[str, str], PrometheusSeries]:
-    """Gathers the newest sample of each series by (instance, cluster).
-
-    Raises:
-        ValueError, KeyError, TypeError, IndexError: it is no matrix.
-    """
-    found: defaultdict[tuple[str, str], PrometheusSeries] = defaultdict(PrometheusSeries)
-    for entry in result:
-        labels = entry["metric"]
-        at, text = entry["values"][-1]
-        if (counter := _counter(labels)) is not None:
-            found[_series(labels)].put(counter, float(at), float(text))
-    return dict(found)
-
-
-def parse_history(result: Sequence[Any]) -> dict[tuple[str, str], dict[float, PrometheusSeries]]:
-    """Gathers all samples of each series by (instance, cluster), then by the time they were scraped at.
-
-    Raises:
-        ValueError, KeyError, TypeError, IndexError: it is no matrix.
-    """
-    found: defaultdict[tuple[str, str], defaultdict[float, PrometheusSeries]] = defaultdict(
-        lambda: defaultdict(PrometheusSeries)
-    )
-    for entry in result:
-        labels = entry["metric"]
-        if (counter := _counter(labels)) is not None:
-            looks = found[_series(labels)]
-            for at, text in entry["values"]:
-                looks[at].put(counter, float(at), float(text))
-    return {series: dict(looks) for series, looks in found.items()}
-
-
-def _counter(labels: Mapping[str, str]) -> str | float | None:
-    """What is counted: by Envoy's name, or by its upper bound in seconds; None for what is not read."""
-    if labels["__name__"] == _BUCKET:
-        return float(labels[_BOUND]) / 1000
-    return _METRICS.get(labels["__name__"])
-
-
-def _series(labels: Mapping[str, str]) -> tuple[str, str]:
-    """Whose counter it is: (instance, cluster)."""
-    identity = ",".join(f"{key}={value}" for key, value in sorted(labels.items()) if key not in _NOT_IDENTITY)
-    return identity, labels[_CLUSTER]
 
 
 def _one(result: Sequence[Any]) -> float | None:

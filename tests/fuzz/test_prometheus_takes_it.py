@@ -16,8 +16,8 @@ from autopilot.local.prometheus import write_config
 from autopilot.mesh.model import baseline_of
 from autopilot.spec.canary import CanaryArms
 from autopilot.telemetry import envoy_names
+from autopilot.telemetry.dialects.envoy import selector
 from autopilot.telemetry.model import Subject
-from autopilot.telemetry.prometheus import selector
 from autopilot.telemetry.template import filled
 
 pytestmark = pytest.mark.e2e

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from autopilot.spec.canary import CanaryArms
 from autopilot.spec.units import Name
+from autopilot.telemetry.dialects.envoy import selector
 from autopilot.telemetry.envoy_names import arms_pattern, cluster_of
 from autopilot.telemetry.model import Subject
-from autopilot.telemetry.prometheus import selector
 from autopilot.telemetry.template import filled
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)

@@ -22,11 +22,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from autopilot.telemetry.dialects.envoy import Envoy, parse_matrix, selector
 from autopilot.telemetry.difference import Differencer, HubTick
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import HistorySource, Observation, QuerySource, Subject, TelemetryError, TelemetrySource
 from autopilot.telemetry.past import ticks
-from autopilot.telemetry.prometheus import PrometheusSource, parse_matrix, selector
+from autopilot.telemetry.prometheus import PrometheusSource
 from tests.telemetry.conftest import Lab, free_ports
 
 REVIEWS = Subject(mesh="local", namespace="shop", service="reviews", arms=("v1", "v2"))
@@ -340,3 +341,35 @@ async def test_history_that_is_no_matrix_is_an_error_of_its_own():
         with pytest.raises(TelemetryError, match="not Prometheus'"):
             await source.history(REVIEWS, 60)
         await source.close()
+
+
+async def test_clusters_are_called_what_whoever_drives_the_mesh_says():
+    """Plain Envoy on Kubernetes: Istio's own names for clusters, for instance."""
+
+    def cluster(subject: Subject, arm: str) -> str:
+        return f"outbound|80|{arm}|{subject.service}.{subject.namespace}.svc.cluster.local"
+
+    dialect = Envoy(cluster)
+    query = dialect.selector([REVIEWS, OTHER], 15)
+    pattern = re.search(r'envoy_cluster_name=~"([^"]*)"', query)
+    assert pattern is not None
+    for subject in (REVIEWS, OTHER):
+        for arm in subject.arms:
+            assert re.fullmatch(pattern[1].replace("\\\\", "\\"), cluster(subject, arm))
+    result = [
+        {
+            "metric": {
+                "__name__": "envoy_cluster_upstream_rq_completed",
+                "envoy_cluster_name": cluster(REVIEWS, arm),
+                "instance": "a",
+            },
+            "values": [[5, "7"]],
+        }
+        for arm in ("v2", "v3")
+    ]
+    first, second = dialect.newest(result, [REVIEWS, OTHER])
+    assert [(sample.arm, sample.user.requests) for sample in first.samples] == [("v2", 7)]
+    assert second.samples == ()
+    assert [key.rpartition(".shop")[0] for key in dialect.history(result, REVIEWS)] == [
+        "instance=a|outbound|80|v2|reviews"
+    ]
