@@ -187,6 +187,8 @@ class Receipt(Plain):
     """When the proxies' files were written, seconds since the epoch."""
     audit: str = ""
     """Digest of the audit record of this write."""
+    notes: tuple[str, ...] = ()
+    """What somebody else had changed meanwhile and was left as it is, one sentence each."""
 
 
 class Capability(Plain):

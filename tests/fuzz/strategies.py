@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.model import Aspect, Holder, Lease, LeasePhase, SplitTraffic, Target, baseline_of
+from autopilot.mesh.records import Overlay
 from autopilot.spec.base import Metadata
 from autopilot.spec.mesh import Inbound, Mesh, MeshArm, MeshService, MeshSpec, Outbound, Proxy
 

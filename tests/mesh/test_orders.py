@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.mesh.envoy.admission import QUEUE_GRACE, YIELD_GRACE
+from autopilot.mesh.admission import QUEUE_GRACE, YIELD_GRACE
 from autopilot.mesh.envoy.commander import Commander
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseHeld, LeaseLost, LeasePending, TakenOver

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER
-from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.render import render
 from autopilot.mesh.envoy.routes import effective_weights, virtual_host
 from autopilot.mesh.model import Aspect, Holder, Lease, LeasePhase, SplitTraffic, Target
+from autopilot.mesh.records import Overlay
 from autopilot.spec.mesh import Mesh, MeshService
 
 ARMS = ("v1", "v2", "v3")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.envoy.watchman import Watchman
+from autopilot.mesh.watchman import Watchman
 from tests.mesh.conftest import REVIEWS, Clock, published, split, take
 
 

@@ -8,8 +8,14 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from autopilot.mesh.errors import MeshUnavailable
+from pydantic import ValidationError
+
+from autopilot.mesh.errors import MeshError, MeshUnavailable
+from autopilot.mesh.model import Plain
+
+_Record = TypeVar("_Record", bound=Plain)
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -54,3 +60,17 @@ def exclusive(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def parse(path: Path, model: type[_Record]) -> _Record | None:
+    """Reads one record; None where there is none.
+
+    Raises:
+        MeshError: the file is damaged.
+    """
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise MeshError(f"{path} is damaged: {error}; remove it, and the base is restored at the next sweep") from error

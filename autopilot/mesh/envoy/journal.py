@@ -7,7 +7,7 @@ without its record cannot be.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -67,49 +67,6 @@ class Journal:
             for line in stream:
                 if line.endswith("\n"):
                     yield _parsed(line.encode(), self.path)
-
-
-class Books:
-    """Keeps the journal up to date, and tells of every record that was written.
-
-    Args:
-        journal: where to write; asked at every record, for a mesh file may move its directory.
-        told: hears of every record, sealed.
-    """
-
-    def __init__(self, journal: Callable[[], Journal], told: Callable[[AuditRecord], None]) -> None:
-        self._journal = journal
-        self._told = told
-        self._owed: list[AuditRecord] = []
-
-    def write(self, record: AuditRecord, *, vital: bool = False) -> str:
-        """Writes a record and returns its digest; one of a `vital` change that cannot be written is owed.
-
-        Raises:
-            MeshUnavailable: the disk refused, and the change can wait.
-            MeshError: what is kept is damaged, and the change can wait.
-        """
-        try:
-            self.settle()
-            sealed = self._journal().append(record)
-        except MeshError:
-            if not vital:
-                raise
-            self._owed.append(record)  # a restore never waits for its record
-            return ""
-        self._told(sealed)
-        return sealed.digest
-
-    def settle(self) -> None:
-        """Writes what is owed.
-
-        Raises:
-            MeshUnavailable: the disk still refuses.
-        """
-        while self._owed:
-            sealed = self._journal().append(self._owed[0])
-            del self._owed[0]
-            self._told(sealed)
 
 
 def _end(descriptor: int) -> tuple[int, bytes]:

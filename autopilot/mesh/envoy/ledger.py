@@ -10,11 +10,10 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 
+from autopilot.mesh.admission import Admission, Claim
 from autopilot.mesh.audit import Action, AuditRecord
-from autopilot.mesh.envoy.admission import Admission, Claim
+from autopilot.mesh.books import Books
 from autopilot.mesh.envoy.base import set_weights
-from autopilot.mesh.envoy.journal import Books
-from autopilot.mesh.envoy.records import LeaseRecord, Overlay
 from autopilot.mesh.envoy.render import ProxyFiles
 from autopilot.mesh.envoy.routes import effective_weights, folded
 from autopilot.mesh.envoy.store import Store
@@ -33,6 +32,7 @@ from autopilot.mesh.model import (
     endpoints_arm,
 )
 from autopilot.mesh.orders import Actor, Standing
+from autopilot.mesh.records import LeaseRecord, Overlay
 from autopilot.spec.mesh import MeshService
 
 NOBODY = Actor()

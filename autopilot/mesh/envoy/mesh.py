@@ -17,9 +17,7 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
 from autopilot.mesh.envoy.ledger import NOBODY, Ledger
-from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.envoy.watchman import Watchman
 from autopilot.mesh.errors import ClockSkew, MeshUnavailable
 from autopilot.mesh.model import (
     ArmState,
@@ -36,6 +34,8 @@ from autopilot.mesh.model import (
     Tier,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.mesh.records import Overlay
+from autopilot.mesh.watchman import Watchman
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005

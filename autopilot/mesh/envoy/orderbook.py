@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autopilot.mesh.envoy.files import write_atomically
-from autopilot.mesh.envoy.records import Ticket, parse
+from autopilot.mesh.envoy.files import parse, write_atomically
 from autopilot.mesh.model import Target
 from autopilot.mesh.orders import Halt, Tombstone
+from autopilot.mesh.records import Ticket
 
 
 class OrderBook:

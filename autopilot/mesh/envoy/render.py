@@ -16,9 +16,9 @@ from importlib.resources import files
 from typing import Any
 
 from autopilot.mesh.envoy.names import LUA_FILTER, inbound_cluster, outbound_cluster
-from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.envoy.routes import virtual_host
 from autopilot.mesh.model import baseline_of
+from autopilot.mesh.records import Overlay
 from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, is_ip, split_address
 
 _TYPE = "type.googleapis.com/"

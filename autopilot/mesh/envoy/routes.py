@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER, host_names, outbound_cluster
-from autopilot.mesh.envoy.records import Overlay
 from autopilot.mesh.model import Change, LeasePhase, SplitTraffic, endpoints_arm
+from autopilot.mesh.records import Overlay
 from autopilot.spec.mesh import MeshService
 
 _WEIGHT_SCALE = 100

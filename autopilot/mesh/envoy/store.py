@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.files import exclusive, write_atomically
+from autopilot.mesh.envoy.files import exclusive, parse, write_atomically
 from autopilot.mesh.envoy.journal import Journal
 from autopilot.mesh.envoy.orderbook import OrderBook
-from autopilot.mesh.envoy.records import Condemnation, LeaseRecord, Overlay, parse
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, Plain, Target
+from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay
 from autopilot.spec.mesh import Mesh, Proxy
 
 _Record = TypeVar("_Record", bound=Plain)

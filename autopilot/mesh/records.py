@@ -1,16 +1,8 @@
-"""What lies beside the proxies' configuration on disk: one lease record and one overlay record a holder."""
+"""What providers keep of leases, beside what they lay: one lease record and one overlay record a holder."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
-
-from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Aspect, Change, Lease, LeasePhase, Plain
-
-_Record = TypeVar("_Record", bound=Plain)
 
 
 class LeaseRecord(Plain):
@@ -64,17 +56,3 @@ class Ticket(Plain):
     aspects: tuple[Aspect, ...]
     seen: float
     """When it last asked, seconds since the epoch: who has stopped asking waits no more."""
-
-
-def parse(path: Path, model: type[_Record]) -> _Record | None:
-    """Reads one record; None where there is none.
-
-    Raises:
-        MeshError: the file is damaged.
-    """
-    try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise MeshError(f"{path} is damaged: {error}; remove it, and the base is restored at the next sweep") from error

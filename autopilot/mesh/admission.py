@@ -1,15 +1,18 @@
-"""Who may have a target: orders first, then priorities, then whose turn it is. Under the store's lock."""
+"""Who may have a target: orders first, then priorities, then whose turn it is.
+
+The same for every provider: each shows what it keeps as a `Shelf`, and sees to it that nobody else writes meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from autopilot.mesh.envoy.records import LeaseRecord, Ticket
-from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, TakenOver
 from autopilot.mesh.model import Aspect, Lease, Target
-from autopilot.mesh.orders import priority_of
+from autopilot.mesh.orders import Halt, Tombstone, priority_of
+from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Ticket
 
 EXCLUDES = {
     Aspect.TRAFFIC: {Aspect.TRAFFIC, Aspect.FAULTS},
@@ -23,6 +26,55 @@ YIELD_GRACE = 10.0
 """Seconds that the lower priority has to restore by itself; then it is restored for it."""
 QUEUE_GRACE = 30.0
 """Seconds after which somebody who has stopped asking waits no more."""
+
+
+class Orders(Protocol):
+    """What people ordered, and who waits."""
+
+    def halts(self) -> list[Halt]:
+        """Every halt in force."""
+        ...
+
+    def tombstone(self, target: Target) -> Tombstone | None:
+        """The one on this target."""
+        ...
+
+    def tickets(self, target: Target) -> list[Ticket]:
+        """Who waits for this target, the longest first."""
+        ...
+
+    def write_ticket(self, target: Target, ticket: Ticket) -> None:
+        """Joins the queue, or says that one still waits."""
+        ...
+
+    def remove_ticket(self, target: Target, ticket: Ticket) -> None:
+        """Leaves the queue."""
+        ...
+
+
+class Shelf(Protocol):
+    """What a provider keeps, as far as admission needs it; nobody else writes while it is in use."""
+
+    @property
+    def orders(self) -> Orders:
+        """What people ordered, and who waits."""
+        ...
+
+    def leases(self) -> list[LeaseRecord]:
+        """Every lease held."""
+        ...
+
+    def overlay_of(self, lease: Lease) -> Overlay | None:
+        """What this lease has laid."""
+        ...
+
+    def write_lease(self, record: LeaseRecord) -> None:
+        """Writes a lease record."""
+        ...
+
+    def condemned(self, target: Target) -> Condemnation | None:
+        """Whose harm was found last on the target."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +95,7 @@ class Claim:
 class Admission:
     """Decides about claims, and remembers who waits."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Shelf) -> None:
         self._store = store
 
     def refuse_ordered(self, claim: Claim, now: float) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from autopilot.mesh.envoy.records import LeaseRecord
 from autopilot.mesh.model import Holder
+from autopilot.mesh.records import LeaseRecord
 
 
 class Watchman:

@@ -1,0 +1,65 @@
+"""Keeps a mesh's audit records up to date whoever keeps them, and never lets a restore wait for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.errors import MeshError
+
+
+class Journal(Protocol):
+    """Where records are kept."""
+
+    def append(self, record: AuditRecord) -> AuditRecord:
+        """Seals the record with its number and the digest of the one before, and writes it.
+
+        Raises:
+            MeshUnavailable: it cannot be written now.
+            MeshError: what is kept is damaged.
+        """
+        ...
+
+
+class Books:
+    """Keeps the journal up to date, and tells of every record that was written.
+
+    Args:
+        journal: where to write; asked at every record, for a mesh file may move its directory.
+        told: hears of every record, sealed.
+    """
+
+    def __init__(self, journal: Callable[[], Journal], told: Callable[[AuditRecord], None]) -> None:
+        self._journal = journal
+        self._told = told
+        self._owed: list[AuditRecord] = []
+
+    def write(self, record: AuditRecord, *, vital: bool = False) -> str:
+        """Writes a record and returns its digest; one of a `vital` change that cannot be written is owed.
+
+        Raises:
+            MeshUnavailable: the disk refused, and the change can wait.
+            MeshError: what is kept is damaged, and the change can wait.
+        """
+        try:
+            self.settle()
+            sealed = self._journal().append(record)
+        except MeshError:
+            if not vital:
+                raise
+            self._owed.append(record)  # a restore never waits for its record
+            return ""
+        self._told(sealed)
+        return sealed.digest
+
+    def settle(self) -> None:
+        """Writes what is owed.
+
+        Raises:
+            MeshUnavailable: the disk still refuses.
+        """
+        while self._owed:
+            sealed = self._journal().append(self._owed[0])
+            del self._owed[0]
+            self._told(sealed)

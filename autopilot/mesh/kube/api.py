@@ -1,0 +1,324 @@
+"""A Kubernetes API server, spoken to in plain JSON: one place where its troubles become errors that people can act on.
+
+Synchronous, like everything that must be the same for a worker, a guard and a test; providers call it from threads.
+What can pass by itself (overload, a restart, a network that hiccups) is tried again for a short while; a rollout then
+holds where it is and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from autopilot.mesh.errors import MeshError, MeshUnavailable
+from autopilot.mesh.kube.resources import Resource
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+Object = dict[str, Any]
+"""One Kubernetes object as JSON."""
+Operation = dict[str, Any]
+"""One operation of a JSON patch (RFC 6902)."""
+MANAGER = "autopilot"
+"""Our field manager."""
+
+_ATTEMPTS = 4
+_BUDGET = 10.0
+"""Seconds after which no further try begins."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_PAGE = 500
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_PATCHES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+
+
+class Conflict(MeshError):
+    """Somebody else changed the object since it was read: nothing was written; read it again."""
+
+    retryable = True
+
+
+class Refused(MeshError):
+    """The API server will not do that; the message says what to change."""
+
+
+class Forbidden(Refused):
+    """Our credentials do not allow it; the message names the verb and the resource."""
+
+
+class Absent(Refused):
+    """The cluster does not serve this kind of object: its CRD is missing."""
+
+
+class KubeApi:
+    """One API server under one set of credentials.
+
+    Args:
+        kubeconfig: the file; None: `$KUBECONFIG`, `~/.kube/config`, or the credentials of the pod we run in.
+        context: which context of the file; None: its current one.
+        timeout: seconds that one answer may take.
+        sleep: waits between tries; exchanged by tests alone.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        *,
+        timeout: float = 5.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._timeout = timeout
+        self._sleep = sleep
+        self._client: ApiClient | None = None
+        self._lock = threading.Lock()
+
+    def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+        """The object, or None.
+
+        Raises:
+            Absent: the cluster does not know the kind.
+            Forbidden: not for us.
+            MeshUnavailable: no answer.
+        """
+        return self._call("GET", resource, resource.path(namespace, name), missing_is_none=True)
+
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+        """All objects of a namespace (of all, without one) that carry the labels (a label selector)."""
+        found: list[Object] = []
+        query: dict[str, str] = {"limit": str(_PAGE)}
+        if labels:
+            query["labelSelector"] = labels
+        while True:
+            page = self._call("GET", resource, resource.path(namespace), query=query) or {}
+            found += page.get("items", [])
+            following = page.get("metadata", {}).get("continue")
+            if not following:
+                return found
+            query["continue"] = following
+
+    def create(self, resource: Resource, body: Object, *, dry_run: bool = False) -> Object:
+        """Creates the object; with `dry_run` it is only said what would come of it.
+
+        Raises:
+            Conflict: there is one of that name.
+        """
+        query = _query(dry_run=dry_run)
+        return self._call("POST", resource, resource.path(_namespace(body)), body=body, query=query) or {}
+
+    def replace(self, resource: Resource, body: Object) -> Object:
+        """Replaces the object, if it is still at the body's resourceVersion.
+
+        Raises:
+            Conflict: it is not, or it is gone.
+        """
+        path = resource.path(_namespace(body), body["metadata"]["name"])
+        return self._call("PUT", resource, path, body=body, query=_query()) or {}
+
+    def patch(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str,
+        operations: Sequence[Operation],
+        *,
+        dry_run: bool = False,
+    ) -> Object:
+        """Changes single values of the object; where any `test` among the operations fails, none.
+
+        Raises:
+            Conflict: the object is not as it was, or is gone.
+        """
+        path = resource.path(namespace, name)
+        return (
+            self._call("PATCH", resource, path, body=list(operations), patch="json", query=_query(dry_run=dry_run))
+            or {}
+        )
+
+    def apply(self, resource: Resource, body: Object) -> Object:
+        """Server-side apply: creates the object, or makes our fields of it what the body says; forces conflicts."""
+        path = resource.path(_namespace(body), body["metadata"]["name"])
+        query = {**_query(), "force": "true"}
+        return self._call("PATCH", resource, path, body=body, patch="apply", query=query) or {}
+
+    def delete(self, resource: Resource, name: str, namespace: str | None = None, *, version: str = "") -> bool:
+        """Deletes the object; False where it was gone.
+
+        Args:
+            resource: its kind.
+            name: its name.
+            namespace: its namespace.
+            version: only at this resourceVersion.
+
+        Raises:
+            Conflict: it is at another.
+        """
+        body = {"preconditions": {"resourceVersion": version}} if version else None
+        path = resource.path(namespace, name)
+        return self._call("DELETE", resource, path, body=body, missing_is_none=True) is not None
+
+    def close(self) -> None:
+        """Lets go of connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.rest_client.pool_manager.clear()
+
+    def _call(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        patch: Literal["json", "merge", "apply"] | None = None,
+        missing_is_none: bool = False,
+    ) -> Object | None:
+        """One request, tried again while its trouble may pass. Every request here is safe to repeat."""
+        pause, until = _FIRST_PAUSE, time.monotonic() + _BUDGET
+        for attempt in range(1, _ATTEMPTS + 1):
+            last = attempt == _ATTEMPTS or time.monotonic() > until
+            try:
+                status, headers, text = self._once(method, path, body, query, patch)
+            except MeshUnavailable:
+                if last:
+                    raise
+            else:
+                if status < 300:
+                    return _parsed(text, path)
+                if status == 404 and missing_is_none and _names_an_object(text):
+                    return None
+                if status not in _PASSING or last:
+                    raise _error(status, text, method, resource, path)
+                pause = max(pause, _retry_after(headers))
+            self._sleep(min(_LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads a herd
+            pause *= 3
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(
+        self, method: str, path: str, body: object, query: Mapping[str, str] | None, patch: str | None
+    ) -> tuple[int, Mapping[str, str], str]:
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - slow to load
+
+        headers = {"Accept": "application/json", "Content-Type": _PATCHES[patch] if patch else "application/json"}
+        try:
+            client = self._connected()
+            request = client.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list((query or {}).items()),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = client.call_api(*request, _request_timeout=(self._timeout, self._timeout))
+            return answer.status, answer.headers, answer.read().decode("utf-8", "replace")  # type: ignore[no-untyped-call]
+        except (HTTPError, OSError) as error:
+            raise MeshUnavailable(
+                f"the Kubernetes API server does not answer ({type(error).__name__}: {error}); "
+                "check that it runs and that the kubeconfig's address is right"
+            ) from error
+
+    def _connected(self) -> ApiClient:
+        with self._lock:
+            if self._client is None:
+                self._client = _connect(self._kubeconfig, self._context)
+            return self._client
+
+
+def _connect(kubeconfig: Path | None, context: str | None) -> ApiClient:
+    from kubernetes import client, config  # noqa: PLC0415 - slow to load
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+
+    settings = client.Configuration()
+    settings.retries = False
+    try:
+        if kubeconfig is None and context is None:
+            try:
+                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            except ConfigException:
+                config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        else:
+            file = str(kubeconfig) if kubeconfig is not None else None
+            config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=file, context=context, client_configuration=settings
+            )
+    except (ConfigException, OSError, ValueError) as error:
+        where = str(kubeconfig) if kubeconfig else "the default kubeconfig"
+        raise MeshError(
+            f"no Kubernetes credentials: {where} cannot be used ({error}); "
+            "name a file with spec.kubeconfig, or set KUBECONFIG"
+        ) from error
+    return client.ApiClient(settings)
+
+
+def _query(*, dry_run: bool = False) -> dict[str, str]:
+    """Says who writes; the object remembers it."""
+    return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
+
+
+def _namespace(body: Object) -> str | None:
+    namespace: str | None = body["metadata"].get("namespace")
+    return namespace
+
+
+def _parsed(text: str, path: str) -> Object:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise MeshUnavailable(f"the answer to {path} is no JSON; is that a Kubernetes API server?") from error
+    if not isinstance(found, dict):
+        raise MeshUnavailable(f"the answer to {path} is no object; is that a Kubernetes API server?")
+    return found
+
+
+def _status(text: str) -> Object:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names_an_object(text: str) -> bool:
+    """Whether a 404 means that this object is not there; otherwise the kind is not."""
+    return bool(_status(text).get("details", {}).get("name"))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return float(headers.get("Retry-After", 0))
+    except ValueError:
+        return 0.0
+
+
+def _error(status: int, text: str, method: str, resource: Resource, path: str) -> MeshError:
+    said = _status(text).get("message") or text[:300] or "no reason was given"
+    what = f"{method} {path}"
+    match status:
+        case 401:
+            return MeshUnavailable(f"{what}: the API server does not accept our credentials (401); renew the token")
+        case 403:
+            return Forbidden(f"{said}; grant that verb on {resource.plural}.{resource.group or 'core'} to Autopilot")
+        case 404 if not _names_an_object(text):
+            return Absent(
+                f"the cluster does not serve {resource.kind} ({resource.api_version}); install its CRDs "
+                f"or choose another provider"
+            )
+        case 404 | 409 | 422 if status != 422 or method == "PATCH":
+            return Conflict(f"{what}: {said}")
+        case 429 | 500 | 502 | 503 | 504:
+            return MeshUnavailable(f"{what}: the API server answers {status} ({said}); it is tried again")
+        case _:
+            return Refused(f"{what}: the API server refuses it ({status}): {said}")

@@ -1,0 +1,143 @@
+"""Gateway API: weights of backends in HTTPRoutes and GRPCRoutes, on Gateways and on Services (GAMMA).
+
+Arms are Services. A route is the target's where its parent is the target, where the target is one of its backends, or
+where it bears the target's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
+from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, SERVICE, Resource
+from autopilot.mesh.kube.routes import Route, addresses, rule_key, service_of, split_rules, told_apart
+from autopilot.mesh.model import Target
+
+
+class GatewayRoutes:
+    """HTTPRoutes and GRPCRoutes of the target's namespace."""
+
+    provider = "gateway_api"
+    kinds: tuple[Resource, ...] = (HTTP_ROUTE, GRPC_ROUTE)
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+
+    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
+        """The object as a route to the target."""
+        spec = body.get("spec") or {}
+        rules = spec.get("rules") or []
+        own = body["metadata"]["name"] == target.service or any(
+            _is_service(parent) and parent.get("name") == target.service for parent in spec.get("parentRefs") or []
+        )
+        backends = [backend for rule in rules for backend in rule.get("backendRefs") or []]
+        if not own and not any(_leads_to(backend, target) for backend in backends):
+            return None
+        keys = told_apart(rule_key(rule.get("name"), rule.get("matches")) for rule in rules)
+        lists = [
+            (
+                WeightList(
+                    key=key,
+                    path=f"/spec/rules/{index}/backendRefs",
+                    destinations=tuple(
+                        Destination(arm=_arm(backend, target), weight=backend.get("weight"))
+                        for backend in rule.get("backendRefs") or []
+                    ),
+                    implied=1,
+                ),
+                _takes_all(rule.get("matches")),
+            )
+            for index, (key, rule) in enumerate(zip(keys, rules, strict=True))
+        ]
+        found = split_rules(lists)
+        return Route(resource, body, found) if found else None
+
+    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
+        """Services that the routes name, and those that are versions of the target by their names or selectors."""
+        listed = {item.arm for route in routes for one in route.lists for item in one.destinations if item.arm}
+        services = {one["metadata"]["name"]: one for one in self._api.list(SERVICE, target.namespace)}
+        if not listed:
+            service_of(self._api, target)
+        selector = ((services.get(target.service) or {}).get("spec") or {}).get("selector") or {}
+        names = {
+            name
+            for name, body in services.items()
+            if name in listed or (name != target.service and _is_version(name, body, target, selector))
+        }
+        return {name: addresses(self._api, target.namespace, name) for name in sorted(names | listed)}
+
+    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
+        """A backend like the rule's first, for another arm."""
+        pointer: Any = body
+        for part in one.path.strip("/").split("/"):
+            pointer = pointer[int(part)] if part.isdigit() else pointer[part]
+        like = {
+            key: value for key, value in (pointer[0] if pointer else {}).items() if key in {"group", "kind", "port"}
+        }
+        return {**like, "name": arm, "weight": weight}
+
+    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+        """An HTTPRoute of our own on the target's Service."""
+        ports = (service_of(self._api, target).get("spec") or {}).get("ports") or []
+        port = ports[0]["port"] if ports else 80
+        backends = [{"name": arm, "port": port, "weight": weight} for arm, weight in weights.items()]
+        return HTTP_ROUTE, {
+            "apiVersion": HTTP_ROUTE.api_version,
+            "kind": HTTP_ROUTE.kind,
+            "metadata": {
+                "name": f"autopilot-{target.service}",
+                "namespace": target.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
+                "annotations": {PREFIX + target.service: mark.model_dump_json()},
+            },
+            "spec": {
+                "parentRefs": [{"group": "", "kind": "Service", "name": target.service, "port": port}],
+                "rules": [{"backendRefs": backends}],
+            },
+        }
+
+    def unready(self, route: Route) -> str:
+        """What its parents' controllers say of this generation; one parent that has taken it is enough."""
+        generation = route.body["metadata"].get("generation", 0)
+        parents = (route.body.get("status") or {}).get("parents") or []
+        said = [_state(parent, generation) for parent in parents]
+        if not said:
+            return f"{route.name} has no status: no controller has looked at it yet"
+        return "" if "" in said else f"{route.name}: {said[0]}"
+
+
+def _state(parent: Mapping[str, Any], generation: int) -> str:
+    conditions = {one["type"]: one for one in parent.get("conditions") or []}
+    for kind in ("Accepted", "ResolvedRefs"):
+        one = conditions.get(kind)
+        if one is None or one.get("observedGeneration", generation) < generation:
+            return f"{parent.get('controllerName', 'its controller')} has not looked at this generation yet"
+        if one["status"] != "True":
+            return f"{kind} is {one['status']}: {one.get('message') or one.get('reason')}"
+    return ""
+
+
+def _is_service(reference: Mapping[str, Any]) -> bool:
+    return reference.get("kind") == "Service" and reference.get("group", "") in ("", "core")
+
+
+def _leads_to(backend: Mapping[str, Any], target: Target) -> bool:
+    return _arm(backend, target) == target.service
+
+
+def _arm(backend: Mapping[str, Any], target: Target) -> str:
+    local = backend.get("namespace", target.namespace) == target.namespace
+    service = backend.get("kind", "Service") == "Service" and backend.get("group", "") in ("", "core")
+    return str(backend.get("name", "")) if local and service else ""
+
+
+def _takes_all(matches: object) -> bool:
+    """Whether a rule's matches let everything through: none, or the one that the API server writes by default."""
+    return not matches or matches == [{"path": {"type": "PathPrefix", "value": "/"}}]
+
+
+def _is_version(name: str, body: Object, target: Target, selector: Mapping[str, str]) -> bool:
+    mine = (body.get("spec") or {}).get("selector") or {}
+    return name.startswith(f"{target.service}-") or bool(selector and selector.items() < mine.items())

@@ -1,0 +1,144 @@
+"""Istio's plain API: weights in VirtualServices, arms by DestinationRule subsets or by Services of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from autopilot.mesh.kube.api import Absent, KubeApi, Object
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
+from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.routes import (
+    Route,
+    addresses,
+    pods,
+    rule_key,
+    service_of,
+    split_rules,
+    told_apart,
+)
+from autopilot.mesh.model import Target
+
+_DOMAIN = "svc.cluster.local"
+
+
+class IstioRoutes:
+    """VirtualServices of the target's namespace that lead to it, by their hosts or by their destinations."""
+
+    provider = "istio"
+    kinds: tuple[Resource, ...] = (VIRTUAL_SERVICE,)
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+
+    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
+        """The VirtualService as a route to the target."""
+        spec = body.get("spec") or {}
+        own = any(
+            host_of(host, target.namespace) == host_of(target.service, target.namespace)
+            for host in spec.get("hosts") or []
+        )
+        rules = spec.get("http") or []
+        keys = told_apart(rule_key(rule.get("name"), rule.get("match")) for rule in rules)
+        lists = [
+            (
+                WeightList(
+                    key=key,
+                    path=f"/spec/http/{index}/route",
+                    destinations=tuple(
+                        Destination(
+                            arm=self._arm(target, one.get("destination") or {}, own=own), weight=one.get("weight")
+                        )
+                        for one in rule.get("route") or []
+                    ),
+                    implied=0,
+                ),
+                not rule.get("match"),
+            )
+            for index, (key, rule) in enumerate(zip(keys, rules, strict=True))
+        ]
+        found = split_rules(lists)
+        return Route(resource, body, found) if found else None
+
+    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
+        """Subsets of the target's DestinationRules by their ready pods, and Services that its routes name."""
+        selector = (service_of(self._api, target).get("spec") or {}).get("selector") or {}
+        found: dict[str, tuple[str, ...]] = {}
+        for rule in self._destination_rules(target):
+            for subset in rule["spec"].get("subsets") or []:
+                found[subset["name"]] = pods(self._api, target.namespace, {**selector, **(subset.get("labels") or {})})
+        for route in routes:
+            for one in route.lists:
+                for item in one.destinations:
+                    if item.arm and item.arm not in found:
+                        found[item.arm] = addresses(self._api, target.namespace, item.arm)
+        return found
+
+    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
+        """A destination like the rule's first, for another arm."""
+        pointer: Any = body
+        for part in one.path.strip("/").split("/"):
+            pointer = pointer[int(part)] if part.isdigit() else pointer[part]
+        like = dict((pointer[0] if pointer else {}).get("destination") or {})
+        if arm in self._subsets(target):
+            like |= {"host": target.service, "subset": arm}
+        else:
+            like.pop("subset", None)
+            like["host"] = arm
+        return {"destination": like, "weight": weight}
+
+    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+        """A VirtualService of our own."""
+        subsets = self._subsets(target)
+        route = [
+            {
+                "destination": {"host": target.service, "subset": arm} if arm in subsets else {"host": arm},
+                "weight": weight,
+            }
+            for arm, weight in weights.items()
+        ]
+        return VIRTUAL_SERVICE, {
+            "apiVersion": VIRTUAL_SERVICE.api_version,
+            "kind": VIRTUAL_SERVICE.kind,
+            "metadata": {
+                "name": f"autopilot-{target.service}",
+                "namespace": target.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
+                "annotations": {PREFIX + target.service: mark.model_dump_json()},
+            },
+            "spec": {"hosts": [target.service], "http": [{"route": route}]},
+        }
+
+    def unready(self, route: Route) -> str:
+        """Istio says nothing of VirtualServices unless it is told to: the measured split shows what proxies do."""
+        return ""
+
+    def _destination_rules(self, target: Target) -> list[Object]:
+        wanted = host_of(target.service, target.namespace)
+        try:
+            rules = self._api.list(DESTINATION_RULE, target.namespace)
+        except Absent:
+            return []
+        return [rule for rule in rules if host_of(rule["spec"].get("host", ""), target.namespace) == wanted]
+
+    def _subsets(self, target: Target) -> set[str]:
+        rules = self._destination_rules(target)
+        return {subset["name"] for rule in rules for subset in rule["spec"].get("subsets") or []}
+
+    def _arm(self, target: Target, destination: Mapping[str, Any], *, own: bool) -> str:
+        host = host_of(destination.get("host", ""), target.namespace)
+        if host == host_of(target.service, target.namespace):
+            return str(destination.get("subset") or target.service)
+        name, _, rest = host.partition(".")
+        # Another Service of the namespace is a version of the target only where the route is the target's own.
+        return name if own and rest == f"{target.namespace}.{_DOMAIN}" else ""
+
+
+def host_of(host: str, namespace: str) -> str:
+    """A host as Istio reads it in this namespace: short names are made whole."""
+    parts = host.split(".")
+    if len(parts) == 1:
+        return f"{host}.{namespace}.{_DOMAIN}"
+    if len(parts) == 2 or (len(parts) == 3 and parts[2] == "svc"):
+        return f"{parts[0]}.{parts[1]}.{_DOMAIN}"
+    return host

@@ -1,0 +1,99 @@
+"""The audit records of a mesh in a cluster: numbered ConfigMaps of JSON lines, each record sealed with the one before.
+
+A ConfigMap holds at most a mebibyte: when one is full the next begins, and none is ever changed again but the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from autopilot.mesh.audit import GENESIS, AuditRecord
+from autopilot.mesh.errors import MeshError
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.resources import CONFIG_MAP
+from autopilot.mesh.kube.store import KubeStore, config_map
+
+_PER_PAGE = 100
+"""Records: a page is written anew with each."""
+_LINES = "records.jsonl"
+_LABEL = "meshautopilot.io/audit"
+
+
+class KubeJournal:
+    """Appends and reads records; they lie in the namespace of the mesh's store."""
+
+    def __init__(self, store: KubeStore) -> None:
+        self._store = store
+        self._page = 0
+
+    def append(self, record: AuditRecord) -> AuditRecord:
+        """Seals the record with its number and the digest of the one before, and writes it.
+
+        Raises:
+            MeshUnavailable: the API server does not take it.
+            MeshError: what is kept is damaged.
+        """
+        return self._store.persistently(lambda: self._append(record), "the audit records")
+
+    def read(self) -> Iterator[AuditRecord]:
+        """Every record, in the order they were written.
+
+        Raises:
+            MeshError: what is kept is damaged.
+        """
+        pages = self._api.list(CONFIG_MAP, self._store.namespace, labels=f"{_LABEL}={self._store.mesh}")
+        for body in sorted(pages, key=lambda body: _number(body["metadata"]["name"])):
+            yield from _records(body)
+
+    @property
+    def _api(self) -> KubeApi:
+        return self._store.api
+
+    def _append(self, record: AuditRecord) -> AuditRecord:
+        number, body = self._last()
+        before = list(_records(body)) if body else []
+        last = before[-1] if before else None
+        sealed = record.model_copy(
+            update={"sequence": last.sequence + 1 if last else 1, "previous": last.digest if last else GENESIS}
+        )
+        line = sealed.model_dump_json() + "\n"
+        if body is None or len(before) >= _PER_PAGE:
+            number += body is not None
+            made = config_map(self._name(number), self._store.namespace)
+            made["metadata"]["labels"][_LABEL] = self._store.mesh
+            made["data"] = {_LINES: line}
+            self._api.create(CONFIG_MAP, made)
+        else:
+            body["data"][_LINES] += line
+            self._api.replace(CONFIG_MAP, body)
+        self._page = number
+        return sealed
+
+    def _last(self) -> tuple[int, Object | None]:
+        """The page that is written now, and its number; pages are looked for from the last one known."""
+        number, found = self._page, None
+        while True:
+            body = self._api.get(CONFIG_MAP, self._name(number), self._store.namespace)
+            if body is None:
+                return (max(0, number - 1) if found else number), found
+            number, found = number + 1, body
+
+    def _name(self, number: int) -> str:
+        return f"autopilot-audit.{self._store.mesh}.{number}"
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition(".")[2])
+
+
+def _records(body: Object) -> Iterator[AuditRecord]:
+    for line in (body.get("data") or {}).get(_LINES, "").splitlines():
+        try:
+            yield AuditRecord.model_validate_json(line)
+        except ValidationError as error:
+            name = body["metadata"]["name"]
+            raise MeshError(
+                f"ConfigMap {name} has a line that is no audit record; export and delete it to begin another"
+            ) from error

@@ -1,0 +1,281 @@
+"""The Mesh port over a Kubernetes cluster whose routes are written in Istio's, the Gateway API's or SMI's terms."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.commander import KubeCommander
+from autopilot.mesh.kube.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.ledger import NOBODY, KubeLedger
+from autopilot.mesh.kube.overlayer import Overlayer
+from autopilot.mesh.kube.routes import Routes
+from autopilot.mesh.kube.smi import SplitRoutes
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import (
+    ArmState,
+    Aspect,
+    Capability,
+    Change,
+    Holder,
+    Lease,
+    LeaseStatus,
+    Plan,
+    Receipt,
+    SplitTraffic,
+    Target,
+    TargetState,
+    Tier,
+)
+from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.mesh.watchman import Watchman
+from autopilot.spec.cluster import ClusterMesh, ClusterProvider
+
+_POLL = 0.1
+VERIFY_LIMIT = 10.0
+"""Seconds that controllers have to take what was written."""
+SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
+_ROUTES: dict[ClusterProvider, Callable[[KubeApi], Routes]] = {
+    "istio": IstioRoutes,
+    "gateway_api": GatewayRoutes,
+    "smi": SplitRoutes,
+}
+_HOW = {
+    "istio": "weights in VirtualServices",
+    "gateway_api": "weights of backends in HTTPRoutes and GRPCRoutes",
+    "smi": "weights in TrafficSplits",
+}
+
+
+class KubeMesh:
+    """A mesh of one cluster.
+
+    Args:
+        spec: describes it.
+        base: folder that the kubeconfig's path is relative to.
+        clock: seconds since the epoch; exchanged by tests alone.
+        told: hears of every audit record.
+    """
+
+    def __init__(
+        self,
+        spec: ClusterMesh,
+        base: Path,
+        clock: Callable[[], float] = time.time,
+        told: Callable[[AuditRecord], None] = lambda _: None,
+    ) -> None:
+        self.spec = spec.spec
+        self._name = spec.metadata.name
+        file = self.spec.kubeconfig
+        self.api = KubeApi(base / Path(file).expanduser() if file else None, self.spec.context)
+        store = KubeStore(self.api, self._name, self.spec.namespace)
+        self.routes = _ROUTES[self.spec.provider](self.api)
+        self.ledger = KubeLedger(store, Overlayer(store, self.routes), self.spec.max_unattended, clock, told)
+        self._commander = KubeCommander(self.ledger, clock)
+        self._watchman = Watchman()
+
+    @property
+    def name(self) -> str:
+        """The mesh's name in its file."""
+        return self._name
+
+    @property
+    def max_unattended(self) -> float:
+        """Seconds that an overlay outlives the last sign of life of its holder, at the most, while any guard lives."""
+        return self.spec.max_unattended
+
+    async def capabilities(self) -> list[Capability]:
+        """What can be changed, and who undoes it."""
+        note = f"{_HOW[self.spec.provider]}; any live guard restores"
+        return [Capability(change="SplitTraffic", supported=True, tier=Tier.GUARD, note=note)]
+
+    async def observe(self, target: Target) -> TargetState:
+        """Arms, endpoints and weights of the target, and who holds it."""
+
+        def read() -> TargetState:
+            overlayer = self.ledger.overlayer
+            routes = overlayer.found(target)
+            arms = self.ledger.arms(target, routes)
+            now, base = overlayer.in_force(target, routes)
+            if not now:
+                now = base = self._by_endpoints(target, arms)
+            holders = tuple(record.lease.holder.operation for record in self.ledger.store.open(target).leases())
+            return TargetState(
+                target=target,
+                arms=tuple(
+                    ArmState(name=arm, endpoints=found, weight=now.get(arm, 0.0), base_weight=base.get(arm, 0.0))
+                    for arm, found in arms.items()
+                ),
+                holders=holders,
+            )
+
+        return await asyncio.to_thread(read)
+
+    def _by_endpoints(self, target: Target, arms: dict[str, tuple[str, ...]]) -> dict[str, float]:
+        """Without a route a Service shares its traffic among all its endpoints."""
+        from autopilot.mesh.kube.routes import addresses  # noqa: PLC0415
+
+        all_of_them = {address.partition(":")[0] for address in addresses(self.api, target.namespace, target.service)}
+        counted = {
+            arm: len(all_of_them & {address.partition(":")[0] for address in found}) for arm, found in arms.items()
+        }
+        total = sum(counted.values())
+        return {arm: 100 * count / total for arm, count in counted.items()} if total else {}
+
+    async def plan(self, target: Target, changes: Sequence[Change]) -> Plan:
+        """Every object before and after, as the API server says it would be; writes nothing."""
+
+        def read() -> Plan:
+            self.ledger.check(target, changes)
+            weights: dict[str, float] = {}
+            for change in changes:
+                if isinstance(change, SplitTraffic):
+                    weights |= change.weights
+            diff: list[str] = []
+            for route, after in self.ledger.overlayer.planned(target, weights):
+                name = (
+                    route.name
+                    if route.body
+                    else f"{route.resource.kind} {target.namespace}/{after['metadata']['name']}"
+                )
+                old, new = _readable(route.body), _readable(after)
+                diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
+            return Plan(target=target, tier=Tier.GUARD, diff="\n".join(diff))
+
+        return await asyncio.to_thread(read)
+
+    async def acquire(
+        self,
+        target: Target,
+        aspects: Sequence[Aspect],
+        *,
+        operation: str,
+        token: str,
+        ttl: float,
+        planned_end: float | None = None,
+        queue: bool = False,
+        by: Actor = NOBODY,
+    ) -> Lease:
+        """Takes the lease."""
+        return await asyncio.to_thread(
+            self.ledger.acquire,
+            target,
+            aspects,
+            operation=operation,
+            token=token,
+            ttl=ttl,
+            planned_end=planned_end,
+            queue=queue,
+            by=by,
+        )
+
+    async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
+        """Lays the changes over the base."""
+        return await asyncio.to_thread(self.ledger.apply, lease, changes, by)
+
+    async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
+        """Waits until the routes' controllers have taken what was written, where they say so.
+
+        What proxies really do, the measured split shows: it is checked during every step.
+        """
+        timeout = VERIFY_LIMIT if timeout is None else timeout
+        until = time.monotonic() + timeout
+        while problems := await asyncio.to_thread(self._unready, receipt):
+            if time.monotonic() > until:
+                raise MeshUnavailable(f"after {timeout:g} s the mesh has not taken the change: {'; '.join(problems)}")
+            await asyncio.sleep(_POLL)
+
+    def _unready(self, receipt: Receipt) -> list[str]:
+        routes = self.ledger.overlayer.found(receipt.target)
+        return [said for route in routes if route.name in receipt.versions and (said := self.routes.unready(route))]
+
+    async def renew(self, lease: Lease) -> Standing:
+        """Says that the operation lives."""
+        return await asyncio.to_thread(self.ledger.renew, lease)
+
+    async def condemn(self, lease: Lease, reason: str) -> None:
+        """Harm was found: the lease can no longer be renewed."""
+        await asyncio.to_thread(self.ledger.condemn, lease, reason)
+
+    async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
+        """Makes the overlay the base."""
+        return await asyncio.to_thread(self.ledger.commit, lease, by)
+
+    async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
+        """Takes the overlay away."""
+        return await asyncio.to_thread(self.ledger.lift, lease, by)
+
+    async def leases(self) -> list[LeaseStatus]:
+        """Every lease held."""
+        return await asyncio.to_thread(self.ledger.leases)
+
+    async def sweep(self, by: Actor = SWEEPER) -> list[str]:
+        """One round of a guard."""
+
+        def run() -> list[str]:
+            done = []
+            records = [record for book in self.ledger.store.books() for record in book.leases]
+            for record, seconds in self._watchman.silent(records):
+                lease = record.lease
+                why = f"{lease.holder} had not renewed for {seconds:.0f} s"
+                if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
+                    done.append(f"{lease.target}: restored, {why}")
+            return done + self.ledger.tidy(by)
+
+        return await asyncio.to_thread(run)
+
+    # What people order
+
+    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
+        """Restores what the operation holds, and keeps it from everybody until it is handed back."""
+        return await asyncio.to_thread(self._commander.take_over, operation, by, until)
+
+    async def hand_back(self, target: Target, by: Actor) -> bool:
+        """Lets operations have the target again."""
+        return await asyncio.to_thread(self._commander.hand_back, target, by)
+
+    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
+        """Presses the stop button."""
+        return await asyncio.to_thread(self._commander.halt, halt)
+
+    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
+        """Lets the stop button go."""
+        return await asyncio.to_thread(self._commander.unhalt, kind, namespace, by)
+
+    async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
+        """Every halt, and every target that a person has."""
+        return await asyncio.to_thread(self._commander.orders)
+
+    async def refused(self, target: Target, operation: str) -> str:
+        """Why this operation could not start on the target now."""
+        return await asyncio.to_thread(self._commander.refused, target, operation)
+
+    async def audit(self) -> list[AuditRecord]:
+        """Every record of a change, in the order they were made."""
+        return await asyncio.to_thread(lambda: list(self.ledger.journal.read()))
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        self.api.close()
+
+
+def _readable(body: Object) -> list[str]:
+    """What people write of an object, as YAML lines."""
+    if not body:
+        return []
+    meta = {key: value for key, value in body["metadata"].items() if key in {"name", "namespace", "annotations"}}
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump({"metadata": meta, "spec": body.get("spec")}, stream)
+    return stream.getvalue().splitlines()

@@ -1,0 +1,141 @@
+"""What a provider must know of its kind of route; everything else is the same for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.resources import ENDPOINT_SLICE, POD, SERVICE, Resource
+from autopilot.mesh.model import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One object that leads traffic to a target, and the lists of it that are split."""
+
+    resource: Resource
+    body: Object
+    lists: tuple[WeightList, ...]
+
+    @property
+    def name(self) -> str:
+        """`Kind namespace/name`, for people."""
+        meta = self.body["metadata"]
+        return f"{self.resource.kind} {meta['namespace']}/{meta['name']}"
+
+
+class Routes(Protocol):
+    """One provider's kind of route."""
+
+    provider: str
+    """As `spec.provider` names it."""
+    kinds: tuple[Resource, ...]
+    """What may lead traffic to a target."""
+
+    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
+        """The object as a route to the target; None where it leads elsewhere."""
+        ...
+
+    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
+        """Arm → addresses that answer for it now.
+
+        Raises:
+            InvalidChange: no such target.
+        """
+        ...
+
+    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
+        """A destination for an arm that a list of this object lacks."""
+        ...
+
+    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+        """A route of our own, where there is none."""
+        ...
+
+    def unready(self, route: Route) -> str:
+        """Why the mesh has not taken the route as it is written now; empty where it has, or never says."""
+        ...
+
+
+def rule_key(name: object, matches: object) -> str:
+    """What a rule is told by: its name, else what it matches."""
+    if isinstance(name, str) and name:
+        return name
+    if not matches:
+        return "default"
+    canonical = json.dumps(matches, sort_keys=True, separators=(",", ":"))
+    return f"match-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def told_apart(keys: Iterable[str]) -> list[str]:
+    """The keys, with a number behind those that were there before."""
+    seen: dict[str, int] = {}
+    found = []
+    for key in keys:
+        seen[key] = seen.get(key, 0) + 1
+        found.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
+    return found
+
+
+def split_rules(lists: Iterable[tuple[WeightList, bool]]) -> tuple[WeightList, ...]:
+    """Which rules of a route a split concerns: those that share traffic among arms, else the last that takes all.
+
+    Rules that lead to one arm alone on some condition are somebody's own intention (a tester's header), and stay.
+
+    Args:
+        lists: each rule's list, and whether the rule takes whatever comes.
+    """
+    found = list(lists)
+    shared = tuple(one for one, _ in found if len({item.arm for item in one.destinations if item.arm}) > 1)
+    if shared:
+        return shared
+    return tuple(one for one, takes_all in found[-1:] if takes_all and any(item.arm for item in one.destinations))
+
+
+def service_of(api: KubeApi, target: Target) -> Object:
+    """The target's Service.
+
+    Raises:
+        InvalidChange: there is none.
+    """
+    found = api.get(SERVICE, target.service, target.namespace)
+    if found is None:
+        names = ", ".join(sorted(one["metadata"]["name"] for one in api.list(SERVICE, target.namespace)))
+        raise InvalidChange(
+            f"namespace {target.namespace} has no Service {target.service}"
+            + (f"; it has {names}" if names else ", and no other either")
+        )
+    return found
+
+
+def addresses(api: KubeApi, namespace: str, service: str) -> tuple[str, ...]:
+    """Addresses of the ready endpoints of a Service, `host:port`."""
+    found = set()
+    for body in api.list(ENDPOINT_SLICE, namespace, labels=f"kubernetes.io/service-name={service}"):
+        ports = [port.get("port") for port in body.get("ports") or []]
+        for endpoint in body.get("endpoints") or []:
+            if (endpoint.get("conditions") or {}).get("ready", True):
+                found |= {f"{address}:{ports[0] if ports else 0}" for address in endpoint["addresses"]}
+    return tuple(sorted(found))
+
+
+def pods(api: KubeApi, namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Addresses of the ready pods that carry the labels."""
+    if not labels:
+        return ()
+    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return tuple(
+        sorted(str(body["status"]["podIP"]) for body in api.list(POD, namespace, labels=selector) if _is_ready(body))
+    )
+
+
+def _is_ready(pod: Object) -> bool:
+    status: dict[str, Any] = pod.get("status") or {}
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or [])
+    return ready and bool(status.get("podIP")) and "deletionTimestamp" not in pod["metadata"]

@@ -1,0 +1,65 @@
+"""SMI's TrafficSplit: weights of backend Services behind a root Service. The project is archived, its API lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
+from autopilot.mesh.kube.resources import TRAFFIC_SPLIT, Resource
+from autopilot.mesh.kube.routes import Route, addresses, service_of
+from autopilot.mesh.model import Target
+
+
+class SplitRoutes:
+    """TrafficSplits of the target's namespace whose root service it is."""
+
+    provider = "smi"
+    kinds: tuple[Resource, ...] = (TRAFFIC_SPLIT,)
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+
+    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
+        """The TrafficSplit as a route to the target."""
+        spec = body.get("spec") or {}
+        if str(spec.get("service", "")).split(".")[0] != target.service:
+            return None
+        backends = tuple(
+            Destination(arm=str(one.get("service", "")), weight=one.get("weight")) for one in spec.get("backends") or []
+        )
+        return Route(
+            resource, body, (WeightList(key="backends", path="/spec/backends", destinations=backends, implied=0),)
+        )
+
+    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
+        """The backends of its splits; without one, Services that begin with its name and a dash."""
+        listed = {item.arm for route in routes for one in route.lists for item in one.destinations if item.arm}
+        if not listed:
+            service_of(self._api, target)
+        return {name: addresses(self._api, target.namespace, name) for name in sorted(listed)}
+
+    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
+        """A backend for another arm."""
+        return {"service": arm, "weight": weight}
+
+    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+        """A TrafficSplit of our own."""
+        return TRAFFIC_SPLIT, {
+            "apiVersion": TRAFFIC_SPLIT.api_version,
+            "kind": TRAFFIC_SPLIT.kind,
+            "metadata": {
+                "name": f"autopilot-{target.service}",
+                "namespace": target.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
+                "annotations": {PREFIX + target.service: mark.model_dump_json()},
+            },
+            "spec": {
+                "service": target.service,
+                "backends": [{"service": arm, "weight": weight} for arm, weight in weights.items()],
+            },
+        }
+
+    def unready(self, route: Route) -> str:
+        """A TrafficSplit has no status: the measured split shows what proxies do."""
+        return ""

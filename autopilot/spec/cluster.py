@@ -1,0 +1,42 @@
+"""Mesh, of a cluster: where a mesh that Kubernetes steers is found, and what its routes are written in.
+
+Nothing of the mesh itself stands here: services, versions and routes are what the cluster says they are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from autopilot.spec.base import Metadata, SpecModel
+from autopilot.spec.mesh import Directory
+from autopilot.spec.units import Name, Seconds
+
+ClusterProvider = Literal["istio", "gateway_api", "smi"]
+CLUSTER_PROVIDERS: tuple[ClusterProvider, ...] = ("istio", "gateway_api", "smi")
+
+
+class ClusterSpec(SpecModel):
+    """A cluster, and the API that its routes are written in."""
+
+    provider: ClusterProvider
+    """`istio`: VirtualServices; `gateway_api`: HTTPRoutes and GRPCRoutes; `smi`: TrafficSplits."""
+    kubeconfig: Directory | None = None
+    """Path of the credentials, relative to the file that says so; by default `$KUBECONFIG`, `~/.kube/config`, or those
+    of the pod that the process runs in."""
+    context: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Which context of the kubeconfig; by default its current one."""
+    namespace: Name = "autopilot"
+    """Autopilot's own: where halts and audit records lie. It must exist."""
+    max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
+    """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives."""
+
+
+class ClusterMesh(SpecModel):
+    """A mesh that a Kubernetes cluster steers."""
+
+    api_version: Literal["meshautopilot.io/v1alpha1"] = "meshautopilot.io/v1alpha1"
+    kind: Literal["Mesh"] = "Mesh"
+    metadata: Metadata
+    spec: ClusterSpec

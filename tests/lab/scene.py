@@ -1,0 +1,138 @@
+"""A small shop in a namespace of its own: `web` calls `reviews`, of which there are two versions."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.resources import (
+    DEPLOYMENT,
+    DESTINATION_RULE,
+    HTTP_ROUTE,
+    POD,
+    SERVICE,
+    VIRTUAL_SERVICE,
+    Resource,
+)
+from autopilot.mesh.kube.routes import addresses
+from tests.lab.cluster import NODE_NAME
+from tests.lab.pods import PORT
+from tests.lab.serve import SIDECAR
+
+ISTIO_SIDECAR = Resource("networking.istio.io", "v1", "sidecars", "Sidecar")
+_NUMBERS = itertools.count(1)
+_LIMIT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What was put into a namespace."""
+
+    namespace: str
+    client: str
+    """URL at which `web`'s sidecar takes requests to the mesh."""
+
+    @property
+    def host(self) -> str:
+        """The Host header of requests to `reviews`."""
+        return f"reviews.{self.namespace}.svc.cluster.local"
+
+
+def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True) -> Scene:
+    """Deployments, Services, subsets and sidecars' configuration; returns once every pod has an address."""
+    bind = f"127.1.{next(_NUMBERS)}.1"
+    for name, app, version in (("web", "web", "v1"), ("reviews-v1", "reviews", "v1"), ("reviews-v2", "reviews", "v2")):
+        api.apply(DEPLOYMENT, _deployment(namespace, name, app, version, sidecar=sidecars))
+    for name, selector in (
+        ("reviews", {"app": "reviews"}),
+        ("reviews-v1", {"app": "reviews", "version": "v1"}),
+        ("reviews-v2", {"app": "reviews", "version": "v2"}),
+    ):
+        ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+        api.apply(SERVICE, _object(SERVICE, namespace, name, {"selector": selector, "ports": ports}))
+    if sidecars:
+        egress = {"port": {"number": 80, "protocol": "HTTP", "name": "http"}, "bind": bind, "captureMode": "NONE"}
+        ingress = {
+            "port": {"number": 8080, "protocol": "HTTP", "name": "http"},
+            "captureMode": "NONE",
+            "defaultEndpoint": f"0.0.0.0:{PORT}",
+        }
+        for app, spec in (
+            ("web", {"egress": [{**egress, "hosts": ["./*"]}]}),
+            ("reviews", {"ingress": [ingress], "egress": [{"hosts": ["istio-system/*"]}]}),
+        ):
+            wanted = {"workloadSelector": {"labels": {"app": app}}, **spec}
+            api.apply(ISTIO_SIDECAR, _object(ISTIO_SIDECAR, namespace, app, wanted))
+    _until_ready(api, namespace, 3)
+    return Scene(namespace, f"http://{bind}:80")
+
+
+def subsets(api: KubeApi, namespace: str) -> None:
+    """A DestinationRule that tells v1 from v2."""
+    found = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
+    spec = {"host": "reviews", "subsets": found}
+    api.apply(DESTINATION_RULE, _object(DESTINATION_RULE, namespace, "reviews", spec))
+
+
+def virtual_service(api: KubeApi, namespace: str, **weights: int) -> Object:
+    """A VirtualService as a user would write it: a tester's header leads to v2, the rest is shared."""
+    destination = {"host": "reviews"}
+    rules = [
+        {
+            "name": "testers",
+            "match": [{"headers": {"x-tester": {"exact": "yes"}}}],
+            "route": [{"destination": {**destination, "subset": "v2"}}],
+        },
+        {
+            "name": "everybody",
+            "route": [
+                {"destination": {**destination, "subset": arm}, "weight": weight} for arm, weight in weights.items()
+            ],
+        },
+    ]
+    spec = {"hosts": ["reviews"], "http": rules}
+    return api.create(VIRTUAL_SERVICE, _object(VIRTUAL_SERVICE, namespace, "reviews", spec))
+
+
+def http_route(api: KubeApi, namespace: str, **weights: int) -> Object:
+    """An HTTPRoute on the Service, as a user would write it; arms are Services (`_` stands for a dash)."""
+    parents = [{"group": "", "kind": "Service", "name": "reviews", "port": 80}]
+    backends = [{"name": arm.replace("_", "-"), "port": 80, "weight": weight} for arm, weight in weights.items()]
+    spec = {"parentRefs": parents, "rules": [{"backendRefs": backends}]}
+    return api.create(HTTP_ROUTE, _object(HTTP_ROUTE, namespace, "reviews", spec))
+
+
+def pod_address(api: KubeApi, namespace: str, app: str, version: str) -> str:
+    """The address of the one pod of a version."""
+    (pod,) = api.list(POD, namespace, labels=f"app={app},version={version}")
+    return str(pod["status"]["podIP"])
+
+
+def _deployment(namespace: str, name: str, app: str, version: str, *, sidecar: bool) -> Object:
+    labels = {"app": app, "version": version}
+    template = {
+        "metadata": {"labels": {**labels, **({SIDECAR: "true"} if sidecar else {})}},
+        "spec": {"nodeName": NODE_NAME, "containers": [{"name": "app", "image": f"shop/{app}:{version}"}]},
+    }
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return _object(DEPLOYMENT, namespace, name, spec)
+
+
+def _object(resource: Resource, namespace: str, name: str, spec: dict[str, Any]) -> Object:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
+
+
+def _until_ready(api: KubeApi, namespace: str, pods: int) -> None:
+    until = time.monotonic() + _LIMIT
+    while True:
+        found = api.list(POD, namespace)
+        there = len(found) == pods and all(pod.get("status", {}).get("podIP") for pod in found)
+        if there and all(addresses(api, namespace, service) for service in ("reviews-v1", "reviews-v2")):
+            return
+        if time.monotonic() > until:
+            raise TimeoutError(f"{len(found)} of {pods} pods of {namespace} are there after {_LIMIT:g} s")
+        time.sleep(0.1)
