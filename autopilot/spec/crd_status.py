@@ -1,0 +1,95 @@
+"""What resources say of themselves: the status that the controller writes and `kubectl` shows.
+
+Texts are open here where the wire has enumerations: a CRD older than the controller must not refuse a new phase.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Word = Annotated[str, Field(max_length=64)]
+Message = Annotated[str, Field(max_length=32768)]
+Share = Annotated[float, Field(ge=0, le=100)]
+Generation = Annotated[int, Field(ge=0)]
+
+
+class StatusModel(BaseModel):
+    """Something a controller writes; fields of newer versions are passed over."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class Condition(StatusModel):
+    """One aspect of the resource, as Kubernetes' own tools read it (`kubectl wait --for=condition=…`)."""
+
+    type: Annotated[
+        str,
+        Field(
+            max_length=316,
+            pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+            r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+        ),
+    ]
+    """Which aspect, in CamelCase."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    """Why it came to this, as one word for programs."""
+    message: Message
+    """The same for people; may be empty."""
+    last_transition_time: datetime
+    """When the status last changed."""
+    observed_generation: Generation | None = None
+    """The metadata.generation that the condition is about; an older one is out of date."""
+
+
+class Exposure(StatusModel):
+    """What users met through what was changed."""
+
+    requests: Annotated[float, Field(ge=0)]
+    """Requests that were served by it."""
+    failures: Annotated[float, Field(ge=0)]
+    """Those of them that failed."""
+    seconds: Annotated[float, Field(ge=0)]
+    """How long it was exposed."""
+
+
+class OperationStatus(StatusModel):
+    """How the operation stands; written by the controller alone."""
+
+    phase: Word = ""
+    """Starting, Queued, Progressing, Paused, WaitingForApproval, Undecided, Halted, Committing, Restoring or Ended."""
+    outcome: Word | None = None
+    """Promoted, RolledBack, Inconclusive, Aborted, TakenOver or Failed; absent until it ended."""
+    reason: Word = ""
+    """Why it stands there, as one word for programs."""
+    message: Message = ""
+    """Why it stands there, and what a person may do about it."""
+    workflow_id: Annotated[str, Field(max_length=512)] = ""
+    """The workflow in Temporal that does the work; `autopilot get` takes it too."""
+    started_at: datetime | None = None
+    """When it began."""
+    ended_at: datetime | None = None
+    """When it ended."""
+    observed_generation: Generation | None = None
+    """The metadata.generation that all of this is about."""
+    exposure: Exposure | None = None
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    """Aspects of it, one entry a type."""
+
+
+class CanaryResourceStatus(OperationStatus):
+    """How the rollout stands; written by the controller alone."""
+
+    weight: Share | None = None
+    """The canary's weight as set, in percent."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """The step under way, from 1; 0 before the first."""
+    steps: Annotated[tuple[Share, ...], Field(max_length=101)] = ()
+    """The weights that are walked, in percent."""
