@@ -39,6 +39,7 @@ ENTRIES = (
     Entry("leases", "Who holds what; take it back by hand.", "starter.commands.leases:leases", MACHINE),
     Entry("audit", "Every change of a mesh, and who made it.", "starter.commands.audit:audit", MACHINE),
     Entry("doctor", "What is missing here, and how to get it.", "starter.commands.doctor:doctor", MACHINE),
+    Entry("crds", "CustomResourceDefinitions for a Kubernetes cluster.", "starter.commands.crds:crds", MACHINE),
     Entry("version", "Versions of this program and its parts.", "starter.commands.version:version", MACHINE),
     Entry("up", "Start the embedded mesh, Temporal, worker and guard.", "starter.commands.local:up", PROCESSES),
     Entry("down", "Stop them.", "starter.commands.local:down", PROCESSES),

@@ -1,0 +1,251 @@
+"""What the loader takes, the schema takes, and drops nothing of it: examples, and whatever hypothesis thinks of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from autopilot.spec.canary import CanarySpec, MeshCanary
+from autopilot.spec.crd import RULES
+from autopilot.spec.crd_values import FRACTION, PERCENT, SECONDS, Unit, number_or_text
+from autopilot.spec.structural import structural
+from autopilot.spec.units import parse_fraction, parse_percent, parse_seconds
+
+Schema = dict[str, Any]
+
+SPEC = structural(CanarySpec, RULES)
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def pruned(schema: Schema, value: Any) -> Any:
+    """The value as the API server keeps it: without null, and without fields that no schema knows."""
+    if isinstance(value, dict) and "properties" in schema:
+        known, open_ = schema["properties"], schema.get("x-kubernetes-preserve-unknown-fields")
+        kept = {name: each for name, each in value.items() if each is not None and (open_ or name in known)}
+        return {name: pruned(known.get(name, {}), each) for name, each in kept.items()}
+    if isinstance(value, list) and "items" in schema:
+        return [pruned(schema["items"], each) for each in value]
+    return value
+
+
+def kind(value: Any) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "integer" if value.is_integer() else "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case _:
+            return "object"
+
+
+def complaints(schema: Schema, value: Any, at: str = "spec") -> list[str]:
+    """What the API server would say, but for rules in CEL."""
+    is_, found = kind(value), []
+    wanted = schema.get("type")
+    if wanted and is_ != wanted and not (wanted == "number" and is_ == "integer"):
+        return [f"{at}: is {is_}, must be {wanted}"]
+    if "enum" in schema and not any(kind(each) == is_ and each == value for each in schema["enum"]):
+        found.append(f"{at}: is none of {schema['enum']}")
+    match is_:
+        case "string":
+            found += sized(schema, "Length", len(value), at)
+            if "pattern" in schema and not re.search(schema["pattern"], value):
+                found.append(f"{at}: does not match")
+        case "integer" | "number":
+            found += limited(schema, value, at)
+        case "array":
+            found += sized(schema, "Items", len(value), at)
+            for index, each in enumerate(value if "items" in schema else ()):
+                found += complaints(schema["items"], each, f"{at}[{index}]")
+        case "object":
+            found += sized(schema, "Properties", len(value), at)
+            found += [f"{at}.{name}: is missing" for name in schema.get("required", ()) if name not in value]
+            for name, below in schema.get("properties", {}).items():
+                found += complaints(below, value[name], f"{at}.{name}") if name in value else []
+        case _:
+            pass
+    if "not" in schema and not complaints(schema["not"], value, at):
+        found.append(f"{at}: must not be that")
+    if "anyOf" in schema and all(complaints(each, value, at) for each in schema["anyOf"]):
+        found.append(f"{at}: is none of several")
+    return found + [said for each in schema.get("allOf", ()) for said in complaints(each, value, at)]
+
+
+def limited(schema: Schema, value: float, at: str) -> list[str]:
+    low, high = schema.get("minimum", value - 1), schema.get("maximum", value + 1)
+    below = value < low or (value == low and "exclusiveMinimum" in schema)
+    above = value > high or (value == high and "exclusiveMaximum" in schema)
+    return [f"{at}: is below {low}"] * below + [f"{at}: is above {high}"] * above
+
+
+def sized(schema: Schema, what: str, size: int, at: str) -> list[str]:
+    low, high = schema.get(f"min{what}", 0), schema.get(f"max{what}", size)
+    return [] if low <= size <= high else [f"{at}: has a size of {size}"]
+
+
+def test_the_checker_finds_what_is_wrong() -> None:
+    good = {"target": {"service": "a"}, "arms": {"stable": "a", "canary": "b"}}
+    assert complaints(SPEC, good) == []
+    assert complaints(SPEC, good | {"arms": {}}) == ["spec.arms.stable: is missing", "spec.arms.canary: is missing"]
+    assert complaints(SPEC, good | {"steps": []}) == ["spec.steps: has a size of 0"]
+    assert complaints(SPEC, good | {"deadline": 0}) == ["spec.deadline: is below 0"]
+    assert complaints(SPEC, good | {"deadline": True}) == ["spec.deadline: must not be that"]
+    assert complaints(SPEC, good | {"onInconclusive": "hope"}) == [
+        "spec.onInconclusive: is none of ['pause', 'rollback']"
+    ]
+    metric = good | {"analysis": {"metrics": [{"type": "latencyObjective"}]}}
+    assert complaints(SPEC, metric) == ["spec.analysis.metrics[0]: is none of several"]
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("**/*.yaml")), ids=lambda file: file.name)
+def test_examples_are_taken_whole(file: Path) -> None:
+    for document in YAML(typ="safe", pure=True).load_all(file):
+        if document["kind"] == "MeshCanary":
+            assert pruned(SPEC, document["spec"]) == document["spec"]
+            assert complaints(SPEC, document["spec"]) == []
+
+
+# Specs as people write them
+
+numbers = st.integers(0, 400) | st.floats(0, 400, allow_nan=False) | st.sampled_from([0, 0.5, 1, 1.0, 1e-3, 5, 99.9])
+names = st.sampled_from(["a", "b", "v-1", "x" * 63])
+durations = numbers | st.sampled_from(["250ms", "30s", "1m30s", "2h", "366d", "60", " 1.5s ", "0s", "1d2h3m4s5ms"])
+shares = st.floats(0, 1) | st.sampled_from(
+    [0.1, 0.05, "0.1%", "5 %", "99.5%", "0.995", ".5", "+1%", "100%", "1", "00.5"]
+)
+percents = st.integers(0, 100) | st.floats(0, 100) | st.sampled_from(["10%", " 12.5 % ", "100", ".5%", "7.", "100.0%"])
+small = st.floats(0.001, 0.2) | st.sampled_from([0.2, "0.1%", "20%", "0.05"])
+ratios = st.floats(1.01, 100) | st.integers(2, 100)
+truths = st.booleans()
+
+
+def fields(needed: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Fields as written; what is optional may be left out, or be there with nothing behind it."""
+    return st.fixed_dictionaries(needed, optional={name: st.none() | each for name, each in optional.items()})
+
+
+def kept(needed: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(needed, optional=optional)
+
+
+pauses = truths | fields({}, timeout=durations).flatmap(
+    lambda some: kept({}, onTimeout=st.sampled_from(["rollback", "promote"])).map(lambda more: some | more)
+)
+steps = kept(
+    {"weight": percents, "allowDecrease": st.just(True)}, hold=durations, minRequests=st.integers(0, 10**6)
+).flatmap(lambda some: fields({}, timeout=durations, pause=pauses).map(lambda more: some | more))
+metrics = st.one_of(
+    kept({"type": st.just("errorRate")}, name=names, weight=ratios),
+    kept({"type": st.just("latency")}, name=names, boundaries=st.lists(durations, min_size=1, max_size=12)),
+    kept({"type": st.just("successRate"), "objective": shares}, name=names, weight=ratios),
+    kept({"type": st.just("latencyObjective"), "within": durations}, name=names, objective=shares),
+    kept(
+        {"type": st.just("promql"), "name": names, "query": st.sampled_from(["up", "x" * 4096]), "max": numbers},
+        interval=durations,
+        failures=st.integers(1, 1000),
+    ).flatmap(lambda some: fields({}, min=st.floats(-400, 0)).map(lambda more: some | more)),
+)
+analyses = kept(
+    {},
+    source=st.sampled_from(["mesh", "prometheus"]),
+    tick=st.floats(0.5, 300) | st.sampled_from([1, "500ms", "5m"]),
+    alpha=small,
+    beta=small,
+    goodRatio=ratios,
+    margin=kept({}, ratio=ratios, absolute=shares),
+    warmup=durations,
+    detect=ratios,
+    detectAbsolute=small,
+    missBudget=small,
+    dispersion=st.none() | ratios,
+    metrics=st.lists(metrics, min_size=1, max_size=4),
+    noData=kept({}, after=durations, then=st.sampled_from(["pause", "rollback"])),
+    baseline=st.sampled_from(["none", "virtual"]),
+)
+specs = kept(
+    {
+        "target": fields({"service": names}, mesh=names),
+        "arms": st.just({"stable": "v1", "canary": "v2"}),
+    },
+    steps=st.lists(steps, min_size=1, max_size=5),
+    analysis=analyses,
+    onInconclusive=st.sampled_from(["pause", "rollback"]),
+    onLeaseLost=st.sampled_from(["resume", "hold", "rollback"]),
+    deadline=durations,
+)
+
+
+def loads(spec: Any) -> CanarySpec | None:
+    try:
+        return CanarySpec.model_validate(spec, by_alias=True, by_name=False)
+    except ValidationError:
+        return None
+
+
+@given(specs)
+def test_what_the_loader_takes_is_taken_whole(spec: dict[str, Any]) -> None:
+    model = loads(spec)
+    assume(model is not None)
+    as_kept = pruned(SPEC, spec)
+    assert complaints(SPEC, as_kept) == []
+    assert loads(as_kept) == model
+
+
+@given(specs)
+def test_what_was_read_can_be_written_as_a_resource(spec: dict[str, Any]) -> None:
+    model = loads(spec)
+    assume(model is not None)
+    document = MeshCanary(metadata={"name": "a"}, spec=model).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert complaints(SPEC, document["spec"]) == []
+    assert loads(document["spec"]) == model
+
+
+@given(specs, st.sampled_from(["unknown", "minReqests"]))
+def test_fields_that_nobody_knows_are_gone(spec: dict[str, Any], name: str) -> None:
+    assert pruned(SPEC, spec | {name: 1}) == pruned(SPEC, spec)
+
+
+UNITS = [(SECONDS, parse_seconds, 366 * 86400), (FRACTION, parse_fraction, 1), (PERCENT, parse_percent, 100)]
+texts = st.text(alphabet="0123456789.%+-eE msdh", max_size=8)
+
+
+@pytest.mark.parametrize(("unit", "parse", "top"), UNITS, ids=["seconds", "fraction", "percent"])
+class TestNumbersOrText:
+    @given(data=st.data())
+    def test_text_that_matches_is_read_and_within_bounds(self, unit: Unit, parse: Any, top: float, data: Any) -> None:
+        text = data.draw(st.from_regex(unit.pattern, fullmatch=True).filter(lambda text: len(text) <= 64))
+        read = parse(text)
+        assert read >= 0
+        assert read <= top or unit is SECONDS  # no pattern has 366d and not 367d
+
+    @given(data=st.data())
+    def test_text_that_is_read_matches(self, unit: Unit, parse: Any, top: float, data: Any) -> None:
+        text = data.draw(texts)
+        try:
+            within = 0 <= parse(text) <= top
+        except ValueError:
+            within = False
+        plain = "e" not in text.lower() and "-" not in text  # "1e-3%" and "-0": the command line alone takes them
+        if within and plain:
+            assert not complaints(number_or_text(unit, {}), text)
+
+    @pytest.mark.parametrize("value", [True, False, {}, [], {"a": 1}, [1], -0.1, 31622401, "", "soon", "-1"])
+    def test_anything_else_is_refused(self, unit: Unit, parse: Any, top: float, value: Any) -> None:
+        assert complaints(number_or_text(unit, {"minimum": 0, "maximum": top}), value)
+
+    @pytest.mark.parametrize("value", [0, 0.5, 1, 1.0, "1", "0.5", " 1 "])
+    def test_numbers_and_their_text_are_taken(self, unit: Unit, parse: Any, top: float, value: Any) -> None:
+        assert not complaints(number_or_text(unit, {"minimum": 0, "maximum": top}), value)
