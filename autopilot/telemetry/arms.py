@@ -43,7 +43,7 @@ class ArmSelector:
 
 
 Resolver = Callable[[Subject], Mapping[str, ArmSelector]]
-"""Says of a subject which series are whose, by arm; asked at every look, so it answers from memory."""
+"""Says of a subject which series are whose, by arm; asked at every look, from any thread, so it answers from memory."""
 
 
 def named(values: Iterable[str]) -> str:

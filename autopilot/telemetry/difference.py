@@ -94,6 +94,8 @@ class Differencer:
     """By arm."""
     _unsent: dict[str, Unsent] = field(default_factory=dict)
     """By arm."""
+    _tellers: dict[str, str] = field(default_factory=dict)
+    """By arm, who told of it in the last look that said anything of it."""
     _sampled: float | None = None
     _advanced: float | None = None
 
@@ -101,6 +103,7 @@ class Differencer:
         """Takes the next observation; a tick where any series' sample time advanced, else a gap that says why."""
         usable, notes = _usable(observation)
         self._settle(usable)
+        self._listen(usable, notes)
         for arrivals in observation.arrivals:
             self._unsent.setdefault(arrivals.arm, Unsent()).look(arrivals)
         for sample in usable:
@@ -122,6 +125,15 @@ class Differencer:
             self._count(now, since)
         self._forget(observation.time)
         return self._result(observation, usable, notes)
+
+    def _listen(self, samples: Iterable[SeriesSample], notes: list[str]) -> None:
+        """Begins an arm anew where another tells of it than before: what one counted meanwhile, the other did too."""
+        tellers = {sample.arm: sample.told_by for sample in samples}
+        for arm, teller in tellers.items():
+            if (before := self._tellers.get(arm, teller)) != teller:
+                self._drop(name for name, sample in self._before.items() if sample.arm == arm)
+                notes.append(f"{arm} is told of by {teller} now, no more by {before}")
+        self._tellers |= tellers
 
     def _begin(self, base: SeriesSample) -> None:
         self._open[base.series] = Open(base)
@@ -223,9 +235,12 @@ class Differencer:
         return [max(0.0, sum(one.overdue(bound) for one in mine) - usual) for bound in self.boundaries]
 
     def _forget(self, time: float) -> None:
-        for series in [name for name, sample in self._before.items() if time - sample.time > FORGET]:
+        self._drop(name for name, sample in self._before.items() if time - sample.time > FORGET)
+
+    def _drop(self, series: Iterable[str]) -> None:
+        for name in list(series):
             for kept in (self._before, self._open, self._given):
-                kept.pop(series, None)
+                kept.pop(name, None)
 
 
 def merge(first: HubTick, second: HubTick) -> HubTick:

@@ -55,6 +55,8 @@ class SeriesSample:
     """Tries that have begun, `active` ones among them, counted no earlier than `active`; None where that is unknown."""
     took: float = 0.0
     """Seconds by which the counters may be older or younger than `time` says."""
+    told_by: str = ""
+    """Who counted, where several count the same requests; in one look it is the same for a whole arm."""
 
     @property
     def given(self) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autopilot.spec.units import format_seconds
-from autopilot.telemetry.dialects.dialect import Dialect
+from autopilot.telemetry.dialects.dialect import Dialect, Reading
 from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.past import observations
@@ -89,10 +89,7 @@ class PrometheusSource:
         asked = self.window
         result = await self._ask(self._dialect.selector(subjects, asked))
         try:
-            self._learn(result)
-            if self.window < asked:
-                result = within(result, self.window)
-            readings = self._dialect.newest(result, subjects)
+            readings = await asyncio.to_thread(self._read, result, asked, subjects)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
             raise self._no_matrix(failure) from failure
         now = self._clock()
@@ -112,6 +109,13 @@ class PrometheusSource:
             return await asyncio.to_thread(lambda: observations(subject, self._dialect.history(result, subject)))
         except (ValueError, KeyError, TypeError, IndexError) as failure:
             raise self._no_matrix(failure) from failure
+
+    def _read(self, result: Sequence[Any], asked: float, subjects: Sequence[Subject]) -> list[Reading]:
+        """What an answer over the `asked` seconds says; one over many is cut to what a later one would hold."""
+        self._learn(result)
+        if self.window < asked:
+            result = within(result, self.window)
+        return self._dialect.newest(result, subjects)
 
     def _learn(self, result: Sequence[Any]) -> None:
         """Takes the scrape interval from an answer, once; anew when a fitting window has become an empty one."""

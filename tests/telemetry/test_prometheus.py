@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -29,6 +27,7 @@ from autopilot.telemetry.model import HistorySource, Observation, QuerySource, S
 from autopilot.telemetry.past import ticks
 from autopilot.telemetry.prometheus import PrometheusSource
 from tests.telemetry.conftest import Lab, free_ports
+from tests.telemetry.running import running
 
 REVIEWS = Subject(mesh="local", namespace="shop", service="reviews", arms=("v1", "v2"))
 OTHER = Subject(mesh="local", namespace="shop-2", service="a.b", arms=("v1",))
@@ -202,54 +201,11 @@ def test_the_client_is_not_loaded_before_it_is_needed():
     assert done.stdout.strip() == "False"
 
 
-def binary() -> str | None:
-    """A Prometheus on PATH, or in the folder where the embedded stack keeps its tools."""
-    if (found := shutil.which("prometheus")) is not None:
-        return found
-    kept = Path(__file__).parents[2] / ".autopilot"
-    return next((str(path) for path in kept.glob("**/prometheus") if path.is_file()), None) if kept.exists() else None
-
-
 @pytest.fixture
 async def prometheus(envoy: Lab, tmp_path: Path) -> AsyncIterator[str]:
     """A real one that scrapes the real Envoy each second."""
-    if (program := binary()) is None:
-        pytest.skip("no prometheus binary on PATH or under .autopilot")
-    port = free_ports(1)[0]
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [
-            {
-                "job_name": "envoy",
-                "metrics_path": "/stats/prometheus",
-                "static_configs": [{"targets": [envoy.admin]}],
-            }
-        ],
-    }
-    (tmp_path / "prometheus.json").write_text(json.dumps(config))  # JSON is YAML
-    with (tmp_path / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            program, f"--config.file={tmp_path / 'prometheus.json'}", f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        async with asyncio.timeout(20), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/-/ready") as response:
-                        if response.status == 200:
-                            break
-                except aiohttp.ClientConnectionError:
-                    assert process.returncode is None, (tmp_path / "log").read_text()
-                await asyncio.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 5)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+    async with running(tmp_path, envoy.admin, path="/stats/prometheus", job="envoy") as url:
+        yield url
 
 
 async def test_a_real_prometheus(envoy: Lab, prometheus: str):
