@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
-from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import baseline_of
+from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh.model import Target, baseline_of
 from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
 from autopilot.spec.mesh import MeshSpec
+from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
-from autopilot.telemetry.model import Door, HistorySource, QuerySource
+from autopilot.telemetry.model import Door, HistorySource, QuerySource, Subject, TelemetryError
+from autopilot.telemetry.pod_stats import PodStats
 from autopilot.telemetry.prometheus import PrometheusSource
 
 
@@ -26,7 +29,8 @@ class Attached:
     """One mesh and its telemetry."""
 
     mesh: Mesh
-    proxies: Hub
+    proxies: Hub | None
+    """What `source: mesh` means; None where that is Prometheus, and this process knows none."""
     prometheus: Hub | None = None
     queries: QuerySource | None = None
     history: HistorySource | None = None
@@ -38,11 +42,10 @@ class Attached:
         Raises:
             InvalidChange: it means Prometheus and this process knows none.
         """
-        if source == "mesh":
-            return self.proxies
-        if self.prometheus is None:
-            raise InvalidChange(_NO_PROMETHEUS.format(what="analysis.source: prometheus"))
-        return self.prometheus
+        found = self.proxies if source == "mesh" else self.prometheus
+        if found is None:
+            raise InvalidChange(_NO_PROMETHEUS.format(what=f"analysis.source: {source}"))
+        return found
 
     def query_source(self, metric: str) -> QuerySource:
         """Where custom queries are evaluated.
@@ -74,9 +77,8 @@ class Meshes:
     async def close(self) -> None:
         """Lets go of every connection."""
         for one in self.attached.values():
-            await one.proxies.close()
-            if one.prometheus is not None:
-                await one.prometheus.close()
+            for hub in {id(hub): hub for hub in (one.proxies, one.prometheus) if hub is not None}.values():
+                await hub.close()
             await one.mesh.close()
 
 
@@ -93,18 +95,42 @@ def attach(
     files = list(mesh_files)
     meshes = Meshes()
     for path, (name, mesh) in zip(files, open_meshes(files, told).items(), strict=True):
-        spec = read_mesh(path).spec
-        callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
-        sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
-        source = PrometheusSource(prometheus) if prometheus else None
-        meshes.attached[name] = Attached(
-            mesh=mesh,
-            proxies=Hub(EnvoyStats(callers, doors=doors_of(spec), sidecars=sidecars)),
-            prometheus=Hub(source) if source else None,
-            queries=source,
-            history=source,
-        )
+        if isinstance(mesh, KubeMesh):
+            meshes.attached[name] = _in_a_cluster(mesh, prometheus)
+        else:
+            meshes.attached[name] = _standalone(mesh, read_mesh(path).spec, prometheus)
     return meshes
+
+
+def _standalone(mesh: Mesh, spec: MeshSpec, prometheus: str | None) -> Attached:
+    callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
+    sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
+    source = PrometheusSource(prometheus) if prometheus else None
+    return Attached(
+        mesh=mesh,
+        proxies=Hub(EnvoyStats(callers, doors=doors_of(spec), sidecars=sidecars)),
+        prometheus=Hub(source) if source else None,
+        queries=source,
+        history=source,
+    )
+
+
+def _in_a_cluster(mesh: KubeMesh, prometheus: str | None) -> Attached:
+    """Telemetry in Istio's standard metrics."""
+    dialect = Istio()
+    source = PrometheusSource(prometheus, dialect=dialect) if prometheus else None
+    hub = Hub(source) if source else None
+
+    async def endpoints(subject: Subject) -> Mapping[str, Sequence[str]]:
+        target = Target(mesh=subject.mesh, namespace=subject.namespace, service=subject.service)
+        try:
+            state = await mesh.observe(target)
+        except MeshError as error:
+            raise TelemetryError(str(error)) from error
+        return {arm.name: arm.endpoints for arm in state.arms if arm.name in subject.arms}
+
+    pods = Hub(PodStats(endpoints, dialect, most=mesh.spec.max_proxies)) if mesh.spec.telemetry == "proxies" else None
+    return Attached(mesh=mesh, proxies=pods or hub, prometheus=hub, queries=source, history=source)
 
 
 def doors_of(spec: MeshSpec) -> dict[tuple[str, str], Door]:

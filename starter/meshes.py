@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from autopilot.local import stack
-from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.liveness import too_short
 from autopilot.mesh.model import Receipt, Target
@@ -55,7 +54,9 @@ async def open_mesh(path: Path | None = None) -> AsyncIterator[Mesh]:
     Raises:
         MeshError: none is, or its file describes no mesh.
     """
-    mesh = EnvoyMesh(mesh_file(path))
+    from autopilot.mesh import providers  # noqa: PLC0415
+
+    mesh = providers.open_mesh(mesh_file(path))
     try:
         yield mesh
     finally:

@@ -84,6 +84,8 @@ class Load:
     timeout: float = 10.0
     outstanding_limit: int = 1000
     seed: int = 1
+    host: str = ""
+    """The Host header, where it is not the URL's."""
     sent: int = 0
     requests: int = 0
     failures: int = 0
@@ -141,7 +143,8 @@ class Load:
 
     async def _request(self, session: aiohttp.ClientSession, due: float, *, user: int) -> None:
         try:
-            async with session.get(self.url, headers={"end-user": f"user-{user}"}) as response:
+            headers = {"end-user": f"user-{user}", **({"Host": self.host} if self.host else {})}
+            async with session.get(self.url, headers=headers) as response:
                 await response.read()
                 outcome, failed = str(response.status), response.status >= 500
         except TimeoutError:
@@ -231,6 +234,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds after which a request has failed")
     parser.add_argument("--outstanding", type=int, default=1000, help="more requests under way than this are dropped")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--host", default="", help="the Host header, where it is not the URL's")
     given = parser.parse_args()
 
     async def build() -> web.Application:
@@ -241,6 +245,7 @@ def main() -> None:
             timeout=given.timeout,
             outstanding_limit=given.outstanding,
             seed=given.seed,
+            host=given.host,
         ).application()
 
     web.run_app(build(), host=LOOPBACK, port=given.port, access_log=None, print=None, shutdown_timeout=1.0)

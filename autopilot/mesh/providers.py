@@ -8,10 +8,35 @@ from pathlib import Path
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.errors import MeshError
+from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.port import Mesh
+from autopilot.spec.cluster import ClusterMesh, in_a_cluster
+from autopilot.spec.errors import SpecError
+from autopilot.spec.load import load_one
+
+Told = Callable[[AuditRecord], None]
 
 
-def open_meshes(files: Iterable[Path], told: Callable[[AuditRecord], None] = lambda _: None) -> dict[str, Mesh]:
+def open_mesh(path: Path, told: Told = lambda _: None) -> EnvoyMesh | KubeMesh:
+    """Opens a mesh; `told` hears of every audit record that is written through it.
+
+    Raises:
+        MeshError: the file describes no mesh.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
+        text = ""
+    if not in_a_cluster(text):
+        return EnvoyMesh(path, told=told)  # says itself what is wrong with the file
+    try:
+        spec, _ = load_one(ClusterMesh, text, str(path))
+    except SpecError as error:
+        raise MeshError(str(error)) from error
+    return KubeMesh(spec, path.resolve().parent, told=told)
+
+
+def open_meshes(files: Iterable[Path], told: Told = lambda _: None) -> dict[str, Mesh]:
     """Opens every mesh, by name; `told` hears of every audit record that is written through them.
 
     Raises:
@@ -19,7 +44,7 @@ def open_meshes(files: Iterable[Path], told: Callable[[AuditRecord], None] = lam
     """
     opened: dict[str, Mesh] = {}
     for path in files:
-        mesh: Mesh = EnvoyMesh(path, told=told)
+        mesh: Mesh = open_mesh(path, told)
         if mesh.name in opened:
             raise MeshError(f"{path} describes a mesh {mesh.name!r}, and so does another file; rename one")
         opened[mesh.name] = mesh

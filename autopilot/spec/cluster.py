@@ -11,7 +11,8 @@ from pydantic import Field
 
 from autopilot.spec.base import Metadata, SpecModel
 from autopilot.spec.mesh import Directory
-from autopilot.spec.units import Name, Seconds
+from autopilot.spec.text import read_documents
+from autopilot.spec.units import Count, Name, Seconds
 
 ClusterProvider = Literal["istio", "gateway_api", "smi"]
 CLUSTER_PROVIDERS: tuple[ClusterProvider, ...] = ("istio", "gateway_api", "smi")
@@ -29,6 +30,11 @@ class ClusterSpec(SpecModel):
     """Which context of the kubeconfig; by default its current one."""
     namespace: Name = "autopilot"
     """Autopilot's own: where halts and audit records lie. It must exist."""
+    telemetry: Literal["prometheus", "proxies"] = "prometheus"
+    """What `analysis.source: mesh` means here: Prometheus, which the worker is told of with `--prometheus`; or the
+    arms' own proxies (their statistics at port 15090), where Prometheus scrapes too slowly."""
+    max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40
+    """So many proxies are read at the most, as many of each arm; only while a rollout is watched."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
     """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives."""
 
@@ -40,3 +46,13 @@ class ClusterMesh(SpecModel):
     kind: Literal["Mesh"] = "Mesh"
     metadata: Metadata
     spec: ClusterSpec
+
+
+def in_a_cluster(text: str) -> bool:
+    """Whether a mesh file names a provider of clusters; False for what cannot be read."""
+    for source in read_documents(text, "")[0]:
+        data = source.data
+        spec = data.get("spec") if isinstance(data, dict) else None
+        if isinstance(spec, dict) and spec.get("provider") in CLUSTER_PROVIDERS:
+            return True
+    return False

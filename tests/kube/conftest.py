@@ -47,6 +47,14 @@ def namespace(api: KubeApi) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def lab(a_cluster: Cluster, system: str) -> Cluster:
+    """The lab, whose sidecars carry traffic."""
+    if a_cluster.lab is None:
+        pytest.skip("traffic goes through the lab's own sidecars alone: run `make test-lab`")
+    return a_cluster
+
+
+@pytest.fixture(scope="session")
 def system(api: KubeApi) -> str:
     """Autopilot's own namespace."""
     make_namespace(api, "autopilot")

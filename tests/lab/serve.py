@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from autopilot.local.runner import PartFailed, Runner
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.resources import POD
-from tests.lab import build, cluster, scrape, sidecars
+from tests.lab import build, cluster, scrape, sidecars, statistics
 from tests.lab.build import LabUnavailable
 from tests.lab.credentials import Credentials
 from tests.lab.parts import PROMETHEUS, ControlPlane
@@ -89,6 +90,8 @@ class LabServer:
         """
         layout = self._layout
         layout.create()
+        for old in (layout.root / "etcd", layout.root / "sidecars", layout.prometheus / "data"):
+            shutil.rmtree(old, ignore_errors=True)  # each lab begins with an empty cluster
         plane = ControlPlane(build.build(), layout.root, self._credentials)
         self._credentials.write()
         self._info = LabInfo(
@@ -177,14 +180,8 @@ class LabServer:
                 self._say(str(failure))
         targets = [
             {
-                "targets": [f"{pod['status']['podIP']}:{sidecars.STATS}"],
-                "labels": {
-                    "namespace": pod["metadata"]["namespace"],
-                    "pod": pod["metadata"]["name"],
-                    "pod_workload": "-".join(
-                        filter(None, (pod["metadata"]["labels"].get(key) for key in ("app", "version")))
-                    ),
-                },
+                "targets": [f"{pod['status']['podIP']}:{statistics.PORT}"],
+                "labels": {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]},
             }
             for pod in wanted.values()
         ]

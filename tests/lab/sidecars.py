@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ADMIN, STATS = 15000, 15090
+ADMIN = 15000
 _XDS = "xds-grpc"
 
 
@@ -17,7 +17,7 @@ def bootstrap(pod: str, namespace: str, address: str, labels: Mapping[str, str])
     Args:
         pod: name of the pod.
         namespace: its namespace.
-        address: its address; admin listens at `address:15000`, statistics at `address:15090/stats/prometheus`.
+        address: its address; admin listens at `address:15000`.
         labels: its labels.
     """
     source = {"resource_api_version": "V3", "ads": {}, "initial_fetch_timeout": "0s"}
@@ -46,8 +46,7 @@ def bootstrap(pod: str, namespace: str, address: str, labels: Mapping[str, str])
             },
         },
         "static_resources": {
-            "clusters": [_cluster(_XDS, "127.0.0.1", 15010, http2=True), _cluster("admin", address, ADMIN)],
-            "listeners": [_stats(address)],
+            "clusters": [_cluster(_XDS, "127.0.0.1", 15010)],
         },
         # istiod's cluster names hold dots, at the first of which Envoy's own rule would cut them.
         "stats_config": {
@@ -70,8 +69,9 @@ def _address(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _cluster(name: str, host: str, port: int, *, http2: bool = False) -> dict[str, Any]:
-    cluster: dict[str, Any] = {
+def _cluster(name: str, host: str, port: int) -> dict[str, Any]:
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "2s",
@@ -79,45 +79,10 @@ def _cluster(name: str, host: str, port: int, *, http2: bool = False) -> dict[st
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(host, port)}}]}],
         },
-    }
-    if http2:
-        cluster["typed_extension_protocol_options"] = {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "typed_extension_protocol_options": {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
-        }
-    return cluster
-
-
-def _stats(address: str) -> dict[str, Any]:
-    manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    route = {"match": {"prefix": "/stats/prometheus"}, "route": {"cluster": "admin"}}
-    return {
-        "name": "stats",
-        "address": _address(address, STATS),
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": {
-                            "@type": manager,
-                            "stat_prefix": "stats",
-                            "route_config": {
-                                "virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": [route]}],
-                            },
-                            "http_filters": [
-                                {
-                                    "name": "envoy.filters.http.router",
-                                    "typed_config": {
-                                        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-                                    },
-                                }
-                            ],
-                        },
-                    }
-                ]
-            }
-        ],
+        },
     }

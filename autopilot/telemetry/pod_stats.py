@@ -1,0 +1,117 @@
+"""Reads the arms' own proxies on Kubernetes, where Prometheus scrapes too slowly: their statistics, as a scrape would.
+
+What is read are the same metrics in the same words (a dialect), seconds earlier. The arms' proxies tell what arrived
+there: what broke on the way to them only their callers know, so a version that crashes shows as silence here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from autopilot.telemetry.dialects.dialect import Dialect, Matrix
+from autopilot.telemetry.model import Observation, Subject, TelemetryError
+
+PORT = 15090
+PATH = "/stats/prometheus"
+
+Endpoints = Callable[[Subject], Awaitable[Mapping[str, Sequence[str]]]]
+"""Arm → addresses of the pods that answer for it now."""
+
+
+class PodStats:
+    """A `TelemetrySource` over the statistics of the arms' pods.
+
+    Args:
+        endpoints: where an arm's pods are.
+        dialect: what their counters are called.
+        most: pods read of one subject at the most; the same number of each arm.
+        timeout: seconds that one pod has to answer.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        dialect: Dialect,
+        *,
+        most: int = 40,
+        timeout: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._endpoints = endpoints
+        self._dialect = dialect
+        self._most = most
+        self._timeout = timeout
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call this source."""
+        return "the statistics of the arms' pods"
+
+    async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
+        """Reads every subject's pods; who does not answer is missing, with its reason."""
+        return list(await asyncio.gather(*(self._one(subject) for subject in subjects)))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _one(self, subject: Subject) -> Observation:
+        arms = await self._endpoints(subject)
+        share = max(1, self._most // max(1, len(arms)))
+        hosts = sorted({address.partition(":")[0] for found in arms.values() for address in list(found)[:share]})
+        if not hosts:
+            raise TelemetryError(f"no pod of {subject.namespace}/{subject.service} is ready; start it first")
+        answers = await asyncio.gather(*(self._read(host) for host in hosts), return_exceptions=True)
+        matrix: list[object] = []
+        missing: dict[str, str] = {}
+        for host, answer in zip(hosts, answers, strict=True):
+            if isinstance(answer, TelemetryError):
+                missing[host] = str(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                matrix += answer
+        (reading,) = await asyncio.to_thread(self._dialect.newest, matrix, [subject])
+        return Observation(
+            subject=subject, time=self._clock(), samples=reading.samples, missing={**missing, **reading.missing}
+        )
+
+    async def _read(self, host: str) -> Matrix:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
+        url = f"http://{host}:{PORT}{PATH}"
+        try:
+            async with self._session.get(url) as response:
+                text = await response.text()
+                if response.status != 200:
+                    raise TelemetryError(f"{url} answers {response.status}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise TelemetryError(f"{url} does not answer ({type(error).__name__}); may we reach pods?") from error
+        return matrix_of(text, host, self._clock())
+
+
+def matrix_of(text: str, instance: str, at: float) -> Matrix:
+    """A scrape as the answer to a range selector: one sample a series, all at the same instant.
+
+    Raises:
+        TelemetryError: the text is no exposition.
+    """
+    try:
+        return [
+            {"metric": {"__name__": sample.name, "instance": instance, **sample.labels}, "values": [[at, sample.value]]}
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith("istio_request")
+        ]
+    except (ValueError, KeyError, IndexError) as error:
+        raise TelemetryError(f"the statistics of {instance} cannot be read: {error}") from error
