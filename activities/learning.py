@@ -6,15 +6,14 @@ A help and no condition: where there is nothing to learn from, the rollout begin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from activities.signatures import Learned, LearnRequest
 from activities.watching import subject_of
 from autopilot.evidence import canary
-from autopilot.evidence.model import Judge
 from autopilot.evidence.setup import boundaries_of, judge_from
-from autopilot.spec.canary import CanaryArms
 from autopilot.spec.units import format_seconds
+from autopilot.telemetry.cost import scrape_cost
 from autopilot.telemetry.difference import Differencer
 from autopilot.telemetry.model import HistorySource, Observation, TelemetryError
 from autopilot.telemetry.past import ticks
@@ -28,8 +27,10 @@ PATIENCE = 5.0
 _NOTHING = "nothing was learned from before the rollout: "
 
 
-async def learn(source: HistorySource | None, request: LearnRequest) -> Learned:
-    """Learns within `PATIENCE`, or says why not."""
+async def learn(
+    source: HistorySource | None, request: LearnRequest, interval: Callable[[], float | None] = lambda: None
+) -> Learned:
+    """Learns within `PATIENCE`, or says why not; `interval`: seconds between samples of what will be watched."""
     if source is None:
         return Learned(note=f"{_NOTHING}this worker knows no Prometheus")
     boundaries = boundaries_of(request.analysis)
@@ -37,18 +38,24 @@ async def learn(source: HistorySource | None, request: LearnRequest) -> Learned:
     try:
         async with asyncio.timeout(PATIENCE):
             looks = await source.history(subject, HISTORY, latency=bool(boundaries))
-            return await asyncio.to_thread(_fold, judge_from(request.analysis), request.arms, boundaries, looks)
+            return await asyncio.to_thread(_fold, request, boundaries, looks, interval())
     except TelemetryError as failure:
         return Learned(note=f"{_NOTHING}{failure}")
     except TimeoutError:
         return Learned(note=f"{_NOTHING}reading it took longer than {format_seconds(PATIENCE)}")
 
 
-def _fold(judge: Judge, arms: CanaryArms, boundaries: tuple[float, ...], looks: Sequence[Observation]) -> Learned:
+def _fold(
+    request: LearnRequest, boundaries: tuple[float, ...], looks: Sequence[Observation], interval: float | None
+) -> Learned:
+    judge, arms = judge_from(request.analysis), request.arms
     found = list(ticks(Differencer(arms.canary, arms.stable, boundaries), looks))
     seconds = sum(tick.seconds for tick in found if tick.stable.requests > 0)
     if not seconds:
         return Learned(note=f"{_NOTHING}Prometheus has no requests to {arms.stable}")
     state = canary.observe(judge, canary.start(judge), found)
     note = f"learned from {format_seconds(round(seconds))} of {arms.stable} before: {canary.learned(judge, state)}"
+    if interval and request.weight:
+        rate = round(sum(tick.stable.requests for tick in found) / seconds, 1)
+        note += f". {scrape_cost(interval, rate=rate, weight=request.weight)}"
     return Learned(state=state.model_dump_json(), note=note)

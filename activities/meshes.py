@@ -47,6 +47,11 @@ class Attached:
             raise InvalidChange(_NO_PROMETHEUS.format(what=f"analysis.source: {source}"))
         return found
 
+    def interval(self, source: str) -> float | None:
+        """Seconds between two samples of what `analysis.source` means; None where it is not scraped, or not known."""
+        found = self.proxies if source == "mesh" else self.prometheus
+        return found.interval if found is not None else None
+
     def query_source(self, metric: str) -> QuerySource:
         """Where custom queries are evaluated.
 

@@ -109,6 +109,8 @@ class LearnRequest(Wire):
     target: Target
     arms: CanaryArms
     analysis: Analysis
+    weight: float = 0.0
+    """The canary's in the first step, in percent: says what a slow scrape costs there."""
 
 
 class Learned(Wire):

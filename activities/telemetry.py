@@ -54,7 +54,8 @@ class TelemetryActivities(TelemetrySignatures):
     @activity.defn(name="telemetry.learn")
     async def learn(self, request: LearnRequest) -> Learned:
         """Learns from what was counted before the rollout; where nothing can be learned it says why."""
-        return await learn(self._meshes[request.target.mesh].history, request)
+        attached = self._meshes[request.target.mesh]
+        return await learn(attached.history, request, lambda: attached.interval(request.analysis.source))
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

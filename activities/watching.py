@@ -34,6 +34,8 @@ _RECENT = 10
 """Ticks over which the measured share is shown."""
 _SETTLE = 1.0
 """Seconds after a change of weights that belong to neither: clocks differ, and a scrape may be older than it says."""
+_SCRAPES = 2.5
+"""Scrape intervals without a sample after which telemetry is silent: one may fail, and one is always late."""
 _CHUNK = 3600
 """Ticks after which a watch hands over to the next: what it heartbeats and returns must stay small."""
 
@@ -159,14 +161,18 @@ class Watching:
         silent = time.time() - self._heard
         self._progress = self._progress.model_copy(update={"time": time.time(), "silent": silent})
         self._labelled(TELEMETRY_AGE).set(silent)
-        no_data = self._request.analysis.no_data
-        if silent < no_data.after or self._request.patient:
+        if self._request.patient or silent < self._patience():
             return None
         return Inconclusive(
             cause="noData",
             reason=f"telemetry has been silent for {silent:.0f} s: {gap.reason}",
             evidence=canary.evidence(self._judge, self._state),
         )
+
+    def _patience(self) -> float:
+        """Seconds of silence that mean something: between two scrapes everybody is silent."""
+        analysis = self._request.analysis
+        return max(analysis.no_data.after, _SCRAPES * (self._attached.interval(analysis.source) or 0.0))
 
     def _show(self, item: HubTick) -> None:
         before, request = self._progress, self._request

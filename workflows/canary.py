@@ -302,7 +302,7 @@ class CanaryWorkflow(JudgedOperation):
         try:
             found = await workflow.execute_activity_method(
                 TelemetrySignatures.learn,
-                LearnRequest(target=self.target, arms=spec.arms, analysis=spec.analysis),
+                LearnRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, weight=spec.walk[0].weight),
                 start_to_close_timeout=timedelta(seconds=8),
                 schedule_to_close_timeout=timedelta(seconds=10),
                 retry_policy=ONCE,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from autopilot.telemetry.difference import Differencer, Gap, HubTick, merge
-from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.model import Observation, ScrapedSource, Subject, TelemetryError, TelemetrySource
 
 SHORTEST_TICK = 0.5
 
@@ -88,6 +88,11 @@ class Hub:
         self._timeout = timeout
         self._clock = clock
         self._pollers: dict[float, _Poller] = {}
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two samples, where the source is scraped; None where it is read at every tick, or unknown."""
+        return self.source.interval if isinstance(self.source, ScrapedSource) else None
 
     async def __aenter__(self) -> Self:
         return self

@@ -133,6 +133,16 @@ class TelemetrySource(Protocol):
 
 
 @runtime_checkable
+class ScrapedSource(Protocol):
+    """Knows how far apart its samples lie."""
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two samples of a series; None until that was seen."""
+        ...
+
+
+@runtime_checkable
 class HistorySource(Protocol):
     """Knows what was counted before anyone watched."""
 

@@ -186,3 +186,11 @@ async def test_a_replay_begins_with_what_was_learned():
     assert again.agrees
     (unlearned,) = rejudge(report.model_copy(update={"learned": ""}))
     assert not unlearned.agrees
+
+
+async def test_what_a_slow_scrape_costs_is_said_before_the_first_shift() -> None:
+    request = REQUEST.model_copy(update={"weight": 10.0})
+    found = await learn(Past(seconds=300), request, lambda: 15.0)
+    assert "Prometheus scrapes every 15s" in found.note
+    assert "about 75 requests meet the canary unseen (150 at worst)" in found.note
+    assert "scrapes" not in (await learn(Past(seconds=300), request)).note

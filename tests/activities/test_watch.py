@@ -96,10 +96,11 @@ class Bench:
     pulse: Pulse = field(default_factory=Pulse)
     environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
     beats: list[WatchBeat] = field(default_factory=list)
+    interval: float | None = None
 
     async def watch(self, asked: WatchRequest) -> WatchResult:
         self.environment.on_heartbeat = lambda *details: self.beats.append(details[0])
-        async with Hub(ScriptedSource(self.script)) as hub:
+        async with Hub(ScriptedSource(self.script, interval=self.interval)) as hub:
             meshes = Meshes({"local": Attached(mesh=self.mesh, proxies=hub)})  # type: ignore[arg-type]
             activities = TelemetryActivities(meshes, self.pulse)
             async with asyncio.timeout(20):
@@ -199,6 +200,16 @@ async def test_silence_is_no_verdict_but_its_own_and_says_why() -> None:
     assert verdict.cause == "noData"
     assert "127.0.0.1:9901" in verdict.reason
     assert bench.mesh.renewed >= 1  # blind, but alive
+
+
+async def test_nobody_is_called_silent_between_two_scrapes() -> None:
+    """A Prometheus that scrapes every half minute says nothing for half a minute."""
+    bench = Bench(silence, interval=1.0)
+    started = time.monotonic()
+    verdict = (await bench.watch(request())).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "noData"
+    assert time.monotonic() - started >= 2.0  # the spec alone says 1 s
 
 
 async def test_a_patient_watch_puts_up_with_silence_until_it_is_stopped() -> None:

@@ -48,8 +48,9 @@ def seen(time: float, *samples: SeriesSample, subject: Subject = REVIEWS, **miss
 class ScriptedSource:
     """Answers each poll by a function of its number; what it raises is raised."""
 
-    def __init__(self, script: Script, *, delay: float = 0.0) -> None:
+    def __init__(self, script: Script, *, delay: float = 0.0, interval: float | None = None) -> None:
         self.script = script
+        self.interval = interval
         self.delay = delay
         self.polls: list[tuple[Subject, ...]] = []
         self.closed = False
