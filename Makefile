@@ -36,8 +36,21 @@ demo: install ## a good version is promoted, bad ones rolled back, on real Envoy
 	@$(BIN)/autopilot demo $(SCENARIO) $(ARGS)
 
 .PHONY: test
-test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…)
-	@timeout 1800 $(BIN)/pytest $(ARGS)
+test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…), those on a cluster too
+	@timeout 1800 $(BIN)/pytest --ignore=tests/kube $(ARGS)
+	@$(MAKE) test-lab
+
+.PHONY: test-lab
+test-lab: install ## tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes a quarter of an hour
+	@timeout 3000 $(BIN)/python -m tests.lab test -- $(BIN)/pytest $(or $(LAB_ARGS),tests/kube)
+
+.PHONY: lab-up
+lab-up: install ## keep a lab running: Kubernetes, istiod and Prometheus as processes in a network namespace
+	@timeout 3000 $(BIN)/python -m tests.lab up
+
+.PHONY: lab-down
+lab-down: install ## take it down
+	@$(BIN)/python -m tests.lab down
 
 .PHONY: lint
 lint: install ## style and common faults

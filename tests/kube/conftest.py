@@ -13,7 +13,7 @@ from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.spec.cluster import ClusterMesh
 from tests.lab.cluster import NAMESPACE, make_namespace
-from tests.lab.find import Cluster, find
+from tests.lab.find import Cluster, find, required
 
 _NUMBERS = itertools.count(1)
 
@@ -23,7 +23,7 @@ def a_cluster() -> Cluster:
     """A cluster; without one the tests are skipped, or fail where `AUTOPILOT_REQUIRE=lab` says that one must be."""
     found = find()
     if isinstance(found, str):
-        if os.environ.get("AUTOPILOT_REQUIRE") == "lab":
+        if required():
             pytest.fail(found)
         pytest.skip(found)
     return found
@@ -49,6 +49,8 @@ def namespace(api: KubeApi) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def lab(a_cluster: Cluster, system: str) -> Cluster:
     """The lab, whose sidecars carry traffic."""
+    if a_cluster.lab is None and required():
+        pytest.fail("the lab is required, and this is another cluster")
     if a_cluster.lab is None:
         pytest.skip("traffic goes through the lab's own sidecars alone: run `make test-lab`")
     return a_cluster
@@ -71,8 +73,15 @@ class Clock:
         return time.time() + self.ahead
 
 
+@pytest.fixture(scope="session")
+def controllers(a_cluster: Cluster) -> None:
+    """Deployments get pods, and Services endpoints."""
+    if a_cluster.api_only:
+        pytest.skip("this API server has no controllers beside it: no pod ever runs")
+
+
 @pytest.fixture
-def open_kube(a_cluster: Cluster, system: str) -> Iterator[Callable[..., KubeMesh]]:
+def open_kube(a_cluster: Cluster, system: str, controllers: None) -> Iterator[Callable[..., KubeMesh]]:
     """Opens meshes of the cluster, for whoever a test plays."""
     opened: list[KubeMesh] = []
 

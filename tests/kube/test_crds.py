@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 def condition(definition: Object, kind: str) -> str:
-    conditions = definition.get("status", {}).get("conditions", [])
+    conditions = definition.get("status", {}).get("conditions") or []
     return next((f"{each['status']}: {each['message']}" for each in conditions if each["type"] == kind), "")
 
 

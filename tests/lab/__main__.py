@@ -1,86 +1,187 @@
-"""The lab's command line: see `tests.lab.serve`."""
+"""The lab's command line.
+
+python -m tests.lab build              build its programs
+python -m tests.lab up | down          keep one running, for looking around
+python -m tests.lab run -- COMMAND     run a command inside one of its own
+python -m tests.lab test -- COMMAND    the same with whatever cluster there is (see `tests.lab.find`)
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import os
-import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+from autopilot.local.processes import launch, python, tail
 from autopilot.local.runner import PartFailed
-from tests.lab import build, network
+from tests.lab import assets, build, find, network
 from tests.lab.build import LabUnavailable
 from tests.lab.serve import LabInfo, serve
 
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".autopilot" / "lab"
 TOOLS = ROOT / ".autopilot" / "tools"
+_UP = 120.0
+UNAVAILABLE = 3
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tells people how things go."""
     print(f"lab: {line}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Runs one command."""
+    """Runs one command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
-    parser.add_argument("command", choices=("build", "hold", "run"))
+    parser.add_argument("command", choices=("build", "up", "down", "hold", "run", "test"))
     parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument("--scrape-every", type=float, default=2.0)
-    ours, _, words = _split(sys.argv[1:])
+    ours, words = _split(sys.argv[1:])
     given = parser.parse_args(ours)
-    if given.command == "run" and not words:
-        parser.error("run what? `python -m tests.lab run -- COMMAND`")
+    if given.command in {"run", "test"} and not words:
+        parser.error(f"{given.command} what? `python -m tests.lab {given.command} -- COMMAND`")
     try:
-        if given.command == "build":
-            print(build.build())
-            return 0
-        build.build()
-        network.enter_new()
-        return asyncio.run(_hold(given, words))
+        match given.command:
+            case "build":
+                print(build.build())
+                return 0
+            case "up":
+                return _up(given.state)
+            case "down":
+                return _down(given.state)
+            case "test":
+                return _test(given, words)
+            case _:
+                return _inside(given, words)
     except (LabUnavailable, PartFailed) as error:
-        _say(str(error))
-        return 3
+        say(str(error))
+        return UNAVAILABLE
 
 
-def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
-    """What is ours, the two dashes, and the command."""
-    if "--" not in words:
-        return words, "", []
-    at = words.index("--")
-    return words[:at], "--", words[at + 1 :]
+def _test(given: argparse.Namespace, words: list[str]) -> int:
+    """Runs the command with the first cluster there is; where there is none, says why and is content."""
+    if find.required():
+        return _inside(given, words)
+    if os.environ.get(find.LAB) or os.environ.get(find.VARIABLE):
+        return subprocess.run(words, check=False).returncode
+    if folder := os.environ.get(find.ASSETS):
+        with assets.api_server(Path(folder)) as kubeconfig:
+            env = {**os.environ, find.VARIABLE: str(kubeconfig), find.API_ONLY: "1"}
+            return subprocess.run(words, env=env, check=False).returncode
+    with find.container() as found:
+        if isinstance(found, Path):
+            env = {**os.environ, find.VARIABLE: str(found)}
+            return subprocess.run(words, env=env, check=False).returncode
+    if problem := find.lab_problem():
+        say(f"tests of real clusters are skipped: {found}; {problem}")
+        return 0
+    return _inside(given, words)
+
+
+def _inside(given: argparse.Namespace, words: list[str]) -> int:
+    build.build()
+    network.enter_new()
+    return asyncio.run(_hold(given, words))
 
 
 async def _hold(given: argparse.Namespace, words: list[str]) -> int:
     """A lab for as long as a command takes, or until it is told to end."""
     outcome = [0]
-    process: list[asyncio.subprocess.Process] = []
+    tasks: list[asyncio.Task[None]] = []
+    running: list[asyncio.subprocess.Process] = []
 
     def ready(info: LabInfo) -> None:
-        if given.command == "run":
+        if words:
             tasks.append(asyncio.create_task(command(info)))
         else:
-            _say(f"up; enter it with `nsenter --net=/proc/{info.pid}/ns/net`, KUBECONFIG={info.kubeconfig}")
+            say(f"up; enter it with `nsenter --net=/proc/{info.pid}/ns/net`; KUBECONFIG={info.kubeconfig}")
 
     async def command(info: LabInfo) -> None:
-        env = {**os.environ, "AUTOPILOT_LAB": str(info.root), "KUBECONFIG": str(info.kubeconfig)}
-        process.append(await asyncio.create_subprocess_exec(*words, env=env))
-        outcome[0] = await process[0].wait()
-        os.kill(os.getpid(), 15)
+        env = {**os.environ, find.LAB: str(info.root), "KUBECONFIG": str(info.kubeconfig)}
+        outcome[0] = UNAVAILABLE
+        try:
+            running.append(await asyncio.create_subprocess_exec(*words, env=env))
+            outcome[0] = await running[0].wait()
+        except OSError as error:
+            say(f"{words[0]} cannot be run: {error}")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    tasks: list[asyncio.Task[None]] = []
     try:
-        await serve(given.state, scrape_every=given.scrape_every, tools=TOOLS, say=_say, ready=ready)
+        await serve(given.state, scrape_every=given.scrape_every, tools=TOOLS, say=say, ready=ready)
     except* (LabUnavailable, PartFailed) as group:
-        _say(f"{shlex.join(words) or 'the lab'} did not run: {group.exceptions[0]}")
-        outcome[0] = 3
+        say(str(group.exceptions[0]))
+        outcome[0] = UNAVAILABLE
     finally:
-        for one in process:
+        for one in running:
             if one.returncode is None:
                 one.terminate()
     return outcome[0]
+
+
+def _up(state: Path) -> int:
+    if (known := _known(state)) is not None:
+        say(f"one runs in {state} already (pid {known.pid})")
+        return 0
+    build.build()
+    log = state / "lab.log"
+    state.mkdir(parents=True, exist_ok=True)
+    began = log.stat().st_size if log.exists() else 0
+    process = launch(
+        python("tests.lab", "hold", "--state", str(state)),
+        log=log,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        death_signal=None,
+        cwd=ROOT,
+    )
+    until = time.monotonic() + _UP
+    while process.poll() is None and time.monotonic() < until:
+        with log.open(encoding="utf-8") as stream:
+            stream.seek(began)
+            if "up; enter it" in (said := stream.read()):
+                sys.stderr.write(said)
+                return 0
+        time.sleep(0.1)
+    process.terminate()
+    say(f"it did not come up; the end of {log}:\n{tail(log)}")
+    return UNAVAILABLE
+
+
+def _down(state: Path) -> int:
+    known = _known(state)
+    if known is None:
+        say(f"none runs in {state}")
+        return 0
+    os.kill(known.pid, signal.SIGTERM)
+    until = time.monotonic() + 30
+    while Path(f"/proc/{known.pid}").exists():
+        if time.monotonic() > until:
+            say(f"process {known.pid} has not ended within 30 s; see {known.root / 'lab.log'}")
+            return 1
+        time.sleep(0.1)
+    say("down")
+    return 0
+
+
+def _known(state: Path) -> LabInfo | None:
+    try:
+        info = LabInfo.model_validate_json((state / "stack.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return info if Path(f"/proc/{info.pid}").exists() else None
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and the command behind two dashes."""
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
 
 
 if __name__ == "__main__":

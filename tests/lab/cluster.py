@@ -48,7 +48,7 @@ def install_crds(api: KubeApi, objects: Iterable[Object]) -> None:
 
 
 def _established(crd: Object | None) -> bool:
-    conditions: Sequence[Object] = (crd or {}).get("status", {}).get("conditions", [])
+    conditions: Sequence[Object] = (crd or {}).get("status", {}).get("conditions") or []
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 

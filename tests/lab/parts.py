@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,10 +156,3 @@ class ControlPlane:
         root = Path(__file__).parents[2]
         command = (sys.executable, "-m", module, *arguments)
         return Part(name, command, environment({"PYTHONPATH": str(root)}), probe, grace=3.0)
-
-
-def go_is_there() -> bool:
-    """Whether the programs can be built, or are."""
-    return not build.missing() or any(
-        os.access(Path(folder) / "go", os.X_OK) for folder in os.environ.get("PATH", "").split(os.pathsep)
-    )
