@@ -267,7 +267,10 @@ class Operation(Commanded):
             MeshSignatures.lift, lease, self.by(ending.reason, ending.caller), f"restore {lease.target}"
         )
         self.restore_seconds = ended.seconds
-        self.note("the base is back, the proxies say so")
+        kept = ended.receipt.notes if ended.receipt is not None else ()
+        self.note("what was ours is taken back" if kept else "the base is back, the proxies say so")
+        for note in kept:
+            self.note(note)
 
     async def commit(self) -> None:
         """Makes what was laid the user's configuration. From here on every net rolls forward.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from autopilot.mesh.kube.resources import HTTP_ROUTE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Target
 from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from tests.lab import scene
+from tests.lab import scene, sidecars
 from tests.lab.parts import PROMETHEUS
 from tests.lab.pods import PORT
 from worker.main import working
@@ -72,6 +72,31 @@ class Stage:
         rule = body["spec"]["http"][-1]["route"] if istio else body["spec"]["rules"][-1]["backendRefs"]
         return [one.get("weight", 0) for one in rule], body["metadata"].get("annotations") or {}
 
+    def edit_weight(self, index: int, weight: int) -> None:
+        """Somebody else sets a weight of the shared rule."""
+        istio = self.provider == "istio"
+        place = "/spec/http/1/route" if istio else "/spec/rules/0/backendRefs"
+        operation = {"op": "replace", "path": f"{place}/{index}/weight", "value": weight}
+        self.api.patch(VIRTUAL_SERVICE if istio else HTTP_ROUTE, "reviews", self.scene.namespace, [operation])
+
+    async def until(self, condition: Callable[[], bool], limit: float = 30) -> None:
+        """Waits until the cluster is as it should be."""
+        async with asyncio.timeout(limit):
+            while not await asyncio.to_thread(condition):
+                await asyncio.sleep(0.1)
+
+    async def settled(self, canary: str, weight: float) -> None:
+        """Waits until `web`'s proxy itself has these weights."""
+        address = scene.pod_address(self.api, self.scene.namespace, "web", "v1")
+        async with asyncio.timeout(20):
+            while True:
+                url = f"http://{address}:{sidecars.ADMIN}/config_dump?resource=dynamic_route_configs"
+                async with self.session.get(url) as response:
+                    found = weights_in(await response.json(content_type=None), canary)
+                if any(abs(share - weight) < 1e-6 for share in found):
+                    return
+                await asyncio.sleep(0.1)
+
     async def behave(self, version: str, **behaviour: Any) -> None:
         """Tells the application of a version how to behave."""
         address = scene.pod_address(self.api, self.scene.namespace, "reviews", version)
@@ -99,6 +124,23 @@ class Stage:
                 if now["requests"] > before["requests"] and now["failures"] == before["failures"]:
                     return
                 before = now
+
+
+def weights_in(dump: object, arm: str) -> list[float]:
+    """Percents that an arm has in any weighted cluster of a configuration dump."""
+    if isinstance(dump, list):
+        return [share for one in dump for share in weights_in(one, arm)]
+    if not isinstance(dump, dict):
+        return []
+    found = [share for one in dump.values() for share in weights_in(one, arm)]
+    if isinstance(clusters := (dump.get("weighted_clusters") or {}).get("clusters"), list):
+        total = sum(one.get("weight", 0) for one in clusters)
+        found += [
+            100 * one.get("weight", 0) / total
+            for one in clusters
+            if arm in (one["name"].split("|")[2], one["name"].split("|")[3].split(".")[0])
+        ]
+    return found
 
 
 @contextlib.asynccontextmanager
@@ -138,6 +180,8 @@ async def staged(
     async with aiohttp.ClientSession() as session:
         stage = Stage(api, made, provider, client, meshes, session, f"http://{LOOPBACK}:{port}")
         try:
+            for version in ("v1", "v2"):  # the address may have been another pod's before
+                await stage.behave(version, errors=0.0, delay=0.0, hang=False)
             await _answers(session, f"{stage.load}/counts")
             await stage.flowing()
             async with working(client, meshes, reports=folder / "reports"):
