@@ -18,7 +18,7 @@ from autopilot.mesh.books import Books
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost
 from autopilot.mesh.kube.book import OpenBook
 from autopilot.mesh.kube.journal import KubeJournal
-from autopilot.mesh.kube.overlayer import Overlayer
+from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
@@ -47,7 +47,7 @@ class KubeLedger:
 
     Args:
         store: where they lie.
-        overlayer: writes the routes.
+        overlayer: lays overlays.
         max_unattended: seconds without renewal that nothing outlives.
         clock: seconds since the epoch.
         told: hears of every audit record that was written.
@@ -56,7 +56,7 @@ class KubeLedger:
     def __init__(
         self,
         store: KubeStore,
-        overlayer: Overlayer,
+        overlayer: Overlays,
         max_unattended: float,
         clock: Callable[[], float] = time.time,
         told: Callable[[AuditRecord], None] = lambda _: None,
@@ -130,41 +130,44 @@ class KubeLedger:
         self.check(lease.target, changes)
         if uncovered := {change.aspect for change in changes} - set(lease.aspects):
             raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
-        now = self._clock()
+        deadline = self._deadline(lease, self._clock())
 
         def intend(book: OpenBook) -> None:
             record = self._held(book, lease)
             self._refuse_halted(book, lease)
-            book.write_overlay(Overlay(lease=lease, changes=tuple(changes), deadline=self._deadline(lease, now)))
+            book.write_overlay(Overlay(lease=lease, changes=tuple(changes), deadline=deadline))
             self._beat(book, record)
 
         before, _ = self.weights(lease.target)
         weights = _weights(changes)
         self.store.step(lease.target, intend)
         digest = self._record("apply", lease, by, changes=changes, before=before, after=weights)
-        routes = self.overlayer.lay(lease.target, lease.holder, weights)
+        routes = self.overlayer.lay(lease.target, lease.holder, weights, deadline)
         if self.store.open(lease.target).lease_of(lease) is None:
             # Somebody ended us while we wrote: what we wrote must not stay.
             self.overlayer.take_away(lease.target, lease.holder.fencing)
             raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote: taken away again")
-        return self._receipt(lease, routes, self._clock(), digest)
+        receipt = self._receipt(lease, routes, self._clock(), digest)
+        return receipt.model_copy(update={"deadline": self._seen_by_proxies(deadline)})
 
     def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives, and looks after what it has laid; see `Mesh.renew`."""
 
         def beat(book: OpenBook) -> tuple[Standing, Overlay | None]:
             record = self._held(book, lease)
-            overlay = book.overlay_of(lease)
-            if overlay is not None:
-                extended = overlay.model_copy(update={"deadline": self._deadline(lease, self._clock())})
-                book.write_overlay(extended)
+            overlay, now = book.overlay_of(lease), self._clock()
+            if overlay is not None and overlay.deadline - now < lease.max_unattended / 2:
+                # Not sooner: where proxies know of deadlines, each new one is pushed to them.
+                overlay = overlay.model_copy(update={"deadline": self._deadline(lease, now)})
+                book.write_overlay(overlay)
             self._beat(book, record)
             halted = Admission(book).halted(lease.holder.operation, lease.target)
             return Standing(halted=halted, yield_to=record.yield_to), overlay
 
         standing, overlay = self.store.step(lease.target, beat)
         if overlay is not None:
-            for done in self.overlayer.look_after(lease.target, lease.holder, _weights(overlay.changes)):
+            weights = _weights(overlay.changes)
+            for done in self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline):
                 self._record("apply", lease, Actor(who=lease.holder.operation, why=done), changes=overlay.changes)
         return standing
 
@@ -230,10 +233,10 @@ class KubeLedger:
                     LeaseStatus(
                         lease=record.lease,
                         phase=overlay.phase if overlay else LeasePhase.ACTIVE,
-                        tier=Tier.GUARD,
+                        tier=self.overlayer.tier,
                         acquired=record.acquired,
                         renewed=record.renewed,
-                        deadline=None,
+                        deadline=self._seen_by_proxies(overlay.deadline) if overlay else None,
                         condemned=record.condemned,
                         halted=Admission(opened).halted(record.lease.holder.operation, book.target),
                         yield_to=record.yield_to,
@@ -270,7 +273,7 @@ class KubeLedger:
         """Takes away what the lease has laid, or finishes its commit where one had begun."""
         lease = record.lease
         overlay = self.store.open(lease.target).overlay_of(lease)
-        commit = overlay is not None and overlay.committing
+        commit = _weights(overlay.changes) if overlay is not None and overlay.committing else None
         before, _ = self.weights(lease.target)
         notes = self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
         routes = self.overlayer.found(lease.target)
@@ -278,9 +281,9 @@ class KubeLedger:
 
         def forget(book: OpenBook) -> None:
             current = book.overlay_of(lease)
-            if current is not None and current.committing and not commit:
+            if current is not None and current.committing and commit is None:
                 raise LeaseLost(f"{lease.holder} began to commit {lease.target} meanwhile")
-            if commit:
+            if commit is not None:
                 book.remember_commit(lease)
             if record.condemned:
                 book.remember_condemned(record)
@@ -288,7 +291,7 @@ class KubeLedger:
 
         if notes:
             by = by.model_copy(update={"why": "; ".join(filter(None, [by.why, *notes]))})
-        action: Action = "commit" if commit else "lift"
+        action: Action = "lift" if commit is None else "commit"
         digest = self._record(action, lease, by, before=before, after=after, vital=True)
         self.store.step(lease.target, forget)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
@@ -308,6 +311,8 @@ class KubeLedger:
                 return record  # an earlier run of the same operation, which cannot be running any more
             elif record.condemned:
                 raise Condemned(f"{claim.operation} did harm to {claim.target}: {record.condemned}")
+            elif self._fallen(book.overlay_of(record.lease), now):
+                return record  # the proxies gave up what it had laid
             else:
                 return record.lease
         if late := admission.overdue(claim, blockers, now):
@@ -369,6 +374,9 @@ class KubeLedger:
             raise Admission(book).lost(lease, self._clock())
         if record.condemned:
             raise Condemned(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
+        if self._fallen(overlay, self._clock()):
+            # What was laid must not come back to life by a late renewal.
+            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
         if overlay and overlay.committing:
             raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
         return record
@@ -383,6 +391,14 @@ class KubeLedger:
     def _deadline(self, lease: Lease, now: float) -> float:
         deadline = now + lease.max_unattended
         return deadline if lease.planned_end is None else min(deadline, lease.planned_end)
+
+    def _seen_by_proxies(self, deadline: float) -> float | None:
+        """The deadline, where proxies keep it themselves."""
+        return deadline if self.overlayer.tier is Tier.PROXY else None
+
+    def _fallen(self, overlay: Overlay | None, now: float) -> bool:
+        """Whether the proxies have gone back to the base by themselves."""
+        return self.overlayer.tier is Tier.PROXY and overlay is not None and not overlay.alive(now)
 
     def _receipt(self, lease: Lease, routes: Sequence[Route], now: float, audit: str) -> Receipt:
         versions = {route.name: str(route.body["metadata"].get("generation", 0)) for route in routes}

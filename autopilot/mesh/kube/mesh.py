@@ -76,6 +76,7 @@ class KubeMesh:
     ) -> None:
         self.spec = spec.spec
         self._name = spec.metadata.name
+        self._clock = clock
         file = self.spec.kubeconfig
         self.api = KubeApi(base / Path(file).expanduser() if file else None, self.spec.context)
         store = KubeStore(self.api, self._name, self.spec.namespace)
@@ -142,15 +143,12 @@ class KubeMesh:
                 if isinstance(change, SplitTraffic):
                     weights |= change.weights
             diff: list[str] = []
-            for route, after in self.ledger.overlayer.planned(target, weights):
-                name = (
-                    route.name
-                    if route.body
-                    else f"{route.resource.kind} {target.namespace}/{after['metadata']['name']}"
-                )
-                old, new = _readable(route.body), _readable(after)
+            overlayer = self.ledger.overlayer
+            for before, after in overlayer.planned(target, weights, self._clock() + self.max_unattended):
+                name = f"{after['kind']} {after['metadata']['namespace']}/{after['metadata']['name']}"
+                old, new = _readable(before.body if before else {}), _readable(after)
                 diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
-            return Plan(target=target, tier=Tier.GUARD, diff="\n".join(diff))
+            return Plan(target=target, tier=overlayer.tier, diff="\n".join(diff))
 
         return await asyncio.to_thread(read)
 

@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import MANAGER, Absent, Conflict, Object
 from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.routes import Route, Routes
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, Target
+from autopilot.mesh.model import Holder, Target, Tier
 
 _T = TypeVar("_T")
 _OURS = "/metadata/labels/app.kubernetes.io~1managed-by"
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A mark that was found in the cluster."""
-
-    target: Target
-    route: Route
-    mark: Mark
-
-
 class Overlayer:
-    """Writes routes of one provider in one cluster."""
+    """Writes routes of one provider in one cluster. No proxy knows of deadlines here: guards keep them."""
+
+    tier = Tier.GUARD
 
     def __init__(self, store: KubeStore, routes: Routes) -> None:
         self._store = store
@@ -75,7 +68,13 @@ class Overlayer:
                     found.append(Marked(target, route, mark))
         return found
 
-    def lay(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> list[Route]:
+    def lay(
+        self,
+        target: Target,
+        holder: Holder,
+        weights: Mapping[str, float],
+        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+    ) -> list[Route]:
         """Gives the arms their weights in every route; safe to repeat. Returns the routes as they are now.
 
         Raises:
@@ -90,7 +89,13 @@ class Overlayer:
             self._persistently(target, route, lambda now: self._lay(target, holder, weights, now)) for route in routes
         ]
 
-    def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> list[str]:
+    def look_after(
+        self,
+        target: Target,
+        holder: Holder,
+        weights: Mapping[str, float],
+        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+    ) -> list[str]:
         """Lays again what somebody has written over with what was there before; says what was done.
 
         Raises:
@@ -106,7 +111,7 @@ class Overlayer:
                 done.append(f"{route.name} had been written over: laid again")
         return done
 
-    def take_away(self, target: Target, fencing: int, *, commit: bool = False) -> list[str]:
+    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
         """Takes away what this holder, or one before it, has laid; with `commit` it stays and is ours no longer.
 
         Returns:
@@ -114,18 +119,25 @@ class Overlayer:
         """
         notes: list[str] = []
         for route in self.found(target):
-            notes += self._persistently(target, route, lambda now: self._take_away(target, now, fencing, commit=commit))
+            notes += self._persistently(
+                target, route, lambda now: self._take_away(target, now, fencing, commit=commit is not None)
+            )
         return notes
 
-    def planned(self, target: Target, weights: Mapping[str, float]) -> list[tuple[Route, Object]]:
+    def planned(
+        self,
+        target: Target,
+        weights: Mapping[str, float],
+        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+    ) -> list[tuple[Route | None, Object]]:
         """Every route as it stands, and as the API server says it would be. Writes nothing."""
         holder = Holder(operation="planned", fencing=0)
         routes = self.found(target)
         if not routes:
             resource, body = self._made(target, holder, weights)
-            return [(Route(resource, {}, ()), self._api.create(resource, body, dry_run=True))]
+            return [(None, self._api.create(resource, body, dry_run=True))]
 
-        def ask(route: Route) -> tuple[Route, Object]:
+        def ask(route: Route) -> tuple[Route | None, Object]:
             mark = marks.mark_of(route.body, target.service)
             operations, _ = self._patch(target, route, weights, self._mark(target, holder), mark)
             name = route.body["metadata"]["name"]

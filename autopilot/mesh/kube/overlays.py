@@ -1,0 +1,85 @@
+"""What a ledger needs of whoever lays overlays: the driver may write the user's routes, or objects of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.routes import Route, Routes
+from autopilot.mesh.model import Holder, Target, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A mark that was found in the cluster."""
+
+    target: Target
+    route: Route
+    """The object that bears it."""
+    mark: Mark
+
+
+class Overlays(Protocol):
+    """Lays overlays over the routes of a target, looks after them, and takes them away. All of it is safe to repeat."""
+
+    tier: Tier
+    """Who restores when everything of ours is gone."""
+    routes: Routes
+    """What the mesh's routes are written in."""
+
+    def found(self, target: Target) -> list[Route]:
+        """Every route that leads to the target.
+
+        Raises:
+            Absent: the cluster serves none of the provider's kinds.
+        """
+        ...
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every overlay of this mesh in the cluster."""
+        ...
+
+    def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
+        """Gives the arms their weights, until the deadline where proxies can tell; returns what was written.
+
+        Args:
+            target: whose arms.
+            holder: who lays.
+            weights: percent by arm.
+            deadline: seconds since the epoch.
+
+        Raises:
+            TakenOver: somebody else has changed the weights since we laid them.
+            LeaseLost: a later holder has laid something.
+            InvalidChange: the routes are such that no overlay can be laid over them; nothing was written.
+        """
+        ...
+
+    def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[str]:
+        """Makes what was laid what it should be, deadline included; says what was done.
+
+        Raises:
+            TakenOver: somebody else has changed the weights.
+        """
+        ...
+
+    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
+        """Takes away what this holder, or one before it, has laid; these weights, if any, become the base first.
+
+        Returns:
+            What could not be done because somebody else had changed it, one sentence each.
+        """
+        ...
+
+    def planned(
+        self, target: Target, weights: Mapping[str, float], deadline: float
+    ) -> list[tuple[Route | None, Object]]:
+        """Every object that would be written, as it stands (None: it does not) and as it would be. Writes nothing."""
+        ...
+
+    def in_force(self, target: Target, routes: Iterable[Route]) -> tuple[dict[str, float], dict[str, float]]:
+        """Percent by arm in the target's first rule: in force now, and when nobody operates."""
+        ...
