@@ -6,13 +6,13 @@ where it bears the target's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of, told_apart
 from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, SERVICE, Resource
-from autopilot.mesh.kube.routes import Route, addresses, rule_key, service_of, split_rules, told_apart
+from autopilot.mesh.kube.routes import Route, addresses, is_named_after, rule_key, service_of, split_rules
 from autopilot.mesh.model import Target
 
 
@@ -29,11 +29,9 @@ class GatewayRoutes:
         """The object as a route to the target."""
         spec = body.get("spec") or {}
         rules = spec.get("rules") or []
-        own = body["metadata"]["name"] == target.service or any(
-            _is_service(parent) and parent.get("name") == target.service for parent in spec.get("parentRefs") or []
-        )
-        backends = [backend for rule in rules for backend in rule.get("backendRefs") or []]
-        if not own and not any(_leads_to(backend, target) for backend in backends):
+        mark = mark_of(body, target.service)
+        concerned = _concerned(target, body, rules)
+        if not any(concerned) and mark is None:
             return None
         keys = told_apart(rule_key(rule.get("name"), rule.get("matches")) for rule in rules)
         lists = [
@@ -42,17 +40,17 @@ class GatewayRoutes:
                     key=key,
                     path=f"/spec/rules/{index}/backendRefs",
                     destinations=tuple(
-                        Destination(arm=_arm(backend, target), weight=backend.get("weight"))
+                        Destination(arm=_arm(backend, target) if ours else "", weight=backend.get("weight"))
                         for backend in rule.get("backendRefs") or []
                     ),
                     implied=1,
                 ),
                 _takes_all(rule.get("matches")),
             )
-            for index, (key, rule) in enumerate(zip(keys, rules, strict=True))
+            for index, (key, rule, ours) in enumerate(zip(keys, rules, concerned, strict=True))
         ]
-        found = split_rules(lists)
-        return Route(resource, body, found) if found else None
+        found = split_rules(lists, mark)
+        return Route(resource, body, found) if found or mark else None
 
     def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
         """Services that the routes name, and those that are versions of the target by their names or selectors."""
@@ -119,12 +117,29 @@ def _state(parent: Mapping[str, Any], generation: int) -> str:
     return ""
 
 
+def _concerned(target: Target, body: Object, rules: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Which rules lead the target's traffic.
+
+    All rules of a route on its Service alone do. Of any other route, those that list the target; where it bears the
+    target's name, or is on other Services too, also those that list what is named after it, or else all.
+    """
+    arms = [{_arm(backend, target) for backend in rule.get("backendRefs") or []} for rule in rules]
+    parents = (body.get("spec") or {}).get("parentRefs") or []
+    services = {
+        parent.get("name")
+        for parent in parents
+        if _is_service(parent) and parent.get("namespace", target.namespace) == target.namespace
+    }
+    if services == {target.service}:
+        return [True] * len(rules)
+    if target.service in services or (not services and body["metadata"]["name"] == target.service):
+        named = [any(is_named_after(arm, target.service) for arm in found) for found in arms]
+        return named if any(named) else [True] * len(rules)
+    return [target.service in found for found in arms]
+
+
 def _is_service(reference: Mapping[str, Any]) -> bool:
     return reference.get("kind") == "Service" and reference.get("group", "") in ("", "core")
-
-
-def _leads_to(backend: Mapping[str, Any], target: Target) -> bool:
-    return _arm(backend, target) == target.service
 
 
 def _arm(backend: Mapping[str, Any], target: Target) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.kube.api import Absent, KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of, told_apart
 from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import (
     Route,
     addresses,
+    is_named_after,
     pods,
     rule_key,
     service_of,
     split_rules,
-    told_apart,
 )
 from autopilot.mesh.model import Target
 
@@ -34,31 +34,24 @@ class IstioRoutes:
     def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
         """The VirtualService as a route to the target."""
         spec = body.get("spec") or {}
-        own = any(
-            host_of(host, target.namespace) == host_of(target.service, target.namespace)
-            for host in spec.get("hosts") or []
-        )
+        mine = host_of(target.service, target.namespace)
+        hosts = {host_of(host, target.namespace) for host in spec.get("hosts") or []}
+        own = mine in hosts
+        alone = {host for host in hosts if host.endswith(f".{target.namespace}.{_DOMAIN}")} == {mine}
+        mark = mark_of(body, target.service)
         rules = spec.get("http") or []
         keys = told_apart(rule_key(rule.get("name"), rule.get("match")) for rule in rules)
-        lists = [
-            (
-                WeightList(
-                    key=key,
-                    path=f"/spec/http/{index}/route",
-                    destinations=tuple(
-                        Destination(
-                            arm=self._arm(target, one.get("destination") or {}, own=own), weight=one.get("weight")
-                        )
-                        for one in rule.get("route") or []
-                    ),
-                    implied=0,
-                ),
-                not rule.get("match"),
-            )
-            for index, (key, rule) in enumerate(zip(keys, rules, strict=True))
-        ]
-        found = split_rules(lists)
-        return Route(resource, body, found) if found else None
+        lists = []
+        for index, (key, rule) in enumerate(zip(keys, rules, strict=True)):
+            given = rule.get("route") or []
+            names = [self._arm(target, one.get("destination") or {}) for one in given]
+            laid = mark.of(key) if mark else None
+            arms = _ours(names, target, alone=alone, own=own, laid=laid.laid if laid else ())
+            items = tuple(Destination(arm, one.get("weight")) for arm, one in zip(arms, given, strict=True))
+            listed = WeightList(key=key, path=f"/spec/http/{index}/route", destinations=items, implied=0)
+            lists.append((listed, not rule.get("match")))
+        concerned = split_rules(lists, mark)
+        return Route(resource, body, concerned) if concerned or mark else None
 
     def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
         """Subsets of the target's DestinationRules by their ready pods, and Services that its routes name."""
@@ -125,13 +118,31 @@ class IstioRoutes:
         rules = self._destination_rules(target)
         return {subset["name"] for rule in rules for subset in rule["spec"].get("subsets") or []}
 
-    def _arm(self, target: Target, destination: Mapping[str, Any], *, own: bool) -> str:
+    def _arm(self, target: Target, destination: Mapping[str, Any]) -> tuple[str, bool]:
+        """What an arm there would be called, and whether it is certain: a destination of the target's own host."""
         host = host_of(destination.get("host", ""), target.namespace)
         if host == host_of(target.service, target.namespace):
-            return str(destination.get("subset") or target.service)
+            return str(destination.get("subset") or target.service), True
         name, _, rest = host.partition(".")
-        # Another Service of the namespace is a version of the target only where the route is the target's own.
-        return name if own and rest == f"{target.namespace}.{_DOMAIN}" else ""
+        return (name if rest == f"{target.namespace}.{_DOMAIN}" else ""), False
+
+
+def _ours(
+    names: Sequence[tuple[str, bool]], target: Target, *, own: bool, alone: bool, laid: Container[str]
+) -> list[str]:
+    """Which destinations of a rule are arms, by their names; empty for somebody else's.
+
+    Another Service of the namespace is a version of the target where the route is the target's alone, or where a rule
+    that leads to the target, or to what is named after it, is under the target's host too; or where it is named after
+    the target itself beside it, or was laid there by us.
+    """
+    leads = any(certain for _, certain in names)
+    named = any(is_named_after(name, target.service) for name, _ in names)
+    every = own and (alone or leads or named)
+    return [
+        name if certain or every or name in laid or (leads and is_named_after(name, target.service)) else ""
+        for name, certain in names
+    ]
 
 
 def host_of(host: str, namespace: str) -> str:

@@ -9,11 +9,13 @@ their place, and a weight that is no longer what we laid is somebody else's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import ValidationError
 
+from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.model import Plain
 
@@ -33,7 +35,7 @@ class Destination:
     """None where none is written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeightList:
     """The weighted destinations of one rule of one route."""
 
@@ -48,11 +50,7 @@ class WeightList:
     @property
     def shares(self) -> dict[str, float]:
         """Percent of the rule's traffic by arm; empty where nothing gets any."""
-        alone = len(self.destinations) == 1
-        weights = [
-            (one.arm, (100 if alone else self.implied) if one.weight is None else one.weight)
-            for one in self.destinations
-        ]
+        weights = [(one.arm, self._counts(one)) for one in self.destinations]
         total = sum(weight for _, weight in weights)
         found: dict[str, float] = {}
         for arm, weight in weights:
@@ -60,13 +58,23 @@ class WeightList:
                 found[arm] = found.get(arm, 0.0) + 100 * weight / total
         return found
 
-    def written(self, arm: str) -> int | None:
-        """The weight written for an arm; None where none is, or there is no such destination."""
-        return next((one.weight for one in self.destinations if one.arm == arm), None)
+    @cached_property
+    def slots(self) -> dict[str, Destination]:
+        """The target's destinations by what marks call them: their arm, with a number where it is listed again."""
+        ours = [one for one in self.destinations if one.arm]
+        return dict(zip(told_apart(one.arm for one in ours), ours, strict=True))
 
-    def has(self, arm: str) -> bool:
-        """Whether it lists the arm."""
-        return any(one.arm == arm for one in self.destinations)
+    @property
+    def parts(self) -> int | None:
+        """How many parts of the rule's traffic are the target's, where it leads elsewhere too; None where all are."""
+        if not any(self._counts(one) for one in self.destinations if not one.arm):
+            return None
+        return sum(self._counts(one) for one in self.destinations if one.arm)
+
+    def _counts(self, one: Destination) -> int:
+        if len(self.destinations) == 1 and (one.weight is None or one.weight == self.implied == 0):
+            return 100  # where no weight means zero, a destination without others has everything all the same
+        return self.implied if one.weight is None else one.weight
 
 
 class LaidList(Plain):
@@ -74,9 +82,9 @@ class LaidList(Plain):
 
     key: str
     before: dict[str, int | None]
-    """Arm → the weight that was written, None where none was; arms that were added are not here."""
+    """Slot → the weight that was written, None where none was; those that were added are not here."""
     laid: dict[str, int]
-    """Arm → the weight that we wrote."""
+    """Slot → the weight that we wrote."""
 
 
 class Mark(Plain):
@@ -110,27 +118,48 @@ def mark_of(body: Object, service: str) -> Mark | None:
     return next((mark for mark in marks_of(body) if mark.service == service), None)
 
 
-def integers(weights: Mapping[str, float]) -> dict[str, int]:
-    """Percents as whole numbers of one scale: 100 where that is exact, else 1,000 or 10,000 in all.
+def told_apart(keys: Iterable[str]) -> list[str]:
+    """The keys, with a number behind those that were there before."""
+    given = list(keys)
+    taken: set[str] = set()
+    found = []
+    for key in given:
+        name, number = key, 1
+        while name in taken or (number > 1 and name in given):
+            number += 1
+            name = f"{key}#{number}"
+        taken.add(name)
+        found.append(name)
+    return found
 
-    What does not fit the finest scale goes to the arms with the largest rests, so that the sum is exact.
-    """
+
+def integers(weights: Mapping[str, float]) -> dict[str, int]:
+    """Percents as whole numbers of one scale: 100 where that is exact, else 1,000 or 10,000 in all."""
     for total in (100, 1000, _MOST):
         scaled = {arm: weight * total / 100 for arm, weight in weights.items()}
         if all(abs(value - round(value)) < 1e-9 for value in scaled.values()):
             return {arm: round(value) for arm, value in scaled.items()}
+    return apportioned(weights, _MOST)
+
+
+def apportioned(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Percents as whole numbers of one scale; what does not fit goes to the largest rests, so that the sum is exact."""
+    scaled = {arm: weight * total / 100 for arm, weight in weights.items()}
     found = {arm: int(value) for arm, value in scaled.items()}
-    for arm in sorted(scaled, key=lambda arm: (found[arm] - scaled[arm], arm))[: _MOST - sum(found.values())]:
+    for arm in sorted(scaled, key=lambda arm: (found[arm] - scaled[arm], arm))[: total - sum(found.values())]:
         found[arm] += 1
     return found
 
 
 def foreign(lists: Sequence[WeightList], mark: Mark) -> list[str]:
-    """Lists whose weights are neither what the mark says we laid nor what they were before: by their keys."""
+    """Lists whose weights are neither what the mark says we laid nor what they were before: by their keys.
+
+    So is one that somebody has added a destination to: a later overlay would take its weight away.
+    """
     found = []
     for laid in mark.lists:
         current = next((one for one in lists if one.key == laid.key), None)
-        if current is None or not (_as_laid(current, laid) or _as_before(current, laid)):
+        if current is None or _joined(current, laid) or not (_as_laid(current, laid) or _as_before(current, laid)):
             found.append(laid.key)
     return found
 
@@ -162,16 +191,20 @@ def lay(
         new: whose overlay it is.
         entry: makes the destination of an arm that a list lacks.
         before: the mark of the same holder, where it laid something before: it knows what was there first.
+
+    Raises:
+        InvalidChange: a list leads elsewhere too, and the target's own part of it is too small to be split like that.
     """
-    numbers = integers(weights)
     operations, laid = _unchanged(body), []
     for one in lists:
+        numbers = _numbers(one, weights)
         known = before.of(one.key) if before else None
-        kept = known.before if known else {item.arm: item.weight for item in one.destinations if item.arm}
-        wanted = {item.arm: numbers.get(item.arm, 0) for item in one.destinations if item.arm}
-        for index, item in enumerate(one.destinations):
-            if item.arm and item.weight != wanted[item.arm]:
-                operations += _set(f"{one.path}/{index}/weight", item.weight, wanted[item.arm])
+        kept = known.before if known else {slot: item.weight for slot, item in one.slots.items()}
+        wanted = {slot: numbers.get(slot, 0) for slot in one.slots}
+        for slot, index in _places(one).items():
+            was = one.destinations[index].weight
+            if was != wanted[slot]:
+                operations += _set(f"{one.path}/{index}/weight", was, wanted[slot])
         for arm, number in numbers.items():
             if arm not in wanted and number:
                 operations.append({"op": "add", "path": f"{one.path}/-", "value": entry(one, arm, number)})
@@ -188,10 +221,15 @@ def restore(body: Object, lists: Sequence[WeightList], mark: Mark) -> tuple[list
         current = next((one for one in lists if one.key == laid.key), None)
         if current is None:
             notes.append(f"rule {laid.key} is gone, or leads elsewhere now: nothing of it was restored")
-        elif _as_laid(current, laid):
+            continue
+        theirs = list(current.destinations)
+        if _as_laid(current, laid):
             operations += _give_back(current, laid)
-        elif not _as_before(current, laid):
-            said = ", ".join(f"{one.arm or 'another'} {one.weight}" for one in current.destinations)
+            theirs = _joined(current, laid)
+        elif _as_before(current, laid):
+            theirs = _joined(current, laid)
+        if theirs:
+            said = ", ".join(f"{one.arm or 'another'} {one.weight}" for one in theirs)
             notes.append(f"rule {laid.key} has weights that are not ours ({said}): they were left as they are")
     return [*operations, *unmark(body, mark.service)], notes
 
@@ -222,32 +260,59 @@ def version(body: Object) -> str:
     return str(body["metadata"]["resourceVersion"])
 
 
+def _numbers(one: WeightList, weights: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers for the arms. What leads elsewhere keeps its part of the traffic: its weight is not ours."""
+    if one.parts is None:
+        return integers(weights)
+    found = apportioned(weights, one.parts)
+    if lost := [arm for arm, number in found.items() if one.parts and weights[arm] and not number]:
+        raise InvalidChange(
+            f"rule {one.key} leads elsewhere too, and {', '.join(lost)} cannot get so small a share of the "
+            f"{one.parts} parts that are the target's; write a hundred times as much for each of its weights"
+        )
+    return found
+
+
+def _places(one: WeightList) -> dict[str, int]:
+    """Where each slot stands in the list."""
+    return dict(zip(one.slots, (index for index, item in enumerate(one.destinations) if item.arm), strict=True))
+
+
+def _joined(current: WeightList, laid: LaidList) -> list[Destination]:
+    """Destinations of the target that somebody has added since."""
+    return [item for slot, item in current.slots.items() if slot not in laid.laid]
+
+
 def _give_back(current: WeightList, laid: LaidList) -> list[Operation]:
     operations: list[Operation] = []
     added = []
-    for index, item in enumerate(current.destinations):
-        if item.arm not in laid.laid:
+    for slot, index in _places(current).items():
+        path, weight = f"{current.path}/{index}", current.destinations[index].weight
+        if slot not in laid.laid:
             continue
-        path = f"{current.path}/{index}"
-        if item.arm not in laid.before:
+        if slot not in laid.before:
             added.append(path)
-        elif (kept := laid.before[item.arm]) is None:
-            operations += [{"op": "test", "path": f"{path}/weight", "value": item.weight}]
+        elif (kept := laid.before[slot]) is None:
+            operations += [{"op": "test", "path": f"{path}/weight", "value": weight}]
             operations += [{"op": "remove", "path": f"{path}/weight"}]
-        elif kept != item.weight:
-            operations += _set(f"{path}/weight", item.weight, kept)
+        elif kept != weight:
+            operations += _set(f"{path}/weight", weight, kept)
     # From the end, so that no removal moves what is still to be removed.
     return operations + [{"op": "remove", "path": path} for path in reversed(added)]
 
 
 def _as_laid(current: WeightList, laid: LaidList) -> bool:
-    return all(current.has(arm) and current.written(arm) == weight for arm, weight in laid.laid.items())
+    return _stands(current, laid.laid)
 
 
 def _as_before(current: WeightList, laid: LaidList) -> bool:
     added = laid.laid.keys() - laid.before.keys()
-    kept = all(current.has(arm) and current.written(arm) == weight for arm, weight in laid.before.items())
-    return kept and not any(current.has(arm) for arm in added)
+    return _stands(current, laid.before) and not added & current.slots.keys()
+
+
+def _stands(current: WeightList, weights: Mapping[str, int | None]) -> bool:
+    slots = current.slots
+    return all(slot in slots and slots[slot].weight == weight for slot, weight in weights.items())
 
 
 def _unchanged(body: Object) -> list[Operation]:

@@ -66,33 +66,32 @@ class Routes(Protocol):
 def rule_key(name: object, matches: object) -> str:
     """What a rule is told by: its name, else what it matches."""
     if isinstance(name, str) and name:
-        return name
+        return f"name {name}" if name == "default" or name.startswith(("match-", "name ")) else name
     if not matches:
         return "default"
     canonical = json.dumps(matches, sort_keys=True, separators=(",", ":"))
     return f"match-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 
-def told_apart(keys: Iterable[str]) -> list[str]:
-    """The keys, with a number behind those that were there before."""
-    seen: dict[str, int] = {}
-    found = []
-    for key in keys:
-        seen[key] = seen.get(key, 0) + 1
-        found.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
-    return found
+def is_named_after(arm: str, service: str) -> bool:
+    """Whether a Service is the target, or one of its versions by its name."""
+    return arm == service or arm.startswith(f"{service}-")
 
 
-def split_rules(lists: Iterable[tuple[WeightList, bool]]) -> tuple[WeightList, ...]:
+def split_rules(lists: Iterable[tuple[WeightList, bool]], mark: Mark | None) -> tuple[WeightList, ...]:
     """Which rules of a route a split concerns: those that share traffic among arms, else the last that takes all.
 
     Rules that lead to one arm alone on some condition are somebody's own intention (a tester's header), and stay.
 
     Args:
         lists: each rule's list, and whether the rule takes whatever comes.
+        mark: what is laid over the route; its lists concern us whatever has become of them.
     """
     found = list(lists)
-    shared = tuple(one for one, _ in found if len({item.arm for item in one.destinations if item.arm}) > 1)
+    laid = {one.key for one in mark.lists} if mark else set()
+    shared = tuple(
+        one for one, _ in found if one.key in laid or len({item.arm for item in one.destinations if item.arm}) > 1
+    )
     if shared:
         return shared
     return tuple(one for one, takes_all in found[-1:] if takes_all and any(item.arm for item in one.destinations))

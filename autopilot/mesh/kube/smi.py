@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList
-from autopilot.mesh.kube.resources import TRAFFIC_SPLIT, Resource
-from autopilot.mesh.kube.routes import Route, addresses, service_of
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of
+from autopilot.mesh.kube.resources import SERVICE, TRAFFIC_SPLIT, Resource
+from autopilot.mesh.kube.routes import Route, addresses, is_named_after, service_of
 from autopilot.mesh.model import Target
 
 
@@ -24,7 +24,8 @@ class SplitRoutes:
         """The TrafficSplit as a route to the target."""
         spec = body.get("spec") or {}
         if str(spec.get("service", "")).split(".")[0] != target.service:
-            return None
+            # Somebody has led it elsewhere since we laid something: nothing of it concerns us but the mark.
+            return Route(resource, body, ()) if mark_of(body, target.service) else None
         backends = tuple(
             Destination(arm=str(one.get("service", "")), weight=one.get("weight")) for one in spec.get("backends") or []
         )
@@ -37,6 +38,8 @@ class SplitRoutes:
         listed = {item.arm for route in routes for one in route.lists for item in one.destinations if item.arm}
         if not listed:
             service_of(self._api, target)
+            names = (one["metadata"]["name"] for one in self._api.list(SERVICE, target.namespace))
+            listed = {name for name in names if name != target.service and is_named_after(name, target.service)}
         return {name: addresses(self._api, target.namespace, name) for name in sorted(listed)}
 
     def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
