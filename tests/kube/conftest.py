@@ -12,6 +12,8 @@ import pytest
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.spec.cluster import ClusterMesh
+from tests.kube.world import World
+from tests.lab import scene
 from tests.lab.cluster import NAMESPACE, make_namespace
 from tests.lab.find import Cluster, find, required
 
@@ -95,3 +97,14 @@ def open_kube(a_cluster: Cluster, system: str, controllers: None) -> Iterator[Ca
     yield make
     for mesh in opened:
         mesh.api.close()
+
+
+@pytest.fixture(params=["istio", "gateway_api"])
+def world(request: pytest.FixtureRequest, api: KubeApi, namespace: str, open_kube: Callable[..., KubeMesh]) -> World:
+    scene.furnish(api, namespace, sidecars=False)
+    if request.param == "istio":
+        scene.subsets(api, namespace)
+        scene.virtual_service(api, namespace, v1=100, v2=0)
+    else:
+        scene.http_route(api, namespace, reviews_v1=100, reviews_v2=0)
+    return World(api, namespace, request.param, open_kube)

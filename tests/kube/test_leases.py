@@ -3,78 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost, TakenOver
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.marks import PREFIX
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE, VIRTUAL_SERVICE, Resource
-from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
-from autopilot.mesh.orders import Actor
+from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE
+from autopilot.mesh.model import Aspect, SplitTraffic, Target
+from tests.kube.world import ME, World
 from tests.lab import scene
-
-ME = Actor(who="ann", why="a test")
-
-
-class World:
-    """One target on one kind of route."""
-
-    def __init__(self, api: KubeApi, namespace: str, provider: str, open_kube: Callable[..., KubeMesh]) -> None:
-        self.api, self.namespace, self.provider, self.open = api, namespace, provider, open_kube
-        self.mesh: KubeMesh = open_kube(provider)
-        self.target = Target(mesh="lab", namespace=namespace, service="reviews")
-        istio = provider == "istio"
-        self.stable, self.canary = ("v1", "v2") if istio else ("reviews-v1", "reviews-v2")
-        self.resource: Resource = VIRTUAL_SERVICE if istio else HTTP_ROUTE
-
-    def route(self) -> Object:
-        found = self.api.get(self.resource, "reviews", self.namespace)
-        assert found is not None
-        return found
-
-    def written(self) -> list[int | None]:
-        """The weights of the shared rule, as they stand in the object."""
-        return [one.get("weight") for one in self.rule(self.route())]
-
-    def rule(self, body: Object) -> list[dict[str, Any]]:
-        spec = body["spec"]
-        return spec["http"][-1]["route"] if self.provider == "istio" else spec["rules"][-1]["backendRefs"]
-
-    @property
-    def place(self) -> str:
-        return "/spec/http/1/route" if self.provider == "istio" else "/spec/rules/0/backendRefs"
-
-    def edit(self, *operations: dict[str, Any]) -> None:
-        """Somebody else writes the route."""
-        self.api.patch(self.resource, "reviews", self.namespace, operations)
-
-    async def take(
-        self,
-        operation: str = "canary/lab/test/reviews",
-        token: str = "run",
-        mesh: KubeMesh | None = None,
-        ttl: float = 60,
-    ) -> Lease:
-        return await (mesh or self.mesh).acquire(
-            self.target, [Aspect.TRAFFIC], operation=operation, token=token, ttl=ttl, by=ME
-        )
-
-    def split(self, canary: float) -> list[SplitTraffic]:
-        return [SplitTraffic(weights={self.stable: 100 - canary, self.canary: canary})]
-
-
-@pytest.fixture(params=["istio", "gateway_api"])
-def world(request: pytest.FixtureRequest, api: KubeApi, namespace: str, open_kube: Callable[..., KubeMesh]) -> World:
-    scene.furnish(api, namespace, sidecars=False)
-    if request.param == "istio":
-        scene.subsets(api, namespace)
-        scene.virtual_service(api, namespace, v1=100, v2=0)
-    else:
-        scene.http_route(api, namespace, reviews_v1=100, reviews_v2=0)
-    return World(api, namespace, request.param, open_kube)
 
 
 async def test_what_is_there_is_seen(world: World) -> None:
