@@ -5,11 +5,11 @@ Nothing of the mesh itself stands here: services, versions and routes are what t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from autopilot.spec.base import Metadata, SpecModel
+from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.mesh import Directory
 from autopilot.spec.text import read_documents
 from autopilot.spec.units import Count, Name, Seconds
@@ -23,6 +23,12 @@ class ClusterSpec(SpecModel):
 
     provider: ClusterProvider
     """`istio`: VirtualServices; `gateway_api`: HTTPRoutes and GRPCRoutes; `smi`: TrafficSplits."""
+    driver: Literal["plain", "envoyfilter"] = "plain"
+    """How overlays are laid: `plain`, in the provider's own routes; `envoyfilter` (istio alone), as EnvoyFilters of
+    our own, which proxies let go of by themselves when nothing of ours lives."""
+    filters_namespace: Name = "istio-system"
+    """Where `envoyfilter` puts EnvoyFilters. In Istio's root namespace they reach callers in every namespace; in any
+    other, the callers of that one alone."""
     kubeconfig: Directory | None = None
     """Path of the credentials, relative to the file that says so; by default `$KUBECONFIG`, `~/.kube/config`, or those
     of the pod that the process runs in."""
@@ -36,7 +42,16 @@ class ClusterSpec(SpecModel):
     max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40
     """So many proxies are read at the most, as many of each arm; only while a rollout is watched."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
-    """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives."""
+    """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives; with
+    `driver: envoyfilter`, whether or not anything of ours lives."""
+
+    @model_validator(mode="after")
+    def _driver_is_known_to_the_provider(self) -> Self:
+        if self.driver == "envoyfilter" and self.provider != "istio":
+            raise Misplaced(
+                f"is 'envoyfilter', which provider {self.provider} has not", at=("driver",), hint="leave it out"
+            )
+        return self
 
 
 class ClusterMesh(SpecModel):

@@ -143,10 +143,7 @@ class KubeLedger:
         self.store.step(lease.target, intend)
         digest = self._record("apply", lease, by, changes=changes, before=before, after=weights)
         routes = self.overlayer.lay(lease.target, lease.holder, weights, deadline)
-        if self.store.open(lease.target).lease_of(lease) is None:
-            # Somebody ended us while we wrote: what we wrote must not stay.
-            self.overlayer.take_away(lease.target, lease.holder.fencing)
-            raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote: taken away again")
+        self._refuse_ended(lease)
         receipt = self._receipt(lease, routes, self._clock(), digest)
         return receipt.model_copy(update={"deadline": self._seen_by_proxies(deadline)})
 
@@ -167,8 +164,11 @@ class KubeLedger:
         standing, overlay = self.store.step(lease.target, beat)
         if overlay is not None:
             weights = _weights(overlay.changes)
-            for done in self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline):
-                self._record("apply", lease, Actor(who=lease.holder.operation, why=done), changes=overlay.changes)
+            done = self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline)
+            if done:
+                self._refuse_ended(lease)
+            for why in done:
+                self._record("apply", lease, Actor(who=lease.holder.operation, why=why), changes=overlay.changes)
         return standing
 
     def condemn(self, lease: Lease, reason: str) -> None:
@@ -380,6 +380,12 @@ class KubeLedger:
         if overlay and overlay.committing:
             raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
         return record
+
+    def _refuse_ended(self, lease: Lease) -> None:
+        """Where somebody ended us while we wrote, what we wrote must not stay."""
+        if self.store.open(lease.target).lease_of(lease) is None:
+            self.overlayer.take_away(lease.target, lease.holder.fencing)
+            raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote: taken away again")
 
     def _refuse_halted(self, book: OpenBook, lease: Lease) -> None:
         if halted := Admission(book).halted(lease.holder.operation, lease.target):

@@ -15,10 +15,12 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.commander import KubeCommander
+from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import NOBODY, KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
+from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Routes
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
@@ -81,7 +83,10 @@ class KubeMesh:
         self.api = KubeApi(base / Path(file).expanduser() if file else None, self.spec.context)
         store = KubeStore(self.api, self._name, self.spec.namespace)
         self.routes = _ROUTES[self.spec.provider](self.api)
-        self.ledger = KubeLedger(store, Overlayer(store, self.routes), self.spec.max_unattended, clock, told)
+        overlays: Overlays = Overlayer(store, self.routes)
+        if self.spec.driver == "envoyfilter":
+            overlays = FilterOverlayer(store, self.routes, self.spec.filters_namespace, clock)
+        self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told)
         self._commander = KubeCommander(self.ledger, clock)
         self._watchman = Watchman()
 
@@ -97,8 +102,11 @@ class KubeMesh:
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""
+        tier = self.ledger.overlayer.tier
         note = f"{_HOW[self.spec.provider]}; any live guard restores"
-        return [Capability(change="SplitTraffic", supported=True, tier=Tier.GUARD, note=note)]
+        if tier is Tier.PROXY:
+            note = "an EnvoyFilter of its own, which expires in the proxies' route tables"
+        return [Capability(change="SplitTraffic", supported=True, tier=tier, note=note)]
 
     async def observe(self, target: Target) -> TargetState:
         """Arms, endpoints and weights of the target, and who holds it."""

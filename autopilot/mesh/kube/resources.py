@@ -42,5 +42,6 @@ VIRTUAL_SERVICE = Resource("networking.istio.io", "v1", "virtualservices", "Virt
 DESTINATION_RULE = Resource("networking.istio.io", "v1", "destinationrules", "DestinationRule")
 HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 GRPC_ROUTE = Resource("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
+ENVOY_FILTER = Resource("networking.istio.io", "v1alpha3", "envoyfilters", "EnvoyFilter")
 TRAFFIC_SPLIT = Resource("split.smi-spec.io", "v1alpha2", "trafficsplits", "TrafficSplit")
 CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")

@@ -1,0 +1,256 @@
+"""Overlays that proxies let go of by themselves: one EnvoyFilter of our own a lease, and the user's objects untouched.
+
+Laid, moved and taken away by writing that one object. Only a commit writes a VirtualService: first the overlay is made
+to stay, then the weights become the base, then the overlay goes; whoever finds it half done does the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
+from autopilot.mesh.kube import filters_standing, marks
+from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.filters_read import Reader
+from autopilot.mesh.kube.filters_render import (
+    FOR_EVER,
+    MESH,
+    NAMESPACE,
+    SERVICE,
+    Laid,
+    labels_of,
+    laid_by,
+    overlay,
+    same,
+    selector,
+    with_deadline,
+)
+from autopilot.mesh.kube.filters_standing import MANAGED
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.overlayer import Overlayer
+from autopilot.mesh.kube.overlays import Marked
+from autopilot.mesh.kube.resources import ENVOY_FILTER
+from autopilot.mesh.kube.routes import Route, Routes
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import Holder, Target, Tier
+
+SETTLE = 2.0
+"""Seconds between a commit's two writes: Istio reads VirtualServices and EnvoyFilters by two streams, and no proxy may
+be told that the overlay is gone before it was told of the new base."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An EnvoyFilter of ours."""
+
+    body: Object
+    laid: Laid
+
+    @property
+    def name(self) -> str:
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def called(self) -> str:
+        return f"EnvoyFilter {self.body['metadata']['namespace']}/{self.name}"
+
+
+class FilterOverlayer:
+    """Overlays of one Istio mesh as EnvoyFilters.
+
+    Args:
+        store: where books lie.
+        routes: VirtualServices.
+        namespace: where EnvoyFilters are put.
+        clock: seconds since the epoch.
+        sleep: waits; exchanged by tests alone.
+    """
+
+    tier = Tier.PROXY
+
+    def __init__(
+        self,
+        store: KubeStore,
+        routes: Routes,
+        namespace: str,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.routes = routes
+        self._store = store
+        self._api = store.api
+        self._plain = Overlayer(store, routes)
+        self._namespace = namespace
+        self._clock = clock
+        self._sleep = sleep
+
+    def found(self, target: Target) -> list[Route]:
+        """Every VirtualService that leads to the target."""
+        return self._plain.found(target)
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every overlay of this mesh, marks of the plain driver among them."""
+        found = self._plain.marked(mesh)
+        for body in self._api.list(ENVOY_FILTER, self._namespace, labels=selector({**MANAGED, MESH: mesh})):
+            laid, labels = laid_by(body), body["metadata"]["labels"]
+            if laid is not None and NAMESPACE in labels and SERVICE in labels:
+                target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
+                mark = Mark(service=target.service, operation=laid.operation, fencing=laid.fencing)
+                found.append(Marked(target, Route(ENVOY_FILTER, body, ()), mark))
+        return found
+
+    def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
+        """Writes the overlay's EnvoyFilter; what earlier holders left goes."""
+        routes, filters = self.found(target), self._filters(target)
+        if later := next((one for one in filters if one.laid.fencing > holder.fencing), None):
+            raise LeaseLost(f"{later.laid.operation}#{later.laid.fencing} has laid something over {target.ref} since")
+        mine = self._of(filters, holder.fencing)
+        if any(mark.fencing <= holder.fencing for route in routes for mark in self._marks(target, route)):
+            self._plain.take_away(target, holder.fencing)  # the plain driver's, from before
+            routes = self.found(target)
+        body = self._rendered(target, _new(holder, weights, deadline, mine), routes)
+        filters_standing.install(self._api, self._namespace)
+        written = self._api.apply(ENVOY_FILTER, body)
+        self._remove(one for one in filters if one.laid.fencing < holder.fencing)
+        return [Route(ENVOY_FILTER, written, ())]
+
+    def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[str]:
+        """Writes the EnvoyFilter again where it is gone, its deadline has moved, or the rules beneath have changed."""
+        mine = self._of(self._filters(target), holder.fencing)
+        body = self._rendered(target, _new(holder, weights, deadline, mine), self.found(target))
+        if mine is not None and same(mine.body, body):
+            return []
+        self._api.apply(ENVOY_FILTER, body)
+        if mine is None:
+            return [f"EnvoyFilter {self._namespace}/{body['metadata']['name']} was gone: laid again"]
+        if mine.laid.deadline != deadline:
+            return ["half of its time was gone: the proxies' deadline was moved"]
+        return [f"{mine.called} did not say what it should: laid again"]
+
+    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
+        """Deletes what this holder, or one before it, has laid; a commit writes the weights into the base first."""
+        filters = [one for one in self._filters(target) if one.laid.fencing <= fencing]
+        notes = []
+        if commit is not None:
+            keep = functools.partial(self._keep, target, fencing)
+            mine = self._store.persistently(keep, f"the EnvoyFilter over {target}")
+            notes += self._write_base(target, commit, mine)
+            if filters:
+                self._sleep(SETTLE)
+        self._remove(filters)
+        return notes + self._plain.take_away(target, fencing, commit=commit)
+
+    def planned(
+        self, target: Target, weights: Mapping[str, float], deadline: float
+    ) -> list[tuple[Route | None, Object]]:
+        """The EnvoyFilters that would be written."""
+        holder = Holder(operation="planned", fencing=0)
+        found = []
+        if filters_standing.missing(self._api, self._namespace):
+            standing = filters_standing.standing_filter(self._namespace)
+            found.append((None, self._api.create(ENVOY_FILTER, standing, dry_run=True)))
+        body = self._rendered(target, _new(holder, weights, deadline, None), self.found(target))
+        now = max(self._filters(target), key=lambda one: one.laid.fencing, default=None)
+        before = Route(ENVOY_FILTER, now.body, ()) if now else None
+        return [*found, (before, self._api.create(ENVOY_FILTER, body, dry_run=True))]
+
+    def in_force(self, target: Target, routes: Iterable[Route]) -> tuple[dict[str, float], dict[str, float]]:
+        """The overlay's weights while its deadline is to come, else the base's."""
+        now, base = self._plain.in_force(target, routes)
+        last = max(self._filters(target), key=lambda one: one.laid.fencing, default=None)
+        return (dict(last.laid.weights) if last and self._clock() < last.laid.deadline else now), base
+
+    def _rendered(self, target: Target, new: Laid, routes: Sequence[Route]) -> Object:
+        """The EnvoyFilter; `new` has the marks of what was laid before."""
+        self._refuse_foreign(target, routes, new)
+        reader = Reader(self._api, self.routes, target)
+        mark = Mark(service=target.service, operation=new.operation, fencing=new.fencing)
+        intended = [reader.intended(route, new.weights, mark, new.marks.get(_name(route))) for route in routes]
+        pieces = reader.pieces(intended) if routes else reader.without_route(self._made(target, new.weights, mark))
+        laid = new.model_copy(update={"marks": {_name(one.route): one.mark for one in intended}})
+        return overlay(self._namespace, target, laid, pieces)
+
+    def _refuse_foreign(self, target: Target, routes: Sequence[Route], laid: Laid) -> None:
+        for route in routes:
+            mark = laid.marks.get(_name(route))
+            if mark is not None and (changed := marks.foreign(route.lists, mark)):
+                raise TakenOver(
+                    f"somebody changed the weights of {route.name} (rule {', '.join(changed)}) since {laid.operation} "
+                    f"laid an overlay over {target.ref}; what is theirs stays as it is"
+                )
+
+    def _keep(self, target: Target, fencing: int) -> _Found | None:
+        """A commit that has begun does not fall back: the overlay stays until the base says the same."""
+        mine = self._of(self._filters(target), fencing)
+        if mine is not None and mine.laid.deadline < FOR_EVER:
+            self._api.patch(ENVOY_FILTER, mine.name, self._namespace, with_deadline(mine.body, mine.laid, FOR_EVER))
+        return mine
+
+    def _write_base(self, target: Target, weights: Mapping[str, float], mine: _Found | None) -> list[str]:
+        """Makes the weights the base, as the plain driver's overlay would have; says what was left alone."""
+        routes = self.found(target)
+        new = Mark(service=target.service, operation="commit", fencing=0)
+        if not routes:
+            body = self._made(target, weights, new)
+            for key in ("labels", "annotations"):
+                body["metadata"].pop(key, None)  # it is the user's from now on
+            self._api.create(self.routes.kinds[0], body)
+            return []
+        notes: list[str] = []
+        for route in routes:
+            mark = (mine.laid.marks if mine else {}).get(_name(route))
+            if mark is not None and (changed := marks.foreign(route.lists, mark)):
+                notes.append(f"{route.name}: rule {', '.join(changed)} has weights that are not ours: left as they are")
+                continue
+            if any(self._marks(target, route)):
+                continue  # the plain driver has written it already
+            self._store.persistently(functools.partial(self._commit, target, weights, new, route), route.name)
+        return notes
+
+    def _commit(self, target: Target, weights: Mapping[str, float], new: Mark, route: Route) -> None:
+        current = next((one for one in self.found(target) if one.name == route.name), None)
+        if current is None:
+            return
+        intended = Reader(self._api, self.routes, target).intended(current, weights, new)
+        if marks.changes(intended.operations):
+            self._api.patch(current.resource, _name(current), target.namespace, intended.operations)
+
+    def _made(self, target: Target, weights: Mapping[str, float], mark: Mark) -> Object:
+        if not any(weights.values()):
+            raise InvalidChange(f"{target.ref} has no route, and none can be made without weights")
+        return self.routes.make(target, marks.integers(weights), mark)[1]
+
+    def _marks(self, target: Target, route: Route) -> list[Mark]:
+        mark = marks.mark_of(route.body, target.service)
+        return [] if mark is None else [mark]
+
+    def _filters(self, target: Target) -> list[_Found]:
+        bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=selector(labels_of(target)))
+        return [_Found(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
+
+    def _of(self, filters: Iterable[_Found], fencing: int) -> _Found | None:
+        return next((one for one in filters if one.laid.fencing == fencing), None)
+
+    def _remove(self, filters: Iterable[_Found]) -> None:
+        for one in filters:
+            self._api.delete(ENVOY_FILTER, one.name, self._namespace)
+
+
+def _name(route: Route) -> str:
+    return str(route.body["metadata"]["name"])
+
+
+def _new(holder: Holder, weights: Mapping[str, float], deadline: float, before: _Found | None) -> Laid:
+    """What a holder lays now, knowing what it laid before."""
+    return Laid(
+        operation=holder.operation,
+        fencing=holder.fencing,
+        deadline=deadline,
+        token=(before.laid.token if before else "") or secrets.token_hex(16),
+        weights=dict(weights),
+        marks=before.laid.marks if before else {},
+    )

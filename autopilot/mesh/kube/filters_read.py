@@ -1,0 +1,219 @@
+"""What an overlay's routes must say, read from the VirtualServices that it is laid over.
+
+The weights are those that the plain driver would write: the same patch is made, and applied to a copy alone. A commit
+writes it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.kube import marks
+from autopilot.mesh.kube.api import KubeApi, Object, Operation
+from autopilot.mesh.kube.filters_istio import carriage, header_operations
+from autopilot.mesh.kube.filters_render import Piece
+from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE
+from autopilot.mesh.kube.routes import Route, Routes
+from autopilot.mesh.model import Target
+
+_DOMAIN = ".svc.cluster.local"
+_INSIDE = "mesh"
+_ANNOTATIONS = "/metadata/annotations"
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """One VirtualService as the plain driver would write it."""
+
+    route: Route
+    operations: tuple[Operation, ...]
+    """The patch, without a mark."""
+    mark: Mark
+    body: Object
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A virtual host."""
+
+    context: Literal["SIDECAR_OUTBOUND", "GATEWAY"]
+    host: Mapping[str, str]
+    port: int | None
+    """The service's; None where a gateway takes requests."""
+
+
+class Reader:
+    """Reads one target's routes; made anew for each look, for it remembers Services."""
+
+    def __init__(self, api: KubeApi, routes: Routes, target: Target) -> None:
+        self._api = api
+        self._routes = routes
+        self._target = target
+        self._services: dict[str, list[int] | None] = {}
+
+    def intended(self, route: Route, weights: Mapping[str, float], new: Mark, before: Mark | None = None) -> Intended:
+        """The VirtualService with these weights.
+
+        Raises:
+            InvalidChange: it cannot have them.
+        """
+
+        def entry(one: WeightList, arm: str, weight: int) -> Object:
+            return self._routes.entry(self._target, one, arm, weight, route.body)
+
+        operations, mark = marks.lay(route.body, route.lists, weights, new=new, entry=entry, before=before)
+        kept = tuple(one for one in operations if not one["path"].startswith(_ANNOTATIONS))
+        return Intended(route, kept, mark, patched(route.body, kept))
+
+    def pieces(self, intended: Sequence[Intended]) -> list[Piece]:
+        """What is to be overlaid, rule by rule and virtual host by virtual host.
+
+        Raises:
+            InvalidChange: some of it cannot be; nothing is overlaid by halves.
+        """
+        found, told = [], set()
+        for one in intended:
+            for place in self._places(one.route):
+                where = json.dumps([place.context, dict(place.host)], sort_keys=True)
+                if where in told:
+                    raise InvalidChange(
+                        f"{one.route.name} is not the only VirtualService for {'/'.join(place.host.values())}: proxies "
+                        "take one of them, and driver envoyfilter cannot tell which; make them one, or use driver plain"
+                    )
+                told.add(where)
+                rules = one.body["spec"]["http"]
+                for weighted in one.route.lists:
+                    index = int(weighted.path.split("/")[3])
+                    names = route_names(rules, index, one.route.name, alone=place.context == "SIDECAR_OUTBOUND")
+                    found.append(Piece(place.context, place.host, names, self._route(rules[index], one.body, place)))
+        if not found:
+            raise InvalidChange(f"nothing leads to {self._target.ref} that driver envoyfilter could overlay")
+        self._refuse_hashing(one.body for one in intended)
+        return found
+
+    def without_route(self, body: Object) -> list[Piece]:
+        """The same where the target has no route yet: over Istio's own, as this VirtualService of ours would split."""
+        host = self._host(self._target.service)
+        self._refuse_hashing([body])
+        return [
+            Piece(place.context, place.host, ("default",), self._route(body["spec"]["http"][0], body, place, own=True))
+            for port in self._ports(host) or []
+            for place in [_Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port)]
+        ]
+
+    def _places(self, route: Route) -> list[_Place]:
+        spec = route.body["spec"]
+        gateways = spec.get("gateways") or [_INSIDE]
+        found = []
+        for host in map(self._host, spec.get("hosts") or []):
+            if "*" in host:
+                raise InvalidChange(f"{route.name} is for {host}: driver envoyfilter needs hosts without wildcards")
+            if _INSIDE in gateways:
+                found += [
+                    _Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port) for port in self._ports(host) or []
+                ]
+            if any(gateway != _INSIDE for gateway in gateways):
+                found.append(_Place("GATEWAY", {"domainName": host}, None))
+        return found
+
+    def _route(self, rule: Object, body: Object, place: _Place, *, own: bool = False) -> Object:
+        meta = body["metadata"]
+        what = f"rule {rule.get('name') or 'without a name'} of VirtualService {meta['namespace']}/{meta['name']}"
+        route, action = carriage(rule, what)
+        clusters = [
+            {"name": self._cluster(one.get("destination") or {}, place, what), "weight": weight}
+            | header_operations(one.get("headers"), what)
+            for one in rule.get("route") or []
+            if (weight := int(one.get("weight") or (100 if len(rule["route"]) == 1 else 0)))
+        ]
+        action["weighted_clusters"] = {"clusters": clusters}
+        route |= {"route": action, "decorator": {"operation": f"{meta['name']}:{place.port or ''}/*"}}
+        if not own:
+            path = f"/apis/networking.istio.io/v1/namespaces/{meta['namespace']}/virtual-service/{meta['name']}"
+            route["metadata"] = {"filter_metadata": {"istio": {"config": path}}}
+        return route
+
+    def _cluster(self, destination: Mapping[str, Any], place: _Place, what: str) -> str:
+        """Istio's name of a destination's cluster, by its own rules for the port."""
+        host = self._host(destination.get("host", ""))
+        ports = self._ports(host) or []
+        port = (destination.get("port") or {}).get("number") or (ports[0] if len(ports) == 1 else place.port)
+        if not port:
+            raise InvalidChange(f"{what} names no port of {host}, which has several; name one")
+        return f"outbound|{port}|{destination.get('subset', '')}|{host}"
+
+    def _host(self, host: str) -> str:
+        """As Istio reads it: a name without dots is made whole."""
+        return host if "." in host or host == "*" else f"{host}.{self._target.namespace}{_DOMAIN}"
+
+    def _ports(self, host: str) -> list[int] | None:
+        """The ports of a Service of the cluster; None for other hosts."""
+        if host not in self._services:
+            parts = host.removesuffix(_DOMAIN).split(".")
+            known = host.endswith(_DOMAIN) and len(parts) == 2
+            body = self._api.get(SERVICE, parts[0], parts[1]) if known else None
+            self._services[host] = (
+                [int(one["port"]) for one in (body.get("spec") or {}).get("ports") or []] if body else None
+            )
+        return self._services[host]
+
+    def _refuse_hashing(self, bodies: Iterable[Object]) -> None:
+        hosts = {
+            self._host((one.get("destination") or {}).get("host", ""))
+            for body in bodies
+            for rule in body["spec"].get("http") or []
+            for one in rule.get("route") or []
+        }
+        for body in self._api.list(DESTINATION_RULE, self._target.namespace):
+            if self._host(body["spec"].get("host", "")) in hosts and '"consistentHash"' in json.dumps(body["spec"]):
+                raise InvalidChange(
+                    f"DestinationRule {body['metadata']['name']} asks for consistent hashing, which driver envoyfilter "
+                    "cannot carry over; use driver plain"
+                )
+
+
+def route_names(rules: Sequence[Object], index: int, what: str, *, alone: bool) -> tuple[str, ...]:
+    """Names of Envoy's routes of one rule; none where the virtual host has no others, and they need not be told apart.
+
+    Raises:
+        InvalidChange: they cannot be told from those of another rule.
+    """
+    if alone and len(rules) == 1:
+        return ()
+    own = _names(rules[index])
+    others = {name for at, rule in enumerate(rules) if at != index for name in _names(rule)}
+    if "" in own or others & set(own):
+        raise InvalidChange(
+            f"rule {index + 1} of {what} has no name of its own: driver envoyfilter tells routes by the names of their "
+            "rules; give each a name"
+        )
+    return own
+
+
+def patched(body: Object, operations: Iterable[Operation]) -> Object:
+    """A copy of the object after a patch that sets values, or adds to lists."""
+    made = copy.deepcopy(body)
+    for one in operations:
+        if one["op"] == "test":
+            continue
+        *way, last = one["path"].strip("/").split("/")
+        place: Any = made
+        for part in way:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if isinstance(place, list) and last == "-":
+            place.append(copy.deepcopy(one["value"]))
+        else:
+            place[int(last) if isinstance(place, list) else last] = one["value"]
+    return made
+
+
+def _names(rule: Object) -> tuple[str, ...]:
+    name = str(rule.get("name") or "")
+    matches = [match.get("name") for match in rule.get("match") or [{}]]
+    return tuple(dict.fromkeys(f"{name}.{match}" if match else name for match in matches))

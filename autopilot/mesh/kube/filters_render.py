@@ -1,0 +1,178 @@
+"""One EnvoyFilter for one overlay: pure, same input, same output.
+
+The user's own route gets the deadline and a key as metadata; the overlay's route stands before all others and matches
+the key in an internal header alone. Only the constant filter sets that header, only from the metadata of the route that
+matched: so the user's rules decide as ever which requests are concerned, and order does not matter. The key cannot be
+guessed, so a forged header means nothing even where the filter was removed.
+
+The object's priority is the fencing number: where a late writer left another, the metadata of the later holder wins.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from autopilot.mesh.envoy.names import OVERLAY_HEADER
+from autopilot.mesh.kube.api import Object, Operation
+from autopilot.mesh.kube.filters_standing import FILTER, MANAGED
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.resources import ENVOY_FILTER
+from autopilot.mesh.model import Holder, Plain, Target
+
+LABEL = "meshautopilot.io/"
+MESH, NAMESPACE, SERVICE, FENCING = (LABEL + name for name in ("mesh", "namespace", "service", "fencing"))
+LEASE, DEADLINE, OVERLAY = (LABEL + name for name in ("lease", "deadline", "overlay"))
+FOR_EVER = 32_503_680_000.0
+"""Of a commit under way, which never falls back: the year 3000, in seconds since the epoch."""
+_HIGHEST = 2**31 - 1
+
+
+class Laid(Plain):
+    """What an EnvoyFilter of ours says of itself, in an annotation."""
+
+    operation: str
+    fencing: int
+    deadline: float
+    """Seconds since the epoch."""
+    token: str
+    weights: dict[str, float]
+    """Percent by arm."""
+    marks: dict[str, Mark] = Field(default_factory=dict)
+    """VirtualService → its weights as they were when we came, and as a commit will write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One rule in one virtual host."""
+
+    context: Literal["SIDECAR_OUTBOUND", "GATEWAY"]
+    host: Mapping[str, str]
+    """How EnvoyFilters tell the virtual host."""
+    routes: tuple[str, ...]
+    """Names of the base routes; none: all of the virtual host's."""
+    route: Object
+    """The overlay's route, without its match."""
+
+
+def overlay_name(target: Target, fencing: int) -> str:
+    """Of the EnvoyFilter; targets of all namespaces lie in one."""
+    return f"autopilot.{target.namespace}.{target.service}.{fencing}"
+
+
+def labels_of(target: Target) -> dict[str, str]:
+    """What every overlay of a target bears."""
+    return {**MANAGED, MESH: target.mesh, NAMESPACE: target.namespace, SERVICE: target.service}
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """Labels as a label selector."""
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def overlay(namespace: str, target: Target, laid: Laid, pieces: Sequence[Piece]) -> Object:
+    """The EnvoyFilter of an overlay.
+
+    Args:
+        namespace: where it is put.
+        target: whose traffic it splits.
+        laid: whose overlay it is, and until when.
+        pieces: what it concerns.
+    """
+    patches: list[Object] = []
+    for number, piece in enumerate(pieces):
+        key = f"{laid.token}-{number}"
+        merged = {"metadata": {"filter_metadata": {FILTER: {"deadline": _milliseconds(laid.deadline), "overlay": key}}}}
+        patches += [_patch(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
+        patches.append(_patch(piece, "INSERT_FIRST", _route(piece, key, laid.fencing)))
+    return {
+        "apiVersion": ENVOY_FILTER.api_version,
+        "kind": ENVOY_FILTER.kind,
+        "metadata": {
+            "name": overlay_name(target, laid.fencing),
+            "namespace": namespace,
+            "labels": {**labels_of(target), FENCING: str(laid.fencing)},
+            "annotations": _annotations(laid),
+        },
+        "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": patches},
+    }
+
+
+def with_deadline(body: Object, laid: Laid, deadline: float) -> list[Operation]:
+    """The patch that gives the overlay another deadline; it holds for the version that was read alone."""
+    patches = copy.deepcopy(body["spec"]["configPatches"])
+    for patch in patches:
+        if patch["patch"]["operation"] == "MERGE":
+            patch["patch"]["value"]["metadata"]["filter_metadata"][FILTER]["deadline"] = _milliseconds(deadline)
+    annotations = {
+        **(body["metadata"].get("annotations") or {}),
+        **_annotations(laid.model_copy(update={"deadline": deadline})),
+    }
+    return [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/spec/configPatches", "value": patches},
+        {"op": "add", "path": "/metadata/annotations", "value": annotations},
+    ]
+
+
+def laid_by(body: Object) -> Laid | None:
+    """Who laid it, and what; None where it is no overlay. What cannot be read (it was edited) is told by its labels."""
+    meta = body["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    try:
+        return Laid.model_validate_json(annotations.get(OVERLAY, ""))
+    except ValidationError:
+        fencing = labels.get(FENCING, "")
+        if not fencing.isdigit():
+            return None
+        operation = annotations.get(LEASE, "").rpartition("#")[0]
+        return Laid(operation=operation, fencing=int(fencing), deadline=0, token="", weights={})
+
+
+def same(one: Object, other: Object) -> bool:
+    """Whether two say the same."""
+    return one["spec"] == other["spec"] and all(
+        (one["metadata"].get("annotations") or {}).get(key) == other["metadata"]["annotations"][key]
+        for key in (LEASE, OVERLAY)
+    )
+
+
+def holder_of(laid: Laid) -> Holder:
+    """Who laid it."""
+    return Holder(operation=laid.operation, fencing=laid.fencing)
+
+
+def _annotations(laid: Laid) -> dict[str, str]:
+    until = dt.datetime.fromtimestamp(laid.deadline, dt.UTC).isoformat(timespec="milliseconds")
+    return {LEASE: str(holder_of(laid)), DEADLINE: until, OVERLAY: laid.model_dump_json()}
+
+
+def _milliseconds(seconds: float) -> str:
+    """A string: Lua would print so large a number in another way."""
+    return str(round(seconds * 1000))
+
+
+def _patch(piece: Piece, operation: str, value: Object, route: str | None = None) -> Object:
+    host: Object = dict(piece.host)
+    if route is not None:
+        host["route"] = {"name": route}
+    return {
+        "applyTo": "HTTP_ROUTE",
+        "match": {"context": piece.context, "routeConfiguration": {"vhost": host}},
+        "patch": {"operation": operation, "value": value},
+    }
+
+
+def _route(piece: Piece, key: str, fencing: int) -> Object:
+    removed = [*piece.route.get("request_headers_to_remove", []), OVERLAY_HEADER]
+    return {
+        **piece.route,
+        "name": f"{piece.routes[0] if piece.routes else 'default'}.overlay-{fencing}",
+        "match": {"prefix": "/", "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}]},
+        "request_headers_to_remove": removed,
+    }
