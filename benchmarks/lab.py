@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from recording import record
+from in_lab import reexecuted
 
-ROOT = Path(__file__).parents[1]
-if "AUTOPILOT_LAB" not in os.environ:
-    lab = [sys.executable, "-m", "tests.lab", "run", "--", sys.executable, *sys.argv]
-    os.chdir(ROOT)
-    os.execv(sys.executable, lab)  # noqa: S606
-sys.path.insert(0, str(ROOT))
+reexecuted()
+
+from recording import record  # noqa: E402
 
 from autopilot.mesh.kube.api import KubeApi  # noqa: E402
 from autopilot.report import Outcome  # noqa: E402

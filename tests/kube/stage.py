@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Stage:
     meshes: Meshes
     session: aiohttp.ClientSession
     load: str
+    mesh_file: Path
 
     @property
     def target(self) -> Target:
@@ -71,6 +73,19 @@ class Stage:
         assert body is not None
         rule = body["spec"]["http"][-1]["route"] if istio else body["spec"]["rules"][-1]["backendRefs"]
         return [one.get("weight", 0) for one in rule], body["metadata"].get("annotations") or {}
+
+    def process(self, name: str, folder: Path) -> Child:
+        """Starts our worker or our guard as people do, apart from this process."""
+        start = "from autopilot._bootstrap import main; main()"
+        words = [sys.executable, "-P", "-c", start, name, "--mesh", str(self.mesh_file)]
+        settings = {
+            "TEMPORAL_ADDRESS": self.client.service_client.config.target_host,
+            "TEMPORAL_NAMESPACE": self.client.namespace,
+            "AUTOPILOT_HOME": str(folder),
+        }
+        if name == "worker":
+            words += ["--prometheus", PROMETHEUS, "--heartbeat", "500ms"]
+        return Child(launch(words, log=folder / f"{name}.log", env=environment(settings)))
 
     def edit_weight(self, index: int, weight: int) -> None:
         """Somebody else sets a weight of the shared rule."""
@@ -154,8 +169,9 @@ async def staged(
     kubeconfig: Path,
     rate: float,
     telemetry: str = "prometheus",
+    worker: bool = True,
 ) -> AsyncIterator[Stage]:
-    """Furnishes a namespace, sends requests, and runs a worker for as long as the context lasts."""
+    """Furnishes a namespace, sends requests, and runs a worker where one is wanted, while the context lasts."""
     made = await asyncio.to_thread(scene.furnish, api, namespace)
     if provider == "istio":
         scene.subsets(api, namespace)
@@ -178,13 +194,15 @@ async def staged(
     )
     meshes = attach([file], PROMETHEUS)
     async with aiohttp.ClientSession() as session:
-        stage = Stage(api, made, provider, client, meshes, session, f"http://{LOOPBACK}:{port}")
+        stage = Stage(api, made, provider, client, meshes, session, f"http://{LOOPBACK}:{port}", file)
         try:
             for version in ("v1", "v2"):  # the address may have been another pod's before
                 await stage.behave(version, errors=0.0, delay=0.0, hang=False)
             await _answers(session, f"{stage.load}/counts")
             await stage.flowing()
-            async with working(client, meshes, reports=folder / "reports"):
+            async with contextlib.AsyncExitStack() as stack:
+                if worker:
+                    await stack.enter_async_context(working(client, meshes, reports=folder / "reports"))
                 yield stage
         finally:
             await child.stop(1.0)

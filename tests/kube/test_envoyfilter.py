@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import json
 import math
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,22 +19,24 @@ from typing import Any
 import aiohttp
 import pytest
 
+from autopilot.local import envoy
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
 from autopilot.mesh.kube import filters_standing
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.filters_render import laid_by
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
+from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target, Tier
 from autopilot.spec.cluster import ClusterMesh
-from tests.lab import scene
+from tests.lab import scene, sidecars
 from tests.lab.find import Cluster
 from tests.lab.sidecars import ADMIN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 ROOT = "istio-system"
+GATEWAY = Resource("networking.istio.io", "v1", "gateways", "Gateway")
 HEADER = "x-autopilot-overlay"
 _RUNS = itertools.count(1)
 
@@ -55,11 +59,16 @@ class Shop:
 
     def __init__(self, api: KubeApi, made: scene.Scene, session: aiohttp.ClientSession, kubeconfig: Path) -> None:
         self.api, self.scene, self.session = api, made, session
+        self.enter(made, made.host)
         self.kubeconfig = kubeconfig
         self.target = Target(mesh="lab", namespace=made.namespace, service="reviews")
         self.versions = {scene.pod_address(api, made.namespace, "reviews", one): one for one in ("v1", "v2")}
         self.web = f"http://{scene.pod_address(api, made.namespace, 'web', 'v1')}:{ADMIN}"
         self.meshes: list[KubeMesh] = []
+
+    def enter(self, through: scene.Scene, host: str) -> None:
+        """Where requests go in from now on, and by which name."""
+        self.url, self.host = f"{through.client}/", host
 
     def mesh(self, **spec: Any) -> KubeMesh:
         given = {"provider": "istio", "driver": "envoyfilter", "kubeconfig": str(self.kubeconfig), **spec}
@@ -82,9 +91,9 @@ class Shop:
         return self.api.list(ENVOY_FILTER, ROOT, labels=labels)
 
     async def answer(self, headers: dict[str, str] | None = None) -> str:
-        given = {"Host": self.scene.host, **(headers or {})}
+        given = {"Host": self.host, **(headers or {})}
         try:
-            async with self.session.get(f"{self.scene.client}/", headers=given) as response:
+            async with self.session.get(self.url, headers=given) as response:
                 return self.versions[(await response.json())["version"]] if response.status == 200 else ""
         except (aiohttp.ClientError, TimeoutError):
             return ""
@@ -425,6 +434,74 @@ async def test_edits_of_the_route_beneath_are_the_users(shop: Shop) -> None:
     await mesh.lift(later)
 
 
+async def test_requests_that_come_through_a_gateway_are_split_too(shop: Shop, tmp_path: Path) -> None:
+    """An Envoy that istiod takes for an ingress gateway, and a VirtualService for a name of the outside."""
+    namespace, address, port = shop.scene.namespace, "127.3.0.1", 8081
+    made = sidecars.bootstrap("gateway", namespace, address, {"istio": namespace})
+    made["node"]["id"] = f"router~{address}~gateway.{namespace}~{namespace}.svc.cluster.local"
+    file = sidecars.write(tmp_path / "gateway.json", made)
+    server = {"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.example.com"]}
+    gateway = {
+        "apiVersion": GATEWAY.api_version,
+        "kind": GATEWAY.kind,
+        "metadata": {"name": "shop", "namespace": namespace},
+        "spec": {"selector": {"istio": namespace}, "servers": [server]},
+    }
+    shop.api.create(GATEWAY, gateway)
+    inside = shop.route()["spec"]["http"]
+    outside = {
+        "apiVersion": VIRTUAL_SERVICE.api_version,
+        "kind": VIRTUAL_SERVICE.kind,
+        "metadata": {"name": "outside", "namespace": namespace},
+        "spec": {"hosts": ["shop.example.com"], "gateways": ["shop"], "http": inside},
+    }
+    shop.api.create(VIRTUAL_SERVICE, outside)
+    process = await asyncio.create_subprocess_exec(
+        *envoy.command(envoy.find(), file), stderr=asyncio.subprocess.DEVNULL
+    )
+    within, through = shop.scene, scene.Scene(namespace, f"http://{address}:{port}")
+    try:
+        shop.enter(through, "shop.example.com")
+        await shop.until("v1", within=20)
+        mesh = shop.mesh(maxUnattended=4)
+        lease = await shop.take(mesh)
+        deadline = (await mesh.apply(lease, split(100))).deadline
+        assert deadline is not None
+        await shop.until("v2")
+        assert await shop.answers(40, {HEADER: "1"}) == {"v2": 40}
+        shop.enter(within, within.host)
+        await shop.until("v2")
+        await asyncio.sleep(max(0.0, deadline + 1 - time.time()))
+        assert await shop.answers(100) == {"v1": 100}
+        shop.enter(through, "shop.example.com")
+        assert await shop.answers(100) == {"v1": 100}
+        await mesh.lift(lease)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_when_everything_of_ours_is_killed_proxies_take_the_base(shop: Shop) -> None:
+    words = (sys.executable, "-m", "tests.kube.test_envoyfilter", str(shop.kubeconfig), shop.scene.namespace)
+    process = await asyncio.create_subprocess_exec(*words, cwd=Path(__file__).parents[2])
+    async with shop.stream() as traffic:
+        await shop.until("v2", within=30)
+        began = time.time()
+        await asyncio.sleep(5)  # longer than proxies wait
+        killed = time.time()
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        (body,) = shop.filters()
+        laid = laid_by(body)
+        assert laid is not None
+        await asyncio.sleep(laid.deadline - time.time() + 2)
+    assert set(traffic.between(began, killed)) == {"v2"}
+    assert traffic.after(0)[""] == 0
+    assert set(traffic.after(laid.deadline + 1)) == {"v1"}
+    late = [began for began, version in traffic.answers if version == "v2"]
+    print(f"killed {laid.deadline - killed:.2f} s before the deadline; v2 until {max(late) - laid.deadline:.3f} s")
+
+
 async def test_a_target_without_a_route_is_split_and_gets_one_by_a_commit(shop: Shop) -> None:
     shop.api.delete(VIRTUAL_SERVICE, "reviews", shop.scene.namespace)
     mesh = shop.mesh()
@@ -439,3 +516,19 @@ async def test_a_target_without_a_route_is_split_and_gets_one_by_a_commit(shop: 
     (made,) = shop.api.list(VIRTUAL_SERVICE, shop.scene.namespace)
     assert "labels" not in made["metadata"]
     assert shop.filters() == []
+
+
+async def _operate(kubeconfig: str, namespace: str) -> None:
+    """Lays everything over to v2 and renews, until it is killed."""
+    spec = {"provider": "istio", "driver": "envoyfilter", "kubeconfig": kubeconfig, "maxUnattended": 3}
+    mesh = KubeMesh(ClusterMesh.model_validate({"metadata": {"name": "lab"}, "spec": spec}), Path(kubeconfig).parent)
+    target = Target(mesh="lab", namespace=namespace, service="reviews")
+    lease = await mesh.acquire(target, [Aspect.TRAFFIC], operation="canary/lab/test/reviews", token="t", ttl=60)
+    await mesh.apply(lease, split(100))
+    for _ in range(120):
+        await asyncio.sleep(0.5)
+        await mesh.renew(lease)
+
+
+if __name__ == "__main__":
+    asyncio.run(_operate(*sys.argv[1:]))

@@ -364,7 +364,7 @@ async def test_who_may_read_but_not_write_hears_it_from_the_plan(world: World, r
 @pytest.mark.parametrize(
     "missing",
     [
-        ("services", r'cannot get resource "services".*; grant that verb on services\.core'),
+        ("services", r'cannot list resource "services".*; grant that verb on services\.core'),
         ("endpointslices", r'cannot list resource "endpointslices".*; grant that verb on endpointslices\.discovery'),
         ("leases", r'cannot get resource "leases".*; grant that verb on leases\.coordination\.k8s\.io'),
         ("configmaps", r'cannot get resource "configmaps".*; grant that verb on configmaps\.core'),
@@ -467,7 +467,7 @@ async def test_a_commit_that_is_interrupted_goes_on_forward(world: World, throug
 
 
 async def test_a_sweep_restores_the_others_where_one_cannot_be(
-    world: World, through: KubeMesh, trouble: Trouble, api: KubeApi, request: pytest.FixtureRequest
+    world: World, through: KubeMesh, trouble: Trouble
 ) -> None:
     now = time.time()
     leases = []
