@@ -34,6 +34,8 @@ _BUDGET = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _PAGE = 500
 _PASSING = frozenset({429, 500, 502, 503, 504})
+_NOT_A_RIGHT = ("admission webhook", "ValidatingAdmissionPolicy", "exceeded quota", "is being terminated")
+"""What else is told with 403: granting a verb would not help."""
 _PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
@@ -45,6 +47,8 @@ class Conflict(MeshError):
     """Somebody else changed the object since it was read: nothing was written; read it again."""
 
     retryable = True
+    unsure = False
+    """Whether an earlier try of the same request may have been carried out, though its answer never came."""
 
 
 class Refused(MeshError):
@@ -82,6 +86,7 @@ class KubeApi:
         self._timeout = timeout
         self._sleep = sleep
         self._client: ApiClient | None = None
+        self._connected_once = False
         self._lock = threading.Lock()
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
@@ -113,9 +118,13 @@ class KubeApi:
 
         Raises:
             Conflict: there is one of that name.
+            Refused: its namespace does not exist, or something will not admit it.
         """
         query = _query(dry_run=dry_run)
-        return self._call("POST", resource, resource.path(_namespace(body)), body=body, query=query) or {}
+        try:
+            return self._call("POST", resource, resource.path(_namespace(body)), body=body, query=query) or {}
+        except Conflict as conflict:
+            return self._ours(resource, body, conflict)
 
     def replace(self, resource: Resource, body: Object) -> Object:
         """Replaces the object, if it is still at the body's resourceVersion.
@@ -124,7 +133,10 @@ class KubeApi:
             Conflict: it is not, or it is gone.
         """
         path = resource.path(_namespace(body), body["metadata"]["name"])
-        return self._call("PUT", resource, path, body=body, query=_query()) or {}
+        try:
+            return self._call("PUT", resource, path, body=body, query=_query()) or {}
+        except Conflict as conflict:
+            return self._ours(resource, body, conflict)
 
     def patch(
         self,
@@ -187,24 +199,43 @@ class KubeApi:
     ) -> Object | None:
         """One request, tried again while its trouble may pass. Every request here is safe to repeat."""
         pause, until = _FIRST_PAUSE, time.monotonic() + _BUDGET
-        for attempt in range(1, _ATTEMPTS + 1):
-            last = attempt == _ATTEMPTS or time.monotonic() > until
+        attempt, renewed, unsure = 0, False, False
+        while True:
+            attempt += 1
+            wait = min(_LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads a herd
+            trouble: MeshError
             try:
                 status, headers, text = self._once(method, path, body, query, patch)
-            except MeshUnavailable:
-                if last:
-                    raise
+            except MeshUnavailable as error:
+                trouble, unsure = error, True
             else:
                 if status < 300:
                     return _parsed(text, path)
                 if status == 404 and missing_is_none and _names_an_object(text):
                     return None
-                if status not in _PASSING or last:
-                    raise _error(status, text, method, resource, path)
-                pause = max(pause, _retry_after(headers))
-            self._sleep(min(_LONGEST_PAUSE, pause) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads a herd
+                if status == 401 and not renewed:
+                    renewed = True  # the token may have been renewed since it was read
+                    self._read_credentials_again()
+                    continue
+                trouble = _error(status, text, method, resource, path)
+                if isinstance(trouble, Conflict):
+                    trouble.unsure = unsure
+                if status not in _PASSING:
+                    raise trouble
+                unsure = unsure or status != 429
+                wait = max(wait, _retry_after(headers))
+            if attempt >= _ATTEMPTS or time.monotonic() + wait > until:
+                raise trouble
+            self._sleep(wait)
             pause *= 3
-        raise AssertionError("the last attempt returns or raises")
+
+    def _ours(self, resource: Resource, body: Object, conflict: Conflict) -> Object:
+        """What stands there now, where that is what was to be written: the answer was lost, the write was not."""
+        if conflict.unsure:
+            found = self.get(resource, body["metadata"]["name"], _namespace(body))
+            if found is not None and _says(found, body):
+                return found
+        raise conflict
 
     def _once(
         self, method: str, path: str, body: object, query: Mapping[str, str] | None, patch: str | None
@@ -233,8 +264,18 @@ class KubeApi:
     def _connected(self) -> ApiClient:
         with self._lock:
             if self._client is None:
-                self._client = _connect(self._kubeconfig, self._context)
+                try:
+                    self._client = _connect(self._kubeconfig, self._context)
+                except MeshError as error:
+                    if self._connected_once:  # somebody is writing the file just now
+                        raise MeshUnavailable(str(error)) from error
+                    raise
+                self._connected_once = True
             return self._client
+
+    def _read_credentials_again(self) -> None:
+        with self._lock:
+            self._client = None
 
 
 def _connect(kubeconfig: Path | None, context: str | None) -> ApiClient:
@@ -296,6 +337,20 @@ def _names_an_object(text: str) -> bool:
     return bool(_status(text).get("details", {}).get("name"))
 
 
+def _says(found: object, wanted: object, *, whole: bool = True) -> bool:
+    """Whether an object says all that was written; what an API server adds by itself does not count."""
+    if not isinstance(wanted, dict) or not isinstance(found, dict):
+        return found == wanted
+    left_out = {"metadata", "status"} if whole else set()
+    same = all(_says(found.get(key), value, whole=False) for key, value in wanted.items() if key not in left_out)
+    if not whole or not same:
+        return same
+    return all(
+        _says(found["metadata"].get(key) or {}, wanted["metadata"].get(key) or {}, whole=False)
+        for key in ("labels", "annotations")
+    )
+
+
 def _retry_after(headers: Mapping[str, str]) -> float:
     try:
         return float(headers.get("Retry-After", 0))
@@ -308,17 +363,33 @@ def _error(status: int, text: str, method: str, resource: Resource, path: str) -
     what = f"{method} {path}"
     match status:
         case 401:
-            return MeshUnavailable(f"{what}: the API server does not accept our credentials (401); renew the token")
-        case 403:
-            return Forbidden(f"{said}; grant that verb on {resource.plural}.{resource.group or 'core'} to Autopilot")
-        case 404 if not _names_an_object(text):
-            return Absent(
-                f"the cluster does not serve {resource.kind} ({resource.api_version}); install its CRDs "
-                f"or choose another provider"
+            return MeshUnavailable(
+                f"{what}: the API server does not accept our credentials (401); renew the token: it is read again"
             )
-        case 404 | 409 | 422 if status != 422 or method == "PATCH":
+        case 403:
+            return _forbidden(what, said, resource)
+        case 404:
+            return _missing(what, said, method, resource, an_object=_names_an_object(text))
+        case 409 | 422 if status == 409 or method == "PATCH":
             return Conflict(f"{what}: {said}")
         case 429 | 500 | 502 | 503 | 504:
-            return MeshUnavailable(f"{what}: the API server answers {status} ({said}); it is tried again")
+            return MeshUnavailable(f"{what}: the API server answers {status} ({said}); try again when it has recovered")
         case _:
             return Refused(f"{what}: the API server refuses it ({status}): {said}")
+
+
+def _forbidden(what: str, said: str, resource: Resource) -> Refused:
+    if any(words in said for words in _NOT_A_RIGHT):
+        return Refused(f"{what}: {said}")
+    return Forbidden(f"{said}; grant that verb on {resource.plural}.{resource.group or 'core'} to Autopilot")
+
+
+def _missing(what: str, said: str, method: str, resource: Resource, *, an_object: bool) -> MeshError:
+    if not an_object:
+        return Absent(
+            f"the cluster does not serve {resource.kind} ({resource.api_version}); install its CRDs "
+            f"or choose another provider"
+        )
+    if method == "POST":  # what is created is not there either: it is the namespace that is missed
+        return Refused(f"{what}: {said}; create it, or name another with spec.namespace")
+    return Conflict(f"{what}: {said}")

@@ -7,6 +7,7 @@ leaves a mark that no lease stands behind, which the next sweep takes away.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import time
@@ -15,8 +16,9 @@ from collections.abc import Callable, Sequence
 from autopilot.mesh.admission import Admission, Claim
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
-from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost
-from autopilot.mesh.kube.book import OpenBook
+from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError
+from autopilot.mesh.kube.api import Conflict
+from autopilot.mesh.kube.book import Book, OpenBook
 from autopilot.mesh.kube.journal import KubeJournal
 from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Route
@@ -109,8 +111,14 @@ class KubeLedger:
         queue: bool = False,
         by: Actor = NOBODY,
     ) -> Lease:
-        """Takes the lease; see `Mesh.acquire`."""
-        self.arms(target)
+        """Takes the lease; see `Mesh.acquire`.
+
+        Raises:
+            Forbidden: routes may not be written: better said now than with the lease in hand.
+        """
+        routes = self.overlayer.found(target)
+        self.arms(target, routes)
+        self._ask_leave(routes)
         claim = Claim(target, tuple(aspects), operation, token, queue)
         while True:
             found = self.store.step(target, lambda book: self._admit(book, claim, ttl, planned_end))
@@ -121,7 +129,12 @@ class KubeLedger:
                 continue
             if found.audit:
                 return found
-            sealed = found.model_copy(update={"audit": self._record("acquire", found, by)})
+            try:
+                sealed = found.model_copy(update={"audit": self._record("acquire", found, by)})
+            except MeshError as error:
+                if not error.retryable:  # nobody will ask for it again
+                    self.store.step(target, functools.partial(OpenBook.forget, lease=found), orders=False)
+                raise
             self.store.step(target, functools.partial(_seal, sealed))
             return sealed
 
@@ -207,7 +220,7 @@ class KubeLedger:
 
     def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away; see `Mesh.lift`."""
-        book = self.store.open(lease.target)
+        book = self.store.open(lease.target, orders=False)
         record = book.lease_of(lease)
         if record is None and book.overlay_of(lease) is None:
             return None
@@ -215,7 +228,7 @@ class KubeLedger:
 
     def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
         """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
-        record = self.store.open(seen.lease.target).lease_of(seen.lease)
+        record = self.store.open(seen.lease.target, orders=False).lease_of(seen.lease)
         if record is None or record.beats != seen.beats:
             return False
         self.end(record, by)
@@ -246,23 +259,36 @@ class KubeLedger:
         return found
 
     def tidy(self, by: Actor = BY_DEADLINE) -> list[str]:
-        """Ends what is due, and takes away what no lease stands behind; returns what was done."""
-        done = []
-        now = self._clock()
+        """Ends what is due, and takes away what no lease stands behind; returns what was done.
+
+        Raises:
+            MeshError: of the first target that could not be tidied, after all the others.
+        """
+        done, failed = [], []
         for book in self.store.books():
-            held = {str(record.lease.holder) for record in book.leases}
-            for overlay in book.overlays:
-                if str(overlay.lease.holder) not in held:
-                    self.end(_unknown(overlay.lease), by)
-                    done.append(f"{book.target}: removed what {overlay.lease.holder} left without a lease")
-            for record in book.leases:
-                end = record.lease.planned_end
-                if end is not None and now > end and self.lift_if_unchanged(record, by):
-                    done.append(f"{book.target}: {record.lease.holder} was to end by now")
+            try:
+                done += self._tidy(book, by)
+            except MeshError as error:
+                failed.append(error)
         if time.monotonic() - self._looked >= LOOK_EVERY:
             self._looked = time.monotonic()
             done += self._sweep_marks(by)
         self.books.settle()
+        if failed:
+            raise failed[0]
+        return done
+
+    def _tidy(self, book: Book, by: Actor) -> list[str]:
+        done, now = [], self._clock()
+        held = {str(record.lease.holder) for record in book.leases}
+        for overlay in book.overlays:
+            if str(overlay.lease.holder) not in held:
+                self.end(_unknown(overlay.lease), by)
+                done.append(f"{book.target}: removed what {overlay.lease.holder} left without a lease")
+        for record in book.leases:
+            end = record.lease.planned_end
+            if end is not None and now > end and self.lift_if_unchanged(record, by):
+                done.append(f"{book.target}: {record.lease.holder} was to end by now")
         return done
 
     def weights(self, target: Target) -> tuple[dict[str, float], dict[str, float]]:
@@ -270,9 +296,13 @@ class KubeLedger:
         return self.overlayer.in_force(target, self.overlayer.found(target))
 
     def end(self, record: LeaseRecord, by: Actor) -> Receipt:
-        """Takes away what the lease has laid, or finishes its commit where one had begun."""
+        """Takes away what the lease has laid, or finishes its commit where one had begun.
+
+        Routes first, the record next, the lease last: whoever fails in between leaves a lease behind, and does all of
+        it again. A lease that was forgotten has nothing laid any more.
+        """
         lease = record.lease
-        overlay = self.store.open(lease.target).overlay_of(lease)
+        overlay = self.store.open(lease.target, orders=False).overlay_of(lease)
         commit = _weights(overlay.changes) if overlay is not None and overlay.committing else None
         before, _ = self.weights(lease.target)
         notes = self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
@@ -293,8 +323,16 @@ class KubeLedger:
             by = by.model_copy(update={"why": "; ".join(filter(None, [by.why, *notes]))})
         action: Action = "lift" if commit is None else "commit"
         digest = self._record(action, lease, by, before=before, after=after, vital=True)
-        self.store.step(lease.target, forget)
+        self.store.step(lease.target, forget, orders=False)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
+
+    def _ask_leave(self, routes: Sequence[Route]) -> None:
+        """Asks whether the routes may be written, with patches that do nothing."""
+        for route in routes:
+            meta = route.body["metadata"]
+            nothing = {"op": "test", "path": "/metadata/name", "value": meta["name"]}
+            with contextlib.suppress(Conflict):  # it has moved on; to hear that, one must have leave
+                self.store.api.patch(route.resource, meta["name"], meta["namespace"], [nothing], dry_run=True)
 
     def _admit(self, book: OpenBook, claim: Claim, ttl: float, planned_end: float | None) -> Lease | LeaseRecord:
         """The lease; or the record of one that is to be ended first."""
@@ -332,7 +370,7 @@ class KubeLedger:
     def _sweep_marks(self, by: Actor) -> list[str]:
         done = []
         for found in self.overlayer.marked(self.store.mesh):
-            book = self.store.open(found.target)
+            book = self.store.open(found.target, orders=False)
             if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
                 continue
             notes = self.overlayer.take_away(found.target, found.mark.fencing)

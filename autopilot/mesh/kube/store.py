@@ -45,15 +45,19 @@ class KubeStore:
         self._clock = clock
         self._halts: tuple[float, list[Halt]] = (-_FRESH, [])
 
-    def open(self, target: Target) -> OpenBook:
+    def open(self, target: Target, *, orders: bool = True) -> OpenBook:
         """The target's book as it stands; an empty one where there is none.
+
+        Args:
+            target: whose.
+            orders: whether halts are looked up too. To restore nobody needs leave, and so nothing waits for them.
 
         Raises:
             MeshError: it cannot be read.
         """
         body = self.api.get(LEASE, name_of(target), target.namespace)
         book, version = (Book(target=target), "") if body is None else from_object(body)
-        return OpenBook(book, version, self.halts())
+        return OpenBook(book, version, self.halts() if orders else [])
 
     def close(self, opened: OpenBook) -> None:
         """Writes it back.
@@ -67,7 +71,7 @@ class KubeStore:
         opened.version = str(written["metadata"]["resourceVersion"])
         opened.read = opened.book
 
-    def step(self, target: Target, act: Callable[[OpenBook], _T]) -> _T:
+    def step(self, target: Target, act: Callable[[OpenBook], _T], *, orders: bool = True) -> _T:
         """One step on a book: read, change, write; again where others were faster.
 
         What `act` raises is raised, after what it wrote in the book before has been written: who is refused may have
@@ -78,7 +82,7 @@ class KubeStore:
         """
 
         def once() -> _T:
-            opened = self.open(target)
+            opened = self.open(target, orders=orders)
             try:
                 return act(opened)
             finally:
