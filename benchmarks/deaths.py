@@ -70,10 +70,11 @@ async def measure(runs: int) -> dict[str, list[float]]:
                         handle = await shifted(stage, f"terminated-{number}")
                         await handle.terminate("measured")
                         seen.setdefault(f"terminated_{provider}_s", []).append(await restored(stage))
-                        await shifted(stage, f"orphaned-{number}")
+                        handle = await shifted(stage, f"orphaned-{number}")
                         worker.send(signal.SIGKILL)
                         over = await restored(stage) - TTL
                         seen.setdefault(f"orphaned_over_ttl_{provider}_s", []).append(over)
+                        await handle.terminate("measured")  # another worker would take its target again
                         await asyncio.gather(worker.stop(1), guard.stop(1))
                         print(f"{provider} {number}: {seen}", file=sys.stderr, flush=True)
     api.close()
