@@ -16,7 +16,9 @@ from autopilot.mesh.model import Target, baseline_of
 from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
 from autopilot.spec.mesh import MeshSpec
+from autopilot.telemetry.dialects.dialect import Dialect
 from autopilot.telemetry.dialects.istio import Istio
+from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Door, HistorySource, QuerySource, Subject, TelemetryError
@@ -121,8 +123,9 @@ def _standalone(mesh: Mesh, spec: MeshSpec, prometheus: str | None) -> Attached:
 
 
 def _in_a_cluster(mesh: KubeMesh, prometheus: str | None) -> Attached:
-    """Telemetry in Istio's standard metrics."""
-    dialect = Istio()
+    """Telemetry in the standard metrics of the mesh that reads the routes."""
+    metrics = mesh.spec.metrics or ("linkerd" if mesh.spec.provider == "smi" else "istio")
+    dialect: Dialect = Linkerd() if metrics == "linkerd" else Istio()
     source = PrometheusSource(prometheus, dialect=dialect) if prometheus else None
     hub = Hub(source) if source else None
 

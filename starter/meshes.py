@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from autopilot.local import stack
+from autopilot.mesh.abilities import BASELINE
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.liveness import too_short
 from autopilot.mesh.model import Receipt, Target
@@ -83,6 +84,12 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
     except InvalidChange as error:
         return [f"spec.target.service: {error}"]
     problems = []
+    if spec.analysis.baseline == "virtual":
+        problems += [
+            f"spec.analysis.baseline: this mesh can't take it: {one.note}"
+            for one in await mesh.capabilities()
+            if one.change == BASELINE and not one.supported
+        ]
     known = ", ".join(arm.name for arm in state.arms)
     for role, name in (("stable", spec.arms.stable), ("canary", spec.arms.canary)):
         arm = state.arm(name)

@@ -13,6 +13,7 @@ from autopilot.mesh.port import Mesh
 from autopilot.spec.cluster import ClusterMesh, in_a_cluster
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load_one
+from autopilot.spec.text import read_documents
 
 Told = Callable[[AuditRecord], None]
 
@@ -27,7 +28,7 @@ def open_mesh(path: Path, told: Told = lambda _: None) -> EnvoyMesh | KubeMesh:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError):
         text = ""
-    if not in_a_cluster(text):
+    if not any(in_a_cluster(source.data) for source in read_documents(text, str(path))[0]):
         return EnvoyMesh(path, told=told)  # says itself what is wrong with the file
     try:
         spec, _ = load_one(ClusterMesh, text, str(path))

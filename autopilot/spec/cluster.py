@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.mesh import Directory
-from autopilot.spec.text import read_documents
 from autopilot.spec.units import Count, Name, Seconds
 
 ClusterProvider = Literal["istio", "gateway_api", "smi"]
@@ -39,6 +38,8 @@ class ClusterSpec(SpecModel):
     telemetry: Literal["prometheus", "proxies"] = "prometheus"
     """What `analysis.source: mesh` means here: Prometheus, which the worker is told of with `--prometheus`; or the
     arms' own proxies (their statistics at port 15090), where Prometheus scrapes too slowly."""
+    metrics: Literal["istio", "linkerd"] | None = None
+    """Whose standard metrics are read; by default Linkerd's for `smi`, and Istio's otherwise."""
     max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40
     """So many proxies are read at the most, as many of each arm; only while a rollout is watched."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
@@ -63,11 +64,7 @@ class ClusterMesh(SpecModel):
     spec: ClusterSpec
 
 
-def in_a_cluster(text: str) -> bool:
-    """Whether a mesh file names a provider of clusters; False for what cannot be read."""
-    for source in read_documents(text, "")[0]:
-        data = source.data
-        spec = data.get("spec") if isinstance(data, dict) else None
-        if isinstance(spec, dict) and spec.get("provider") in CLUSTER_PROVIDERS:
-            return True
-    return False
+def in_a_cluster(document: object) -> bool:
+    """Whether a mesh document, as YAML has it, names a provider of clusters."""
+    spec = document.get("spec") if isinstance(document, dict) else None
+    return isinstance(spec, dict) and spec.get("provider") in CLUSTER_PROVIDERS

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from autopilot.spec.base import API_VERSION, SpecModel
 from autopilot.spec.bounded import MAX_BYTES
 from autopilot.spec.canary import MeshCanary
+from autopilot.spec.cluster import ClusterMesh, in_a_cluster
 from autopilot.spec.errors import Problem, SpecError
 from autopilot.spec.explain import explain, nearest
 from autopilot.spec.hygiene import unclean
@@ -18,10 +19,10 @@ from autopilot.spec.mesh import Mesh
 from autopilot.spec.text import Source, read_documents
 from autopilot.spec.units import shown
 
-Document = MeshCanary | Mesh
+Document = MeshCanary | Mesh | ClusterMesh
 """Any kind that may stand in a file."""
 
-KINDS: dict[str, type[MeshCanary | Mesh]] = {
+KINDS: dict[str, type[Document]] = {
     "MeshCanary": MeshCanary,
     "Mesh": Mesh,
 }
@@ -107,6 +108,8 @@ def _document(source: Source, problems: list[Problem]) -> Document | None:
     problems.extend(envelope)
     kind = data.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
+    if model is Mesh and in_a_cluster(data):
+        model = ClusterMesh
     if model is None:
         problems.extend(unclean(source))
         return None

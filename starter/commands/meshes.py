@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from starter.options import MeshOption, Output, OutputOption
 from starter.output import emit, note, show, table
 
@@ -23,13 +27,19 @@ async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) 
     return 0
 
 
-async def capabilities(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
+async def capabilities(
+    mesh: MeshOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every provider, whether or not it is in use.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> int:
     """Show which changes this mesh can take, and who undoes them when everything of ours is gone.
 
     Tier A: the proxies themselves, when the deadline passes. B: any live guard. C: a controller that returns.
     """
     from starter import meshes  # noqa: PLC0415
 
+    if everything:
+        return _all(output)
     async with meshes.open_mesh(mesh) as opened:
         name, found = opened.name, await opened.capabilities()
     if output.machine:
@@ -37,4 +47,23 @@ async def capabilities(mesh: MeshOption = None, output: OutputOption = Output.TA
         return 0
     rows = [(each.change, "yes" if each.supported else "no", each.tier or "-", each.note) for each in found]
     show(table(("change", "supported", "tier", "note"), rows))
+    return 0
+
+
+def _all(output: Output) -> int:
+    from autopilot.mesh.abilities import ABILITIES  # noqa: PLC0415
+
+    if output.machine:
+        found = [
+            {"provider": provider, "driver": driver, "capabilities": list(each)}
+            for (provider, driver), each in ABILITIES.items()
+        ]
+        emit({"providers": found}, output)
+        return 0
+    rows = [
+        (provider, driver, one.change, "yes" if one.supported else "no", one.tier or "-", one.note)
+        for (provider, driver), each in ABILITIES.items()
+        for one in each
+    ]
+    show(table(("provider", "driver", "change", "supported", "tier", "note"), rows))
     return 0

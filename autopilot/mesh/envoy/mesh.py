@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
@@ -78,11 +79,7 @@ class EnvoyMesh:
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""
-        return [
-            Capability(
-                change="SplitTraffic", supported=True, tier=Tier.PROXY, note="expires in the proxy's own route table"
-            )
-        ]
+        return list(ABILITIES["envoy", "plain"])
 
     async def observe(self, target: Target) -> TargetState:
         """Arms, endpoints and weights of the target, and who holds it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.kube.api import KubeApi, Object
@@ -37,7 +38,6 @@ from autopilot.mesh.model import (
     SplitTraffic,
     Target,
     TargetState,
-    Tier,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.watchman import Watchman
@@ -51,11 +51,6 @@ _ROUTES: dict[ClusterProvider, Callable[[KubeApi], Routes]] = {
     "istio": IstioRoutes,
     "gateway_api": GatewayRoutes,
     "smi": SplitRoutes,
-}
-_HOW = {
-    "istio": "weights in VirtualServices",
-    "gateway_api": "weights of backends in HTTPRoutes and GRPCRoutes",
-    "smi": "weights in TrafficSplits",
 }
 
 
@@ -102,11 +97,7 @@ class KubeMesh:
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""
-        tier = self.ledger.overlayer.tier
-        note = f"{_HOW[self.spec.provider]}; any live guard restores"
-        if tier is Tier.PROXY:
-            note = "an EnvoyFilter of its own, which expires in the proxies' route tables"
-        return [Capability(change="SplitTraffic", supported=True, tier=tier, note=note)]
+        return list(ABILITIES[self.spec.provider, self.spec.driver])
 
     async def observe(self, target: Target) -> TargetState:
         """Arms, endpoints and weights of the target, and who holds it."""
