@@ -92,7 +92,9 @@ def _mesh(error: BaseException) -> Failure:
         case LeaseLost():
             return Failure(str(error), "nothing was written; see `autopilot leases`")
         case MeshUnavailable():
-            return Failure(str(error), "see whether the proxies run, then try again; `autopilot doctor` looks at them")
+            return Failure(
+                str(error), "see whether the mesh and its proxies answer, then try again; `autopilot doctor` looks"
+            )
         case InvalidChange():
             return Failure(str(error), "see `autopilot plan -f FILE`")
         case _:

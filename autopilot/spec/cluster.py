@@ -14,7 +14,7 @@ from autopilot.spec.mesh import Directory
 from autopilot.spec.units import Count, Name, Seconds
 
 ClusterProvider = Literal["istio", "gateway_api", "smi"]
-CLUSTER_PROVIDERS: tuple[ClusterProvider, ...] = ("istio", "gateway_api", "smi")
+STANDALONE = "envoy"
 
 
 class ClusterSpec(SpecModel):
@@ -65,6 +65,8 @@ class ClusterMesh(SpecModel):
 
 
 def in_a_cluster(document: object) -> bool:
-    """Whether a mesh document, as YAML has it, names a provider of clusters."""
+    """Whether a mesh document, as YAML has it, is meant to describe a cluster: by its provider, be it misspelt."""
     spec = document.get("spec") if isinstance(document, dict) else None
-    return isinstance(spec, dict) and spec.get("provider") in CLUSTER_PROVIDERS
+    if not isinstance(spec, dict) or spec.keys() & {"services", "proxies"}:
+        return False
+    return bool(spec.get("provider", STANDALONE) != STANDALONE)

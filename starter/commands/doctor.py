@@ -154,6 +154,7 @@ async def the_mesh(named: Path | None) -> Finding:
     needed_for = "plan, apply, worker, guard"
     try:
         async with meshes.open_mesh(named) as mesh:
+            await mesh.leases()  # a cluster answers, and lets us read
             return Finding("mesh", True, f"{mesh.name} ({meshes.mesh_file(named)})", needed_for=needed_for)
     except (MeshError, SpecError, OSError) as error:
         what, _, fix = explain(error).message.partition(": ")

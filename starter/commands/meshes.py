@@ -15,9 +15,17 @@ async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) 
 
     Safe to repeat while proxies run and rollouts are under way: they follow the files they were started with.
     """
+    from autopilot.mesh.envoy.mesh import EnvoyMesh  # noqa: PLC0415
     from autopilot.mesh.envoy.prepare import prepare as write  # noqa: PLC0415
     from starter import meshes  # noqa: PLC0415
+    from starter.errors import CommandError  # noqa: PLC0415
 
+    async with meshes.open_mesh(mesh) as opened:
+        if not isinstance(opened, EnvoyMesh):
+            raise CommandError(
+                f"{opened.name} is a mesh of a cluster, which configures its proxies itself",
+                hint="see docs/kubernetes.md",
+            )
     written = write(meshes.mesh_file(mesh))
     if output.machine:
         emit({"proxies": {name: str(path) for name, path in written.items()}}, output)

@@ -258,14 +258,18 @@ class KubeLedger:
                 )
         return found
 
-    def tidy(self, by: Actor = BY_DEADLINE) -> list[str]:
+    def tidy(self, by: Actor = BY_DEADLINE, books: Sequence[Book] | None = None) -> list[str]:
         """Ends what is due, and takes away what no lease stands behind; returns what was done.
+
+        Args:
+            by: who does it.
+            books: every book, where they have just been read.
 
         Raises:
             MeshError: of the first target that could not be tidied, after all the others.
         """
         done, failed = [], []
-        for book in self.store.books():
+        for book in self.store.books() if books is None else books:
             try:
                 done += self._tidy(book, by)
             except MeshError as error:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.errors import MeshError, MeshUnavailable
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.commander import KubeCommander
 from autopilot.mesh.kube.filters import FilterOverlayer
@@ -44,6 +44,7 @@ from autopilot.mesh.watchman import Watchman
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
 
 _POLL = 0.1
+_SWEEP_EVERY = 1.0
 VERIFY_LIMIT = 10.0
 """Seconds that controllers have to take what was written."""
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
@@ -84,6 +85,7 @@ class KubeMesh:
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told)
         self._commander = KubeCommander(self.ledger, clock)
         self._watchman = Watchman()
+        self._swept = -_SWEEP_EVERY
 
     @property
     def name(self) -> str:
@@ -217,18 +219,32 @@ class KubeMesh:
         return await asyncio.to_thread(self.ledger.leases)
 
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
-        """One round of a guard."""
+        """One round of a guard; asked again within a second it does nothing, to spare the API server.
+
+        Raises:
+            MeshError: of the first target that could not be restored, after all the others.
+        """
 
         def run() -> list[str]:
-            done = []
-            records = [record for book in self.ledger.store.books() for record in book.leases]
-            for record, seconds in self._watchman.silent(records):
+            done, failed = [], []
+            books = self.ledger.store.books()
+            for record, seconds in self._watchman.silent([record for book in books for record in book.leases]):
                 lease = record.lease
                 why = f"{lease.holder} had not renewed for {seconds:.0f} s"
-                if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
-                    done.append(f"{lease.target}: restored, {why}")
-            return done + self.ledger.tidy(by)
+                try:
+                    if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
+                        done.append(f"{lease.target}: restored, {why}")
+                except MeshError as error:
+                    failed.append(error)
+            done += self.ledger.tidy(by, books)
+            if failed:
+                raise failed[0]
+            return done
 
+        now = time.monotonic()
+        if now - self._swept < _SWEEP_EVERY:
+            return []
+        self._swept = now
         return await asyncio.to_thread(run)
 
     # What people order
