@@ -258,7 +258,8 @@ async def test_renewals_move_the_deadline_and_change_routes_alone(shop: Shop) ->
     assert set(traffic.after(began)) == {"v2"}
     assert 5 <= len(versions) <= 14
     assert after.pop("config_reload") > before.pop("config_reload")
-    assert after == before
+    # What still drained from the sidecar's own start may have finished meanwhile.
+    assert {key: value for key, value in after.items() if value > before[key]} == {}
     await mesh.lift(lease)
 
 
