@@ -87,9 +87,11 @@ def open_kube(a_cluster: Cluster, system: str, controllers: None) -> Iterator[Ca
     """Opens meshes of the cluster, for whoever a test plays."""
     opened: list[KubeMesh] = []
 
-    def make(provider: str, user: str = "admin", clock: Callable[[], float] = time.time) -> KubeMesh:
+    def make(
+        provider: str, user: str = "admin", clock: Callable[[], float] = time.time, driver: str = "plain"
+    ) -> KubeMesh:
         file = a_cluster.kubeconfig.with_name(f"{user}.kubeconfig") if user != "admin" else a_cluster.kubeconfig
-        spec = {"provider": provider, "kubeconfig": str(file), "namespace": system}
+        spec = {"provider": provider, "kubeconfig": str(file), "namespace": system, "driver": driver}
         mesh = KubeMesh(ClusterMesh.model_validate({"metadata": {"name": "lab"}, "spec": spec}), file.parent, clock)
         opened.append(mesh)
         return mesh
