@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autopilot.mesh.errors import InvalidChange
@@ -33,7 +33,8 @@ from tests.fuzz.strategies import shares
 
 TARGET = Target(mesh="m", namespace="shop", service="reviews")
 OTHER = TARGET.model_copy(update={"service": "ratings"})
-NOTHING = Mark(service="", operation="", fencing=0)
+at_leisure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines that run many tests at a time are slow at times."""
 
 
 # JSON patches
@@ -236,6 +237,7 @@ def laid(written: Written, weights: Mapping[str, float], body: Object | None = N
 # What holds for all of them
 
 
+@at_leisure
 @given(routes, st.lists(splits, min_size=1, max_size=3))
 def test_a_restore_gives_back_exactly_what_was_there(written: Written, walk: list[dict[str, float]]) -> None:
     body = written.body
@@ -245,6 +247,7 @@ def test_a_restore_gives_back_exactly_what_was_there(written: Written, walk: lis
     assert written.restore(body) == (written.body, [])
 
 
+@at_leisure
 @given(routes, splits)
 def test_every_rule_shares_as_asked_and_others_keep_their_part(written: Written, weights: dict[str, float]) -> None:
     for before, after in zip(written.read().lists, written.read(laid(written, weights)).lists, strict=True):
@@ -260,12 +263,14 @@ def test_every_rule_shares_as_asked_and_others_keep_their_part(written: Written,
             assert got == pytest.approx(weights.get(arm, 0.0), abs=100 / parts + 1e-6)
 
 
+@at_leisure
 @given(routes, splits)
 def test_laying_twice_changes_nothing_more(written: Written, weights: dict[str, float]) -> None:
     once = laid(written, weights)
     assert laid(written, weights, once) == once
 
 
+@at_leisure
 @given(routes, splits, st.data())
 def test_edits_elsewhere_are_kept_and_ours_is_given_back(
     written: Written, weights: dict[str, float], data: st.DataObject
@@ -287,6 +292,7 @@ def test_edits_elsewhere_are_kept_and_ours_is_given_back(
     assert written.restore(body) == (expected, [])
 
 
+@at_leisure
 @given(routes, splits, st.data())
 def test_weights_of_others_are_never_written_over_and_always_told(
     written: Written, weights: dict[str, float], data: st.DataObject
@@ -313,6 +319,7 @@ def test_weights_of_others_are_never_written_over_and_always_told(
     assert "annotations" not in after["metadata"] or marks.marks_of(after) == []
 
 
+@at_leisure
 @given(routes, splits, st.integers(0, 100))
 def test_a_destination_that_others_add_stays_theirs(written: Written, weights: dict[str, float], weight: int) -> None:
     body = laid(written, weights)
@@ -333,6 +340,7 @@ def test_a_destination_that_others_add_stays_theirs(written: Written, weights: d
     assert at(after, first.path) == [*at(written.body, first.path), new]
 
 
+@at_leisure
 @given(routes, splits)
 def test_a_rule_that_is_led_elsewhere_is_told_of_and_the_mark_goes(written: Written, weights: dict[str, float]) -> None:
     body = laid(written, weights)
@@ -352,6 +360,7 @@ def test_a_rule_that_is_led_elsewhere_is_told_of_and_the_mark_goes(written: Writ
     assert marks.marks_of(after) == []
 
 
+@at_leisure
 @given(routes, splits)
 def test_what_a_gitops_tool_writes_back_is_known_as_such(written: Written, weights: dict[str, float]) -> None:
     body = laid(written, weights)
@@ -365,6 +374,7 @@ def test_what_a_gitops_tool_writes_back_is_known_as_such(written: Written, weigh
     assert written.restore(body) == (written.body, [])
 
 
+@at_leisure
 @given(routes, st.randoms(use_true_random=False))
 def test_keys_do_not_depend_on_the_order_of_what_is_written(written: Written, random: Any) -> None:
     """Maps are written in any order by others, and come back in another."""
@@ -422,6 +432,7 @@ def two_on_a_gateway() -> Written:
     ],
     ids=["subsets", "on a gateway", "services", "an HTTPRoute"],
 )
+@at_leisure
 @given(data=st.data())
 def test_two_targets_in_one_object_do_not_disturb_each_other(
     written: Written, arms: tuple[str, str], data: st.DataObject
@@ -454,6 +465,7 @@ def test_two_targets_in_one_object_do_not_disturb_each_other(
 # Numbers
 
 
+@at_leisure
 @given(st.lists(st.sampled_from("abcde"), min_size=1, unique=True).flatmap(shares))
 def test_whole_numbers_add_up_and_are_within_one_unit_of_what_was_asked(weights: dict[str, float]) -> None:
     found = marks.integers(weights)
@@ -464,6 +476,7 @@ def test_whole_numbers_add_up_and_are_within_one_unit_of_what_was_asked(weights:
         assert abs(found[arm] - weight * total / 100) < 1 + 1e-6
 
 
+@at_leisure
 @given(st.lists(st.sampled_from("abcde"), min_size=1, unique=True).flatmap(shares), st.integers(0, 20_000))
 def test_any_number_of_parts_is_given_out_whole(weights: dict[str, float], total: int) -> None:
     found = marks.apportioned(weights, total)
@@ -515,6 +528,7 @@ def test_shares_are_what_proxies_make_of_weights(one: WeightList, shared: dict[s
 # Keys
 
 
+@at_leisure
 @given(st.lists(st.sampled_from(["a", "a#2", "a#3", "b", "", "#2"]), max_size=8))
 def test_told_apart_keys_are_told_apart_and_known_again(keys: list[str]) -> None:
     found = marks.told_apart(keys)
@@ -554,6 +568,59 @@ def test_a_route_on_another_namespaces_service_is_not_ours() -> None:
     rules = [{"backendRefs": [{"name": "x", "port": 80}, {"name": "y", "port": 80}]}]
     body = {"metadata": {"name": "r", "namespace": "shop"}, "spec": {"parentRefs": [parent], "rules": rules}}
     assert GatewayRoutes(NoCluster()).of(TARGET, body, HTTP_ROUTE) is None
+
+
+def one_rule(kind: str, **weights: int) -> Written:
+    """A route with one rule that takes whatever comes."""
+    metadata = {"name": "reviews", "namespace": "shop", "resourceVersion": "1"}
+    if kind == "istio":
+        found = [
+            {"destination": {"host": "reviews", "subset": arm}, "weight": weight} for arm, weight in weights.items()
+        ]
+        spec: Object = {"hosts": ["reviews"], "http": [{"name": "all", "route": found}]}
+        return Written(IstioRoutes(NoCluster()), VIRTUAL_SERVICE, {"metadata": metadata, "spec": spec})
+    backends = [{"name": arm, "port": 80, "weight": weight} for arm, weight in weights.items()]
+    parents = [{"group": "", "kind": "Service", "name": "reviews"}]
+    spec = {"parentRefs": parents, "rules": [{"name": "all", "backendRefs": backends}]}
+    return Written(GatewayRoutes(NoCluster()), HTTP_ROUTE, {"metadata": metadata, "spec": spec})
+
+
+KINDS = pytest.mark.parametrize("kind", ["istio", "gateway_api"])
+
+
+@KINDS
+def test_a_laid_rule_is_found_again_though_others_share_traffic_elsewhere_now(kind: str) -> None:
+    written = one_rule(kind, v1=7)
+    body = written.lay({"v1": 100})
+    theirs = copy.deepcopy(written.rules(one_rule(kind, v1=60, v2=40).body)[0]) | {"name": "theirs"}
+    written.rules(body).insert(0, theirs)
+    after, notes = written.restore(body)
+    assert notes == []
+    assert written.rules(after) == [theirs, *written.rules(written.body)]
+
+
+@KINDS
+def test_a_route_whose_every_rule_was_replaced_is_still_rid_of_the_mark(kind: str) -> None:
+    written = one_rule(kind, v1=100, v2=0)
+    body = written.lay({"v1": 90, "v2": 10})
+    (rule,) = written.rules(body)
+    rule["name"] = "another"
+    rule["route" if kind == "istio" else "backendRefs"] = []
+    assert written.foreign(body) == ["all"]
+    after, notes = written.restore(body)
+    assert notes == ["rule all is gone, or leads elsewhere now: nothing of it was restored"]
+    assert (after["spec"], marks.marks_of(after)) == (body["spec"], [])
+
+
+@KINDS
+def test_half_of_what_was_there_before_is_not_what_was_there_before(kind: str) -> None:
+    written = one_rule(kind, v1=100)
+    body = written.lay({"v1": 90, "v2": 10})
+    written.destinations(written.rules(body)[0])[0]["weight"] = 100
+    assert written.foreign(body) == ["all"]
+    after, notes = written.restore(body)
+    assert notes == ["rule all has weights that are not ours (v1 100, v2 10): they were left as they are"]
+    assert after["spec"] == body["spec"]
 
 
 def test_marks_that_were_edited_by_hand_are_left_out() -> None:
