@@ -74,6 +74,10 @@ class Actor(Plain):
     """`workflow`, `guard-workflow`, `guard`, `person` or `mesh` (a deadline honoured by whoever rendered next)."""
 
 
+NOBODY = Actor()
+"""Whoever does not say who they are."""
+
+
 class Tombstone(Plain):
     """A target that a person took back: nothing acquires it before it is handed back."""
 

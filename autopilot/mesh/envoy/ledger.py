@@ -31,11 +31,10 @@ from autopilot.mesh.model import (
     Tier,
     endpoints_arm,
 )
-from autopilot.mesh.orders import Actor, Standing
+from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay
 from autopilot.spec.mesh import MeshService
 
-NOBODY = Actor()
 BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 
 

@@ -17,7 +17,7 @@ from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.ledger import NOBODY, Ledger
+from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import ClockSkew, MeshUnavailable
 from autopilot.mesh.model import (
@@ -27,15 +27,15 @@ from autopilot.mesh.model import (
     Change,
     Holder,
     Lease,
-    LeaseStatus,
     Plan,
     Receipt,
     Target,
     TargetState,
     Tier,
 )
-from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.mesh.orders import NOBODY, Actor, Halt, Standing, Tombstone
 from autopilot.mesh.records import Overlay
+from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.mesh import Proxy
 
@@ -47,7 +47,7 @@ MAX_SKEW = 1.0
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
 
 
-class EnvoyMesh:
+class EnvoyMesh(ThreadedMesh):
     """A standalone mesh of Envoys on one host or one shared volume, described by a `mesh.yaml`.
 
     Safe to use from many tasks; writes of all processes are ordered by a lock file. `clock` gives seconds since the
@@ -62,7 +62,7 @@ class EnvoyMesh:
     ) -> None:
         self.store = Store(mesh_file)
         self.ledger = Ledger(self.store, clock, told)
-        self._commander = Commander(self.ledger, clock)
+        super().__init__(self.ledger, Commander(self.ledger, clock))
         self._clock = clock
         self._admin = AdminClient()
         self._watchman = Watchman()
@@ -126,38 +126,13 @@ class EnvoyMesh:
 
         return await asyncio.to_thread(read)
 
-    async def acquire(
-        self,
-        target: Target,
-        aspects: Sequence[Aspect],
-        *,
-        operation: str,
-        token: str,
-        ttl: float,
-        planned_end: float | None = None,
-        queue: bool = False,
-        by: Actor = NOBODY,
-    ) -> Lease:
-        """Takes the lease."""
-        return await asyncio.to_thread(
-            self.ledger.acquire,
-            target,
-            aspects,
-            operation=operation,
-            token=token,
-            ttl=ttl,
-            planned_end=planned_end,
-            queue=queue,
-            by=by,
-        )
-
     async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base."""
         if skewed := await self._skewed(lease.target):
             raise ClockSkew(
                 f"{skewed}: its deadlines would mean another time; set the clocks right (NTP) and start again"
             )
-        return await asyncio.to_thread(self.ledger.apply, lease, changes, by)
+        return await super().apply(lease, changes, by)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until every proxy that steers the target reports what was written."""
@@ -180,22 +155,6 @@ class EnvoyMesh:
         extend = not (falls and await self._skewed(lease.target))
         return await asyncio.to_thread(lambda: self.ledger.renew(lease, extend=extend))
 
-    async def condemn(self, lease: Lease, reason: str) -> None:
-        """Harm was found: the lease can no longer be renewed."""
-        await asyncio.to_thread(self.ledger.condemn, lease, reason)
-
-    async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
-        """Makes the overlay the base."""
-        return await asyncio.to_thread(self.ledger.commit, lease, by)
-
-    async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
-        """Takes the overlay away."""
-        return await asyncio.to_thread(self.ledger.lift, lease, by)
-
-    async def leases(self) -> list[LeaseStatus]:
-        """Every lease held."""
-        return await asyncio.to_thread(self.ledger.leases)
-
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
         """One round of a guard."""
 
@@ -210,32 +169,10 @@ class EnvoyMesh:
 
         return await asyncio.to_thread(run)
 
-    # What people order
-
-    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
-        """Restores what the operation holds, and keeps it from everybody until it is handed back."""
-        return await asyncio.to_thread(self._commander.take_over, operation, by, until)
-
-    async def hand_back(self, target: Target, by: Actor) -> bool:
-        """Lets operations have the target again."""
-        return await asyncio.to_thread(self._commander.hand_back, target, by)
-
-    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
-        """Presses the stop button."""
-        return await asyncio.to_thread(self._commander.halt, halt)
-
-    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
-        """Lets the stop button go."""
-        return await asyncio.to_thread(self._commander.unhalt, kind, namespace, by)
-
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
         """Every halt, and every target that a person has."""
         book = self.store.orders
         return await asyncio.to_thread(lambda: (book.halts(), book.tombstones()))
-
-    async def refused(self, target: Target, operation: str) -> str:
-        """Why this operation could not start on the target now."""
-        return await asyncio.to_thread(self._commander.refused, target, operation)
 
     async def audit(self) -> list[AuditRecord]:
         """Every record of a change, in the order they were made."""

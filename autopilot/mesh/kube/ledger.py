@@ -35,10 +35,9 @@ from autopilot.mesh.model import (
     Target,
     Tier,
 )
-from autopilot.mesh.orders import Actor, Standing
+from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay
 
-NOBODY = Actor()
 BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 LOOK_EVERY = 5.0
 """Seconds between two looks for marks that no lease stands behind."""

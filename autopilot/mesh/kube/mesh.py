@@ -19,7 +19,7 @@ from autopilot.mesh.kube.commander import KubeCommander
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.ledger import NOBODY, KubeLedger
+from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Routes
@@ -27,12 +27,9 @@ from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
     ArmState,
-    Aspect,
     Capability,
     Change,
-    Holder,
     Lease,
-    LeaseStatus,
     Plan,
     Receipt,
     SplitTraffic,
@@ -40,6 +37,7 @@ from autopilot.mesh.model import (
     TargetState,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
 
@@ -55,7 +53,7 @@ _ROUTES: dict[ClusterProvider, Callable[[KubeApi], Routes]] = {
 }
 
 
-class KubeMesh:
+class KubeMesh(ThreadedMesh):
     """A mesh of one cluster.
 
     Args:
@@ -84,6 +82,7 @@ class KubeMesh:
             overlays = FilterOverlayer(store, self.routes, self.spec.filters_namespace, clock)
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told)
         self._commander = KubeCommander(self.ledger, clock)
+        super().__init__(self.ledger, self._commander)
         self._watchman = Watchman()
         self._swept = -_SWEEP_EVERY
 
@@ -153,35 +152,6 @@ class KubeMesh:
 
         return await asyncio.to_thread(read)
 
-    async def acquire(
-        self,
-        target: Target,
-        aspects: Sequence[Aspect],
-        *,
-        operation: str,
-        token: str,
-        ttl: float,
-        planned_end: float | None = None,
-        queue: bool = False,
-        by: Actor = NOBODY,
-    ) -> Lease:
-        """Takes the lease."""
-        return await asyncio.to_thread(
-            self.ledger.acquire,
-            target,
-            aspects,
-            operation=operation,
-            token=token,
-            ttl=ttl,
-            planned_end=planned_end,
-            queue=queue,
-            by=by,
-        )
-
-    async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
-        """Lays the changes over the base."""
-        return await asyncio.to_thread(self.ledger.apply, lease, changes, by)
-
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the routes' controllers have taken what was written, where they say so.
 
@@ -201,22 +171,6 @@ class KubeMesh:
     async def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives."""
         return await asyncio.to_thread(self.ledger.renew, lease)
-
-    async def condemn(self, lease: Lease, reason: str) -> None:
-        """Harm was found: the lease can no longer be renewed."""
-        await asyncio.to_thread(self.ledger.condemn, lease, reason)
-
-    async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
-        """Makes the overlay the base."""
-        return await asyncio.to_thread(self.ledger.commit, lease, by)
-
-    async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
-        """Takes the overlay away."""
-        return await asyncio.to_thread(self.ledger.lift, lease, by)
-
-    async def leases(self) -> list[LeaseStatus]:
-        """Every lease held."""
-        return await asyncio.to_thread(self.ledger.leases)
 
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
         """One round of a guard; asked again within a second it does nothing, to spare the API server.
@@ -247,31 +201,9 @@ class KubeMesh:
         self._swept = now
         return await asyncio.to_thread(run)
 
-    # What people order
-
-    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
-        """Restores what the operation holds, and keeps it from everybody until it is handed back."""
-        return await asyncio.to_thread(self._commander.take_over, operation, by, until)
-
-    async def hand_back(self, target: Target, by: Actor) -> bool:
-        """Lets operations have the target again."""
-        return await asyncio.to_thread(self._commander.hand_back, target, by)
-
-    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
-        """Presses the stop button."""
-        return await asyncio.to_thread(self._commander.halt, halt)
-
-    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
-        """Lets the stop button go."""
-        return await asyncio.to_thread(self._commander.unhalt, kind, namespace, by)
-
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
         """Every halt, and every target that a person has."""
         return await asyncio.to_thread(self._commander.orders)
-
-    async def refused(self, target: Target, operation: str) -> str:
-        """Why this operation could not start on the target now."""
-        return await asyncio.to_thread(self._commander.refused, target, operation)
 
     async def audit(self) -> list[AuditRecord]:
         """Every record of a change, in the order they were made."""

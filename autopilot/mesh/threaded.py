@@ -1,0 +1,149 @@
+"""The half of the Mesh port that is the same for every provider: a ledger's and a commander's steps, each in a thread.
+
+Ledgers are synchronous on purpose: a step is the same for a worker, a guard, and a test that plays a zombie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from autopilot.mesh.model import Aspect, Change, Holder, Lease, LeaseStatus, Receipt, Target
+from autopilot.mesh.orders import NOBODY, Actor, Halt
+
+
+class Ledger(Protocol):
+    """Who holds what; see `autopilot.mesh.port.Mesh` for what each step means and raises."""
+
+    def acquire(
+        self,
+        target: Target,
+        aspects: Sequence[Aspect],
+        *,
+        operation: str,
+        token: str,
+        ttl: float,
+        planned_end: float | None,
+        queue: bool,
+        by: Actor,
+    ) -> Lease:
+        """Takes the lease."""
+        ...
+
+    def apply(self, lease: Lease, changes: Sequence[Change], by: Actor) -> Receipt:
+        """Lays the changes over the base."""
+        ...
+
+    def condemn(self, lease: Lease, reason: str) -> None:
+        """Harm was found."""
+        ...
+
+    def commit(self, lease: Lease, by: Actor) -> Receipt | None:
+        """Makes the overlay the base."""
+        ...
+
+    def lift(self, lease: Lease, by: Actor) -> Receipt | None:
+        """Takes the overlay away."""
+        ...
+
+    def leases(self) -> list[LeaseStatus]:
+        """Every lease held."""
+        ...
+
+
+class Commander(Protocol):
+    """What people order."""
+
+    def take_over(self, operation: str, by: Actor, until: float | None) -> list[Receipt]:
+        """Restores what the operation holds, and keeps it."""
+        ...
+
+    def hand_back(self, target: Target, by: Actor) -> bool:
+        """Lets operations have the target again."""
+        ...
+
+    def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
+        """Presses the stop button."""
+        ...
+
+    def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
+        """Lets the stop button go."""
+        ...
+
+    def refused(self, target: Target, operation: str) -> str:
+        """Why this operation could not start on the target now."""
+        ...
+
+
+class ThreadedMesh:
+    """A provider's mesh over its ledger and its commander; providers add what only they can do."""
+
+    def __init__(self, ledger: Ledger, commander: Commander) -> None:
+        self._steps = ledger
+        self._orders = commander
+
+    async def acquire(
+        self,
+        target: Target,
+        aspects: Sequence[Aspect],
+        *,
+        operation: str,
+        token: str,
+        ttl: float,
+        planned_end: float | None = None,
+        queue: bool = False,
+        by: Actor = NOBODY,
+    ) -> Lease:
+        """Takes the lease."""
+        return await asyncio.to_thread(
+            self._steps.acquire,
+            target,
+            aspects,
+            operation=operation,
+            token=token,
+            ttl=ttl,
+            planned_end=planned_end,
+            queue=queue,
+            by=by,
+        )
+
+    async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
+        """Lays the changes over the base."""
+        return await asyncio.to_thread(self._steps.apply, lease, changes, by)
+
+    async def condemn(self, lease: Lease, reason: str) -> None:
+        """Harm was found: the lease can no longer be renewed."""
+        await asyncio.to_thread(self._steps.condemn, lease, reason)
+
+    async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
+        """Makes the overlay the base."""
+        return await asyncio.to_thread(self._steps.commit, lease, by)
+
+    async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
+        """Takes the overlay away."""
+        return await asyncio.to_thread(self._steps.lift, lease, by)
+
+    async def leases(self) -> list[LeaseStatus]:
+        """Every lease held."""
+        return await asyncio.to_thread(self._steps.leases)
+
+    async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
+        """Restores what the operation holds, and keeps it from everybody until it is handed back."""
+        return await asyncio.to_thread(self._orders.take_over, operation, by, until)
+
+    async def hand_back(self, target: Target, by: Actor) -> bool:
+        """Lets operations have the target again."""
+        return await asyncio.to_thread(self._orders.hand_back, target, by)
+
+    async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
+        """Presses the stop button."""
+        return await asyncio.to_thread(self._orders.halt, halt)
+
+    async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
+        """Lets the stop button go."""
+        return await asyncio.to_thread(self._orders.unhalt, kind, namespace, by)
+
+    async def refused(self, target: Target, operation: str) -> str:
+        """Why this operation could not start on the target now."""
+        return await asyncio.to_thread(self._orders.refused, target, operation)
