@@ -12,7 +12,7 @@ from typing import Literal
 from activities.pulse import Pulse
 from activities.signatures import HaltRule
 from autopilot.evidence.model import Inconclusive
-from autopilot.mesh.errors import Condemned, LeaseLost, MeshUnavailable, TakenOver
+from autopilot.mesh.errors import Condemned, LeaseLost, MeshError, TakenOver
 from autopilot.mesh.model import Lease
 from autopilot.mesh.orders import Standing
 from autopilot.mesh.port import Mesh
@@ -49,10 +49,10 @@ class Keeper:
             return None  # nobody would ever hear our verdict: let the guards restore
         try:
             standing = await self._mesh.renew(self._lease)
-        except MeshUnavailable:
-            return None  # the next tick tries again; the deadline stands meanwhile
         except LeaseLost as error:
             return Inconclusive(cause=_cause(error), reason=str(error))
+        except MeshError:
+            return None  # the next tick tries again: no answer, or a right that was taken away; the deadline stands
         self._renewed = time.monotonic()
         return self._ordered(standing)
 

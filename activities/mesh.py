@@ -11,6 +11,8 @@ from activities.beating import heartbeating
 from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
+from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.kube.api import Refused
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
 from autopilot.mesh.orders import Actor
 from autopilot.mesh.port import Mesh
@@ -62,7 +64,10 @@ class MeshActivities(MeshSignatures):
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; done before is done well."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
+        try:
+            ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
+        except Refused as error:  # a restore is never given up: somebody may give us the right back
+            raise MeshUnavailable(f"{error}; the restore is tried again until then") from error
         if ended.receipt is not None:
             RESTORE_SECONDS.labels(request.net).observe(ended.seconds)
         return ended
