@@ -55,7 +55,7 @@ async def test_a_good_version_is_promoted_and_nobody_loses_a_request(stage: Stag
 
 
 async def test_a_bad_version_is_rolled_back_and_nothing_of_it_stays(stage: Stage) -> None:
-    original = stage.written()
+    original, before = stage.written(), await stage.counts()
     await stage.behave("v2", errors=0.2)
     report = await (await start_canary(stage.client, stage.rollout("bad", STEPS))).result()
     assert report.outcome is Outcome.ROLLED_BACK
@@ -64,6 +64,11 @@ async def test_a_bad_version_is_rolled_back_and_nothing_of_it_stays(stage: Stage
     served = await stage.served("v2")
     await stage.flowing()
     assert await stage.served("v2") == served
+    # The version itself answers 500 and nothing else: no request was lost on the way there and back.
+    after = await stage.counts()
+    lost = {key: count - before["statuses"].get(key, 0) for key, count in after["statuses"].items()}
+    assert {key for key, count in lost.items() if count} <= {"200", "500"}
+    assert after["dropped"] == before["dropped"]
 
 
 @pytest.mark.parametrize("weight", [1, 12.5, 50, 99])

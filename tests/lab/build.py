@@ -74,7 +74,7 @@ def build() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = missing()
     if wanted and shutil.which("go") is None:
-        raise LabUnavailable("the lab's programs are built from source and there is no Go (>= 1.25) on PATH")
+        raise LabUnavailable("the lab's programs are built from source and there is no Go (>= 1.26) on PATH")
     for number, program in enumerate(wanted, 1):
         _say(f"building {program.name} ({number} of {len(wanted)}; minutes the first time, kept in {folder})")
         started = time.monotonic()

@@ -58,7 +58,7 @@ def lab_problem() -> str:
     except LabUnavailable as problem:
         return str(problem)
     if build.missing() and shutil.which("go") is None:
-        return "the lab's programs are not built yet, and there is no Go (>= 1.25) to build them with"
+        return "the lab's programs are not built yet, and there is no Go (>= 1.26) to build them with"
     return ""
 
 
