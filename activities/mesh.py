@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 from temporalio import activity
 
@@ -11,7 +12,7 @@ from activities.beating import heartbeating
 from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
-from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.errors import MeshError, MeshUnavailable
 from autopilot.mesh.kube.api import Refused
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
 from autopilot.mesh.orders import Actor
@@ -38,7 +39,7 @@ class MeshActivities(MeshSignatures):
             queue=request.queue,
             by=request.by,
         )
-        show_leases(await mesh.leases())
+        await _show(mesh)
         return lease
 
     @activity.defn(name="mesh.apply")
@@ -58,19 +59,35 @@ class MeshActivities(MeshSignatures):
     async def commit(self, request: EndRequest) -> Ended:
         """Makes the overlay the base."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        return await _ended(mesh, mesh.commit(request.lease, _actor(request)))
+        with _until_allowed():
+            return await _ended(mesh, mesh.commit(request.lease, _actor(request)))
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; done before is done well."""
         mesh = self._meshes[request.lease.target.mesh].mesh
-        try:
+        with _until_allowed():
             ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
-        except Refused as error:  # a restore is never given up: somebody may give us the right back
-            raise MeshUnavailable(f"{error}; the restore is tried again until then") from error
         if ended.receipt is not None:
             RESTORE_SECONDS.labels(request.net).observe(ended.seconds)
         return ended
+
+
+@contextlib.contextmanager
+def _until_allowed() -> Iterator[None]:
+    """An end is never given up: what a cluster refuses now is asked for again, for somebody may give the right back."""
+    try:
+        yield
+    except Refused as error:
+        raise MeshUnavailable(f"{error}; it is tried again until then") from error
+
+
+async def _show(mesh: Mesh) -> None:
+    """Exports who holds what; a figure that cannot be had decides nothing."""
+    try:
+        show_leases(await mesh.leases())
+    except MeshError as error:
+        activity.logger.warning("leases cannot be shown: %s", error)
 
 
 def _actor(request: EndRequest) -> Actor:
@@ -85,5 +102,5 @@ async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:
         if receipt is not None:
             await mesh.verify(receipt)
     seconds = time.monotonic() - started
-    show_leases(await mesh.leases())
+    await _show(mesh)
     return Ended(receipt=receipt, seconds=seconds)

@@ -22,7 +22,7 @@ from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
-from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Target
 from autopilot.report import Exposure, Progress
 from autopilot.spec.canary import CanaryArms, PromQL
@@ -204,7 +204,7 @@ class Watching:
     async def _condemn(self, harm: Harm) -> None:
         try:
             await self._attached.mesh.condemn(self._request.lease, harm.reason)
-        except MeshUnavailable:
+        except MeshError:
             return  # the workflow restores in any case; condemning only helps where it cannot
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -34,6 +35,7 @@ class Books:
         self._journal = journal
         self._told = told
         self._owed: list[AuditRecord] = []
+        self._writing = threading.Lock()
 
     def write(self, record: AuditRecord, *, vital: bool = False) -> str:
         """Writes a record and returns its digest; one of a `vital` change that cannot be written is owed.
@@ -59,7 +61,8 @@ class Books:
         Raises:
             MeshUnavailable: the disk still refuses.
         """
-        while self._owed:
-            sealed = self._journal().append(self._owed[0])
-            del self._owed[0]
-            self._told(sealed)
+        with self._writing:
+            while self._owed:
+                sealed = self._journal().append(self._owed[0])
+                del self._owed[0]
+                self._told(sealed)

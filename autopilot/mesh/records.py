@@ -15,6 +15,8 @@ class LeaseRecord(Plain):
     renewed: float
     beats: int = 0
     condemned: str | None = None
+    ending: bool = False
+    """Whether somebody has begun to take away what it laid: it can only be ended."""
     yield_to: str = ""
     """The operation of a higher priority that waits for the target."""
     yield_asked: float = 0.0

@@ -6,11 +6,18 @@ Ledgers are synchronous on purpose: a step is the same for a worker, a guard, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+import contextvars
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, Protocol, TypeVar
 
 from autopilot.mesh.model import Aspect, Change, Holder, Lease, LeaseStatus, Receipt, Target
 from autopilot.mesh.orders import NOBODY, Actor, Halt
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_THREADS = 16
 
 
 class Ledger(Protocol):
@@ -82,6 +89,16 @@ class ThreadedMesh:
     def __init__(self, ledger: Ledger, commander: Commander) -> None:
         self._steps = ledger
         self._orders = commander
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mesh")
+
+    async def in_thread(self, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Runs a step in a thread of this mesh's own: one that hangs holds up nobody else's."""
+        call = functools.partial(contextvars.copy_context().run, step, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def close(self) -> None:
+        """Lets go of threads; steps under way come to their end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def acquire(
         self,
@@ -96,7 +113,7 @@ class ThreadedMesh:
         by: Actor = NOBODY,
     ) -> Lease:
         """Takes the lease."""
-        return await asyncio.to_thread(
+        return await self.in_thread(
             self._steps.acquire,
             target,
             aspects,
@@ -110,40 +127,40 @@ class ThreadedMesh:
 
     async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base."""
-        return await asyncio.to_thread(self._steps.apply, lease, changes, by)
+        return await self.in_thread(self._steps.apply, lease, changes, by)
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         """Harm was found: the lease can no longer be renewed."""
-        await asyncio.to_thread(self._steps.condemn, lease, reason)
+        await self.in_thread(self._steps.condemn, lease, reason)
 
     async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Makes the overlay the base."""
-        return await asyncio.to_thread(self._steps.commit, lease, by)
+        return await self.in_thread(self._steps.commit, lease, by)
 
     async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away."""
-        return await asyncio.to_thread(self._steps.lift, lease, by)
+        return await self.in_thread(self._steps.lift, lease, by)
 
     async def leases(self) -> list[LeaseStatus]:
         """Every lease held."""
-        return await asyncio.to_thread(self._steps.leases)
+        return await self.in_thread(self._steps.leases)
 
     async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
         """Restores what the operation holds, and keeps it from everybody until it is handed back."""
-        return await asyncio.to_thread(self._orders.take_over, operation, by, until)
+        return await self.in_thread(self._orders.take_over, operation, by, until)
 
     async def hand_back(self, target: Target, by: Actor) -> bool:
         """Lets operations have the target again."""
-        return await asyncio.to_thread(self._orders.hand_back, target, by)
+        return await self.in_thread(self._orders.hand_back, target, by)
 
     async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
         """Presses the stop button."""
-        return await asyncio.to_thread(self._orders.halt, halt)
+        return await self.in_thread(self._orders.halt, halt)
 
     async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
         """Lets the stop button go."""
-        return await asyncio.to_thread(self._orders.unhalt, kind, namespace, by)
+        return await self.in_thread(self._orders.unhalt, kind, namespace, by)
 
     async def refused(self, target: Target, operation: str) -> str:
         """Why this operation could not start on the target now."""
-        return await asyncio.to_thread(self._orders.refused, target, operation)
+        return await self.in_thread(self._orders.refused, target, operation)

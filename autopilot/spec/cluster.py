@@ -41,7 +41,7 @@ class ClusterSpec(SpecModel):
     metrics: Literal["istio", "linkerd"] | None = None
     """Whose standard metrics are read; by default Linkerd's for `smi`, and Istio's otherwise."""
     max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40
-    """So many proxies are read at the most, as many of each arm; only while a rollout is watched."""
+    """So many proxies are read at the most, only while a rollout is watched; a service with more needs Prometheus."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
     """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives; with
     `driver: envoyfilter`, whether or not anything of ours lives."""

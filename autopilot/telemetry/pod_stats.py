@@ -18,6 +18,10 @@ from autopilot.telemetry.model import Observation, Subject, TelemetryError
 
 PORT = 15090
 PATH = "/stats/prometheus"
+_READ = "istio_request"
+"""What the names of all that is read begin with; the rest of a scrape is not even parsed."""
+_KNOWN = 5.0
+"""Seconds that the addresses of pods are remembered."""
 
 Endpoints = Callable[[Subject], Awaitable[Mapping[str, Sequence[str]]]]
 """Arm → addresses of the pods that answer for it now."""
@@ -29,7 +33,7 @@ class PodStats:
     Args:
         endpoints: where an arm's pods are.
         dialect: what their counters are called.
-        most: pods read of one subject at the most; the same number of each arm.
+        most: pods read of one subject at the most; one that has more is not read at all.
         timeout: seconds that one pod has to answer.
         clock: seconds since the epoch.
     """
@@ -49,6 +53,7 @@ class PodStats:
         self._timeout = timeout
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._known: dict[Subject, tuple[float, list[str]]] = {}
 
     @property
     def name(self) -> str:
@@ -66,11 +71,10 @@ class PodStats:
             await session.close()
 
     async def _one(self, subject: Subject) -> Observation:
-        arms = await self._endpoints(subject)
-        share = max(1, self._most // max(1, len(arms)))
-        hosts = sorted({address.partition(":")[0] for found in arms.values() for address in list(found)[:share]})
-        if not hosts:
-            raise TelemetryError(f"no pod of {subject.namespace}/{subject.service} is ready; start it first")
+        try:
+            hosts = await self._hosts(subject)
+        except TelemetryError as error:
+            return Observation(subject=subject, time=self._clock(), missing={"pods": str(error)})
         answers = await asyncio.gather(*(self._read(host) for host in hosts), return_exceptions=True)
         matrix: list[object] = []
         missing: dict[str, str] = {}
@@ -86,6 +90,32 @@ class PodStats:
             subject=subject, time=self._clock(), samples=reading.samples, missing={**missing, **reading.missing}
         )
 
+    async def _hosts(self, subject: Subject) -> list[str]:
+        """Where the subject's pods are, as it was known some seconds ago: an API server's trouble silences no pod.
+
+        Raises:
+            TelemetryError: there are none, or more than may be read: part of them would be a wrong split.
+        """
+        now, known = self._clock(), self._known.get(subject)
+        if known is None or now - known[0] > _KNOWN:
+            try:
+                arms = await self._endpoints(subject)
+            except TelemetryError:
+                if known is None:
+                    raise
+            else:
+                known = (now, sorted({address.partition(":")[0] for found in arms.values() for address in found}))
+            self._known[subject] = (now, known[1])
+        hosts = known[1]
+        if not hosts:
+            raise TelemetryError(f"no pod of {subject.namespace}/{subject.service} is ready; start it first")
+        if len(hosts) > self._most:
+            raise TelemetryError(
+                f"{subject.namespace}/{subject.service} has {len(hosts)} pods, and maxProxies is {self._most}; "
+                "raise it, or use `telemetry: prometheus`"
+            )
+        return hosts
+
     async def _read(self, host: str) -> Matrix:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
@@ -97,7 +127,7 @@ class PodStats:
                     raise TelemetryError(f"{url} answers {response.status}")
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TelemetryError(f"{url} does not answer ({type(error).__name__}); may we reach pods?") from error
-        return matrix_of(text, host, self._clock())
+        return await asyncio.to_thread(matrix_of, text, host, self._clock())
 
 
 def matrix_of(text: str, instance: str, at: float) -> Matrix:
@@ -106,12 +136,12 @@ def matrix_of(text: str, instance: str, at: float) -> Matrix:
     Raises:
         TelemetryError: the text is no exposition.
     """
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith(_READ)) + "\n"
     try:
         return [
             {"metric": {"__name__": sample.name, "instance": instance, **sample.labels}, "values": [[at, sample.value]]}
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(wanted)
             for sample in family.samples
-            if sample.name.startswith("istio_request")
         ]
     except (ValueError, KeyError, IndexError) as error:
         raise TelemetryError(f"the statistics of {instance} cannot be read: {error}") from error

@@ -179,7 +179,8 @@ class EnvoyMesh(ThreadedMesh):
         return await asyncio.to_thread(lambda: list(self.store.journal.read()))
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Lets go of connections and threads."""
+        await super().close()
         await self._admin.close()
 
     async def _lagging(self, wanted: dict[str, str]) -> dict[str, str]:

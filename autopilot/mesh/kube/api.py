@@ -240,7 +240,8 @@ class KubeApi:
     def _once(
         self, method: str, path: str, body: object, query: Mapping[str, str] | None, patch: str | None
     ) -> tuple[int, Mapping[str, str], str]:
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - slow to load
+        from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 - slow to load
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         headers = {"Accept": "application/json", "Content-Type": _PATCHES[patch] if patch else "application/json"}
         try:
@@ -255,7 +256,7 @@ class KubeApi:
             )
             answer = client.call_api(*request, _request_timeout=(self._timeout, self._timeout))
             return answer.status, answer.headers, answer.read().decode("utf-8", "replace")  # type: ignore[no-untyped-call]
-        except (HTTPError, OSError) as error:
+        except (ApiException, HTTPError, OSError) as error:  # the first: a TLS connection that broke
             raise MeshUnavailable(
                 f"the Kubernetes API server does not answer ({type(error).__name__}: {error}); "
                 "check that it runs and that the kubeconfig's address is right"
@@ -370,7 +371,7 @@ def _error(status: int, text: str, method: str, resource: Resource, path: str) -
             return _forbidden(what, said, resource)
         case 404:
             return _missing(what, said, method, resource, an_object=_names_an_object(text))
-        case 409 | 422 if status == 409 or method == "PATCH":
+        case 409 | 422 if status == 409 or (method == "PATCH" and not _status(text).get("details", {}).get("causes")):
             return Conflict(f"{what}: {said}")
         case 429 | 500 | 502 | 503 | 504:
             return MeshUnavailable(f"{what}: the API server answers {status} ({said}); try again when it has recovered")

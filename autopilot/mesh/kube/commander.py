@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from autopilot.mesh.admission import Admission
 from autopilot.mesh.audit import Action, AuditRecord
-from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.book import OpenBook
 from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.model import Holder, Receipt, Target
@@ -37,13 +37,18 @@ class KubeCommander:
         ]
         if not held:
             raise InvalidChange(f"{operation} holds nothing here; `autopilot leases` shows who does")
-        receipts = []
+        receipts, failed = [], []
         for record in held:
             target = record.lease.target
             stone = Tombstone(target=target, operation=operation, actor=by, since=self._clock(), until=until)
-            # First the tombstone: whoever asks between the two is refused.
-            self._store.step(target, functools.partial(OpenBook.write_tombstone, stone=stone))
-            receipts.append(self._ledger.end(record, by))
+            try:
+                # First the tombstone: whoever asks between the two is refused.
+                self._store.step(target, functools.partial(OpenBook.write_tombstone, stone=stone), orders=False)
+                receipts.append(self._ledger.end(record, by))
+            except MeshError as error:
+                failed.append(error)  # one target's trouble is not another's
+        if failed:
+            raise failed[0]
         return receipts
 
     def hand_back(self, target: Target, by: Actor) -> bool:
@@ -59,12 +64,17 @@ class KubeCommander:
         """Presses the button: what must end is restored before this returns, what may stay stays where it is."""
         self._note("halt", halt.name, halt.actor)
         self._store.write_halt(halt)
-        ended = []
+        ended, failed = [], []
         for book in self._store.books():
             for record in book.leases:
                 operation = record.lease.holder.operation
                 if halt.covers(operation, book.target) and halt.ends(operation):
-                    ended.append((record.lease.holder, self._ledger.end(record, halt.actor)))
+                    try:
+                        ended.append((record.lease.holder, self._ledger.end(record, halt.actor)))
+                    except MeshError as error:
+                        failed.append(error)  # one target's trouble is not another's
+        if failed:
+            raise failed[0]
         return ended
 
     def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:

@@ -192,6 +192,8 @@ class FilterOverlayer:
 
     def _write_base(self, target: Target, weights: Mapping[str, float], mine: _Found | None) -> list[str]:
         """Makes the weights the base, as the plain driver's overlay would have; says what was left alone."""
+        if mine is None:
+            return []  # whoever took the filter away had written the base before; what it is now is the user's
         routes = self.found(target)
         new = Mark(service=target.service, operation="commit", fencing=0)
         if not routes:
@@ -202,22 +204,25 @@ class FilterOverlayer:
             return []
         notes: list[str] = []
         for route in routes:
-            mark = (mine.laid.marks if mine else {}).get(_name(route))
-            if mark is not None and (changed := marks.foreign(route.lists, mark)):
-                notes.append(f"{route.name}: rule {', '.join(changed)} has weights that are not ours: left as they are")
-                continue
             if any(self._marks(target, route)):
                 continue  # the plain driver has written it already
-            self._store.persistently(functools.partial(self._commit, target, weights, new, route), route.name)
+            mark = mine.laid.marks.get(_name(route))
+            write = functools.partial(self._commit, target, weights, new, route, mark)
+            notes += self._store.persistently(write, route.name)
         return notes
 
-    def _commit(self, target: Target, weights: Mapping[str, float], new: Mark, route: Route) -> None:
+    def _commit(
+        self, target: Target, weights: Mapping[str, float], new: Mark, route: Route, mark: Mark | None
+    ) -> list[str]:
         current = next((one for one in self.found(target) if one.name == route.name), None)
         if current is None:
-            return
+            return []
+        if mark is not None and (changed := marks.foreign(current.lists, mark)):
+            return [f"{route.name}: rule {', '.join(changed)} has weights that are not ours: left as they are"]
         intended = Reader(self._api, self.routes, target).intended(current, weights, new)
         if marks.changes(intended.operations):
             self._api.patch(current.resource, _name(current), target.namespace, intended.operations)
+        return []
 
     def _made(self, target: Target, weights: Mapping[str, float], mark: Mark) -> Object:
         if not any(weights.values()):

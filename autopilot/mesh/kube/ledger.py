@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from autopilot.mesh.admission import Admission, Claim
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
-from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError
-from autopilot.mesh.kube.api import Conflict
+from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, MeshUnavailable
+from autopilot.mesh.kube.api import Conflict, Refused
 from autopilot.mesh.kube.book import Book, OpenBook
 from autopilot.mesh.kube.journal import KubeJournal
-from autopilot.mesh.kube.overlays import Overlays
+from autopilot.mesh.kube.overlays import Marked, Overlays
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
@@ -305,8 +305,7 @@ class KubeLedger:
         it again. A lease that was forgotten has nothing laid any more.
         """
         lease = record.lease
-        overlay = self.store.open(lease.target, orders=False).overlay_of(lease)
-        commit = _weights(overlay.changes) if overlay is not None and overlay.committing else None
+        commit = self._begin_end(lease)
         before, _ = self.weights(lease.target)
         notes = self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
         routes = self.overlayer.found(lease.target)
@@ -329,6 +328,25 @@ class KubeLedger:
         self.store.step(lease.target, forget, orders=False)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
 
+    def _begin_end(self, lease: Lease) -> dict[str, float] | None:
+        """Says in the book that the lease is being ended, so that no commit begins meanwhile.
+
+        Returns:
+            The weights that become the base, where a commit had begun before; None for a restore.
+        """
+
+        def mark(book: OpenBook) -> Overlay | None:
+            record, overlay = book.lease_of(lease), book.overlay_of(lease)
+            if record is not None and not (overlay is not None and overlay.committing):
+                book.write_lease(record.model_copy(update={"ending": True}))
+            return overlay
+
+        try:
+            overlay = self.store.step(lease.target, mark, orders=False)
+        except (MeshUnavailable, Refused):  # a restore does not wait for that
+            overlay = self.store.open(lease.target, orders=False).overlay_of(lease)
+        return _weights(overlay.changes) if overlay is not None and overlay.committing else None
+
     def _ask_leave(self, routes: Sequence[Route]) -> None:
         """Asks whether the routes may be written, with patches that do nothing."""
         for route in routes:
@@ -348,8 +366,8 @@ class KubeLedger:
                 continue
             if record.lease.holder.operation != claim.operation:
                 blockers.append(record)
-            elif record.token != claim.token:
-                return record  # an earlier run of the same operation, which cannot be running any more
+            elif record.token != claim.token or record.ending:
+                return record  # an earlier run of the same operation, which cannot be running any more; or half ended
             elif record.condemned:
                 raise Condemned(f"{claim.operation} did harm to {claim.target}: {record.condemned}")
             elif self._fallen(book.overlay_of(record.lease), now):
@@ -371,18 +389,28 @@ class KubeLedger:
         return lease
 
     def _sweep_marks(self, by: Actor) -> list[str]:
-        done = []
+        """Takes away what no lease stands behind; what fails is handed on after all the others."""
+        done, failed = [], []
         for found in self.overlayer.marked(self.store.mesh):
-            book = self.store.open(found.target, orders=False)
-            if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
-                continue
-            notes = self.overlayer.take_away(found.target, found.mark.fencing)
-            left = f"{found.mark.operation}#{found.mark.fencing}"
-            done.append("; ".join([f"{found.route.name}: took away what {left} left without a lease", *notes]))
-            holder = Holder(operation=found.mark.operation, fencing=found.mark.fencing)
-            lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
-            self._record("lift", lease, by.model_copy(update={"why": done[-1]}), vital=True)
+            try:
+                done += self._sweep_mark(found, by)
+            except MeshError as error:
+                failed.append(error)
+        if failed and not done:
+            raise failed[0]
         return done
+
+    def _sweep_mark(self, found: Marked, by: Actor) -> list[str]:
+        book = self.store.open(found.target, orders=False)
+        if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
+            return []
+        notes = self.overlayer.take_away(found.target, found.mark.fencing)
+        left = f"{found.mark.operation}#{found.mark.fencing}"
+        said = "; ".join([f"{found.route.name}: took away what {left} left without a lease", *notes])
+        holder = Holder(operation=found.mark.operation, fencing=found.mark.fencing)
+        lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
+        self._record("lift", lease, by.model_copy(update={"why": said}), vital=True)
+        return [said]
 
     def _record(
         self,
@@ -418,6 +446,8 @@ class KubeLedger:
         if self._fallen(overlay, self._clock()):
             # What was laid must not come back to life by a late renewal.
             raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
+        if record.ending:
+            raise LeaseLost(f"{lease.holder} is being ended on {lease.target}: nothing was written")
         if overlay and overlay.committing:
             raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
         return record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,6 @@ from autopilot.mesh.watchman import Watchman
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
 
 _POLL = 0.1
-_SWEEP_EVERY = 1.0
 VERIFY_LIMIT = 10.0
 """Seconds that controllers have to take what was written."""
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
@@ -84,7 +84,9 @@ class KubeMesh(ThreadedMesh):
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
         self._watchman = Watchman()
-        self._swept = -_SWEEP_EVERY
+        self.sweep_every = 1.0
+        """Seconds between two rounds of a guard at the least."""
+        self._swept = -math.inf
 
     @property
     def name(self) -> str:
@@ -120,7 +122,7 @@ class KubeMesh(ThreadedMesh):
                 holders=holders,
             )
 
-        return await asyncio.to_thread(read)
+        return await self.in_thread(read)
 
     def _by_endpoints(self, target: Target, arms: dict[str, tuple[str, ...]]) -> dict[str, float]:
         """Without a route a Service shares its traffic among all its endpoints."""
@@ -150,7 +152,7 @@ class KubeMesh(ThreadedMesh):
                 diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
             return Plan(target=target, tier=overlayer.tier, diff="\n".join(diff))
 
-        return await asyncio.to_thread(read)
+        return await self.in_thread(read)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the routes' controllers have taken what was written, where they say so.
@@ -159,7 +161,7 @@ class KubeMesh(ThreadedMesh):
         """
         timeout = VERIFY_LIMIT if timeout is None else timeout
         until = time.monotonic() + timeout
-        while problems := await asyncio.to_thread(self._unready, receipt):
+        while problems := await self.in_thread(self._unready, receipt):
             if time.monotonic() > until:
                 raise MeshUnavailable(f"after {timeout:g} s the mesh has not taken the change: {'; '.join(problems)}")
             await asyncio.sleep(_POLL)
@@ -170,10 +172,10 @@ class KubeMesh(ThreadedMesh):
 
     async def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives."""
-        return await asyncio.to_thread(self.ledger.renew, lease)
+        return await self.in_thread(self.ledger.renew, lease)
 
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
-        """One round of a guard; asked again within a second it does nothing, to spare the API server.
+        """One round of a guard; asked again too soon it does nothing, to spare the API server.
 
         Raises:
             MeshError: of the first target that could not be restored, after all the others.
@@ -190,27 +192,29 @@ class KubeMesh(ThreadedMesh):
                         done.append(f"{lease.target}: restored, {why}")
                 except MeshError as error:
                     failed.append(error)
+            failed += self.ledger.store.damaged
             done += self.ledger.tidy(by, books)
             if failed:
                 raise failed[0]
             return done
 
         now = time.monotonic()
-        if now - self._swept < _SWEEP_EVERY:
+        if now - self._swept < self.sweep_every:
             return []
         self._swept = now
-        return await asyncio.to_thread(run)
+        return await self.in_thread(run)
 
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
         """Every halt, and every target that a person has."""
-        return await asyncio.to_thread(self._commander.orders)
+        return await self.in_thread(self._commander.orders)
 
     async def audit(self) -> list[AuditRecord]:
         """Every record of a change, in the order they were made."""
-        return await asyncio.to_thread(lambda: list(self.ledger.journal.read()))
+        return await self.in_thread(lambda: list(self.ledger.journal.read()))
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Lets go of connections and threads."""
+        await super().close()
         self.api.close()
 
 

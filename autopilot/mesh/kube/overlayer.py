@@ -119,9 +119,7 @@ class Overlayer:
         """
         notes: list[str] = []
         for route in self.found(target):
-            notes += self._persistently(
-                target, route, lambda now: self._take_away(target, now, fencing, commit=commit is not None)
-            )
+            notes += self._persistently(target, route, lambda now: self._take_away(target, now, fencing, commit))
         return notes
 
     def planned(
@@ -161,7 +159,7 @@ class Overlayer:
         if mark is not None and mark.fencing > holder.fencing:
             raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid something over {route.name} since")
         if mark is not None and mark.fencing < holder.fencing:
-            self._take_away(target, route, mark.fencing, commit=False)
+            self._take_away(target, route, mark.fencing, None)
             route, mark = self._again(target, route), None
         if mark is not None:
             self._refuse_foreign(route, mark)
@@ -188,24 +186,35 @@ class Overlayer:
                 f"{mark.operation} set them; what is theirs stays as it is"
             )
 
-    def _take_away(self, target: Target, route: Route, fencing: int, *, commit: bool) -> list[str]:
+    def _take_away(self, target: Target, route: Route, fencing: int, commit: Mapping[str, float] | None) -> list[str]:
         mark = marks.mark_of(route.body, target.service)
         if mark is None or mark.fencing > fencing:
             return []
         name, namespace = route.body["metadata"]["name"], target.namespace
-        if commit:
-            operations = [*marks.unmark(route.body, target.service)]
-            if mark.made and (route.body["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by"):
-                operations.append({"op": "remove", "path": _OURS})
-            version = {"op": "test", "path": "/metadata/resourceVersion", "value": marks.version(route.body)}
-            self._api.patch(route.resource, name, namespace, [version, *operations])
-            return []
+        if commit is not None:
+            return self._keep(target, route, mark, commit)
         if mark.made:
             self._api.delete(route.resource, name, namespace, version=marks.version(route.body))
             return []
         operations, notes = marks.restore(route.body, route.lists, mark)
         self._api.patch(route.resource, name, namespace, operations)
         return [f"{route.name}: {note}" for note in notes]
+
+    def _keep(self, target: Target, route: Route, mark: Mark, weights: Mapping[str, float]) -> list[str]:
+        """What was laid becomes the user's; where somebody has written the old weights back, it is laid once more."""
+        name, namespace, notes = route.body["metadata"]["name"], target.namespace, []
+        operations = [{"op": "test", "path": "/metadata/resourceVersion", "value": marks.version(route.body)}]
+        if changed := marks.foreign(route.lists, mark):
+            said = f"rule {', '.join(changed)} has weights that are not ours: they were left as they are"
+            notes.append(f"{route.name}: {said}")
+        elif marks.reapplied(route.lists, mark):
+            again, _ = self._patch(target, route, weights, mark, mark)
+            operations = [one for one in again if not one["path"].startswith("/metadata/annotations")]
+        operations += marks.unmark(route.body, target.service)
+        if mark.made and (route.body["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by"):
+            operations.append({"op": "remove", "path": _OURS})
+        self._api.patch(route.resource, name, namespace, operations)
+        return notes
 
     def _make(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> Route:
         resource, body = self._made(target, holder, weights)

@@ -43,6 +43,8 @@ class KubeStore:
         self.mesh = mesh
         self.namespace = namespace
         self._clock = clock
+        self.damaged: list[MeshError] = []
+        """What was wrong with books, when all were last read."""
         self._halts: tuple[float, list[Halt]] = (-_FRESH, [])
 
     def open(self, target: Target, *, orders: bool = True) -> OpenBook:
@@ -57,6 +59,13 @@ class KubeStore:
         """
         body = self.api.get(LEASE, name_of(target), target.namespace)
         book, version = (Book(target=target), "") if body is None else from_object(body)
+        if book.target != target:
+            if book.leases or book.overlays:
+                raise MeshError(
+                    f"{target.ref} is held through mesh {book.target.mesh!r} of the same cluster, and this one is "
+                    f"called {self.mesh!r}; end that first, and give a cluster one name"
+                )
+            book = book.model_copy(update={"target": target})  # nobody holds it: whoever comes next may name it
         return OpenBook(book, version, self.halts() if orders else [])
 
     def close(self, opened: OpenBook) -> None:
@@ -108,8 +117,13 @@ class KubeStore:
                 time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - spreads those who collide
 
     def books(self) -> list[Book]:
-        """Every book of this mesh."""
-        found = [from_object(body)[0] for body in self.api.list(LEASE, labels=SELECTOR)]
+        """Every book of this mesh that can be read; `damaged` says of the others: one of them must not stop a guard."""
+        found, self.damaged = [], []
+        for body in self.api.list(LEASE, labels=SELECTOR):
+            try:
+                found.append(from_object(body)[0])
+            except MeshError as error:
+                self.damaged.append(error)
         return [book for book in found if book.target.mesh == self.mesh]
 
     # Halts
