@@ -43,7 +43,7 @@ class Script:
         self.watching: defaultdict[str, int] = defaultdict(int)
         """Watches of the operation that are under way."""
         self.harmed: set[str] = set()
-        """Operations whose watch has said harm."""
+        """Operations whose watch has said harm, and was heard."""
 
 
 class Scripted(Interceptor):
@@ -82,8 +82,10 @@ class _Activity(ActivityInboundInterceptor):
                 word = script.words[operation].popleft() if script.words[operation] else None
                 if word == "harm":
                     harm = Harm(metric="errors", reason="the script says harm")
-                    script.harmed.add(operation)
                     await mesh.condemn(request.lease, harm.reason)
+                    # Only now: where the worker stops before, nobody has heard of it, and a real watch would find it
+                    # again in the counters. A script's word is gone.
+                    script.harmed.add(operation)
                     return harm
                 if word == "silence" and not request.patient:
                     return Inconclusive(cause="noData", reason="the script says nothing")
