@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,8 +36,11 @@ def main() -> None:
     chosen = parser.parse_args()
     stage = Stage(chosen.address, chosen.namespace, chosen.mesh, chosen.reports, proxies=chosen.proxies)
     found = explore(stage, chosen.count, number=chosen.seed, check=_proxies if chosen.proxies else lambda _: [])
-    chosen.out.write_text(json.dumps(asdict(found)), encoding="utf-8")
     stage.close()
+    chosen.out.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    sys.stderr.flush()
+    # Not through the interpreter's end: threads of the SDK's core may still call into it then, and it aborts.
+    os._exit(0)
 
 
 def _proxies(stage: Stage) -> list[str]:
