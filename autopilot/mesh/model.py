@@ -121,6 +121,11 @@ class Lease(Plain):
     audit: str = ""
     """Digest of the audit record of its being taken."""
 
+    def deadline(self, now: float) -> float:
+        """Until when proxies may follow what is laid or renewed now: seconds since the epoch, like `now`."""
+        deadline = now + self.max_unattended
+        return deadline if self.planned_end is None else min(deadline, self.planned_end)
+
 
 class LeaseStatus(Plain):
     """A lease as it stands in the mesh."""

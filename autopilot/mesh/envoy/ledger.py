@@ -145,7 +145,7 @@ class Ledger:
             if uncovered := {change.aspect for change in changes} - set(lease.aspects):
                 raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
             now = self._clock()
-            overlay = Overlay(lease=lease, changes=tuple(changes), deadline=self._deadline(lease, now))
+            overlay = Overlay(lease=lease, changes=tuple(changes), deadline=lease.deadline(now))
             receipt = self._publish("apply", overlay, by, now)
             self._beat(record, now)
             return receipt
@@ -157,7 +157,7 @@ class Ledger:
             now = self._clock()
             overlay = self.store.overlay_of(lease)
             if extend and overlay and self._falls_soon(lease, overlay, now):
-                deadline = self._deadline(lease, now)
+                deadline = lease.deadline(now)
                 if deadline > overlay.deadline:
                     by = Actor(who=lease.holder.operation, why="half of its time was gone")
                     self._publish("extend", overlay.model_copy(update={"deadline": deadline}), by, now)
@@ -334,10 +334,6 @@ class Ledger:
 
     def _beat(self, record: LeaseRecord, now: float) -> None:
         self.store.write_lease(record.model_copy(update={"renewed": now, "beats": record.beats + 1}))
-
-    def _deadline(self, lease: Lease, now: float) -> float:
-        deadline = now + lease.max_unattended
-        return deadline if lease.planned_end is None else min(deadline, lease.planned_end)
 
     def _falls_soon(self, lease: Lease, overlay: Overlay, now: float) -> bool:
         return overlay.deadline - now < lease.max_unattended / 2

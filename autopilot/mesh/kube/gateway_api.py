@@ -10,9 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of, told_apart
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
 from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, SERVICE, Resource
-from autopilot.mesh.kube.routes import Route, addresses, is_named_after, rule_key, service_of, split_rules
+from autopilot.mesh.kube.routes import (
+    Route,
+    addresses,
+    first_of,
+    is_named_after,
+    own,
+    rule_key,
+    service_of,
+    split_rules,
+)
 from autopilot.mesh.model import Target
 
 
@@ -68,12 +77,7 @@ class GatewayRoutes:
 
     def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
         """A backend like the rule's first, for another arm."""
-        pointer: Any = body
-        for part in one.path.strip("/").split("/"):
-            pointer = pointer[int(part)] if part.isdigit() else pointer[part]
-        like = {
-            key: value for key, value in (pointer[0] if pointer else {}).items() if key in {"group", "kind", "port"}
-        }
+        like = {key: value for key, value in first_of(one, body).items() if key in {"group", "kind", "port"}}
         return {**like, "name": arm, "weight": weight}
 
     def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
@@ -81,20 +85,11 @@ class GatewayRoutes:
         ports = (service_of(self._api, target).get("spec") or {}).get("ports") or []
         port = ports[0]["port"] if ports else 80
         backends = [{"name": arm, "port": port, "weight": weight} for arm, weight in weights.items()]
-        return HTTP_ROUTE, {
-            "apiVersion": HTTP_ROUTE.api_version,
-            "kind": HTTP_ROUTE.kind,
-            "metadata": {
-                "name": f"autopilot-{target.service}",
-                "namespace": target.namespace,
-                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
-                "annotations": {PREFIX + target.service: mark.model_dump_json()},
-            },
-            "spec": {
-                "parentRefs": [{"group": "", "kind": "Service", "name": target.service, "port": port}],
-                "rules": [{"backendRefs": backends}],
-            },
+        spec = {
+            "parentRefs": [{"group": "", "kind": "Service", "name": target.service, "port": port}],
+            "rules": [{"backendRefs": backends}],
         }
+        return HTTP_ROUTE, own(HTTP_ROUTE, target, spec, mark)
 
     def unready(self, route: Route) -> str:
         """What its parents' controllers say of this generation; one parent that has taken it is enough."""
@@ -155,4 +150,4 @@ def _takes_all(matches: object) -> bool:
 
 def _is_version(name: str, body: Object, target: Target, selector: Mapping[str, str]) -> bool:
     mine = (body.get("spec") or {}).get("selector") or {}
-    return name.startswith(f"{target.service}-") or bool(selector and selector.items() < mine.items())
+    return is_named_after(name, target.service) or bool(selector and selector.items() < mine.items())

@@ -6,12 +6,14 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from autopilot.mesh.kube.api import Absent, KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of, told_apart
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
 from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import (
     Route,
     addresses,
+    first_of,
     is_named_after,
+    own,
     pods,
     rule_key,
     service_of,
@@ -69,10 +71,7 @@ class IstioRoutes:
 
     def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
         """A destination like the rule's first, for another arm."""
-        pointer: Any = body
-        for part in one.path.strip("/").split("/"):
-            pointer = pointer[int(part)] if part.isdigit() else pointer[part]
-        like = dict((pointer[0] if pointer else {}).get("destination") or {})
+        like = dict(first_of(one, body).get("destination") or {})
         if arm in self._subsets(target):
             like |= {"host": target.service, "subset": arm}
         else:
@@ -90,17 +89,8 @@ class IstioRoutes:
             }
             for arm, weight in weights.items()
         ]
-        return VIRTUAL_SERVICE, {
-            "apiVersion": VIRTUAL_SERVICE.api_version,
-            "kind": VIRTUAL_SERVICE.kind,
-            "metadata": {
-                "name": f"autopilot-{target.service}",
-                "namespace": target.namespace,
-                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
-                "annotations": {PREFIX + target.service: mark.model_dump_json()},
-            },
-            "spec": {"hosts": [target.service], "http": [{"route": route}]},
-        }
+        spec = {"hosts": [target.service], "http": [{"route": route}]}
+        return VIRTUAL_SERVICE, own(VIRTUAL_SERVICE, target, spec, mark)
 
     def unready(self, route: Route) -> str:
         """Istio says nothing of VirtualServices unless it is told to: the measured split shows what proxies do."""

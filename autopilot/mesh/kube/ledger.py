@@ -142,7 +142,7 @@ class KubeLedger:
         self.check(lease.target, changes)
         if uncovered := {change.aspect for change in changes} - set(lease.aspects):
             raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
-        deadline = self._deadline(lease, self._clock())
+        deadline = lease.deadline(self._clock())
 
         def intend(book: OpenBook) -> None:
             record = self._held(book, lease)
@@ -167,7 +167,7 @@ class KubeLedger:
             overlay, now = book.overlay_of(lease), self._clock()
             if overlay is not None and overlay.deadline - now < lease.max_unattended / 2:
                 # Not sooner: where proxies know of deadlines, each new one is pushed to them.
-                overlay = overlay.model_copy(update={"deadline": self._deadline(lease, now)})
+                overlay = overlay.model_copy(update={"deadline": lease.deadline(now)})
                 book.write_overlay(overlay)
             self._beat(book, record)
             halted = Admission(book).halted(lease.holder.operation, lease.target)
@@ -464,10 +464,6 @@ class KubeLedger:
 
     def _beat(self, book: OpenBook, record: LeaseRecord) -> None:
         book.write_lease(record.model_copy(update={"renewed": self._clock(), "beats": record.beats + 1}))
-
-    def _deadline(self, lease: Lease, now: float) -> float:
-        deadline = now + lease.max_unattended
-        return deadline if lease.planned_end is None else min(deadline, lease.planned_end)
 
     def _seen_by_proxies(self, deadline: float) -> float | None:
         """The deadline, where proxies keep it themselves."""

@@ -195,7 +195,7 @@ def lay(
     Raises:
         InvalidChange: a list leads elsewhere too, and the target's own part of it is too small to be split like that.
     """
-    operations, laid = _unchanged(body), []
+    operations, laid = unchanged(body), []
     for one in lists:
         numbers = _numbers(one, weights)
         known = before.of(one.key) if before else None
@@ -216,7 +216,7 @@ def lay(
 
 def restore(body: Object, lists: Sequence[WeightList], mark: Mark) -> tuple[list[Operation], list[str]]:
     """The patch that takes back what is still ours, mark included, and what is to be said of the rest."""
-    operations, notes = _unchanged(body), []
+    operations, notes = unchanged(body), []
     for laid in mark.lists:
         current = next((one for one in lists if one.key == laid.key), None)
         if current is None:
@@ -315,7 +315,8 @@ def _stands(current: WeightList, weights: Mapping[str, int | None]) -> bool:
     return all(slot in slots and slots[slot].weight == weight for slot, weight in weights.items())
 
 
-def _unchanged(body: Object) -> list[Operation]:
+def unchanged(body: Object) -> list[Operation]:
+    """The test that makes a patch hold for the version that was read, and for no other."""
     return [{"op": "test", "path": "/metadata/resourceVersion", "value": version(body)}]
 
 

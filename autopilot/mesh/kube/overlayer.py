@@ -203,7 +203,7 @@ class Overlayer:
     def _keep(self, target: Target, route: Route, mark: Mark, weights: Mapping[str, float]) -> list[str]:
         """What was laid becomes the user's; where somebody has written the old weights back, it is laid once more."""
         name, namespace, notes = route.body["metadata"]["name"], target.namespace, []
-        operations = [{"op": "test", "path": "/metadata/resourceVersion", "value": marks.version(route.body)}]
+        operations = marks.unchanged(route.body)
         if changed := marks.foreign(route.lists, mark):
             said = f"rule {', '.join(changed)} has weights that are not ours: they were left as they are"
             notes.append(f"{route.name}: {said}")

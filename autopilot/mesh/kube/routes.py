@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.marks import PREFIX, Mark, WeightList
 from autopilot.mesh.kube.resources import ENDPOINT_SLICE, POD, SERVICE, Resource
 from autopilot.mesh.model import Target
 
@@ -95,6 +95,29 @@ def split_rules(lists: Iterable[tuple[WeightList, bool]], mark: Mark | None) -> 
     if shared:
         return shared
     return tuple(one for one, takes_all in found[-1:] if takes_all and any(item.arm for item in one.destinations))
+
+
+def first_of(one: WeightList, body: Object) -> Object:
+    """The first destination of a list, as it stands in the object; empty where there is none."""
+    found: Any = body
+    for part in one.path.strip("/").split("/"):
+        found = found[int(part)] if part.isdigit() else found[part]
+    return dict(found[0]) if found else {}
+
+
+def own(resource: Resource, target: Target, spec: Object, mark: Mark) -> Object:
+    """A route of our own, with its mark on it."""
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": f"autopilot-{target.service}",
+            "namespace": target.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "autopilot"},
+            "annotations": {PREFIX + target.service: mark.model_dump_json()},
+        },
+        "spec": spec,
+    }
 
 
 def service_of(api: KubeApi, target: Target) -> Object:

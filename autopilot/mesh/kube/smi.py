@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of
 from autopilot.mesh.kube.resources import SERVICE, TRAFFIC_SPLIT, Resource
-from autopilot.mesh.kube.routes import Route, addresses, is_named_after, service_of
+from autopilot.mesh.kube.routes import Route, addresses, is_named_after, own, service_of
 from autopilot.mesh.model import Target
 
 
@@ -48,20 +48,11 @@ class SplitRoutes:
 
     def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
         """A TrafficSplit of our own."""
-        return TRAFFIC_SPLIT, {
-            "apiVersion": TRAFFIC_SPLIT.api_version,
-            "kind": TRAFFIC_SPLIT.kind,
-            "metadata": {
-                "name": f"autopilot-{target.service}",
-                "namespace": target.namespace,
-                "labels": {"app.kubernetes.io/managed-by": "autopilot"},
-                "annotations": {PREFIX + target.service: mark.model_dump_json()},
-            },
-            "spec": {
-                "service": target.service,
-                "backends": [{"service": arm, "weight": weight} for arm, weight in weights.items()],
-            },
+        spec = {
+            "service": target.service,
+            "backends": [{"service": arm, "weight": weight} for arm, weight in weights.items()],
         }
+        return TRAFFIC_SPLIT, own(TRAFFIC_SPLIT, target, spec, mark)
 
     def unready(self, route: Route) -> str:
         """A TrafficSplit has no status: the measured split shows what proxies do."""
