@@ -179,22 +179,22 @@ class MeshSignatures:
     @activity.defn(name="mesh.acquire")
     async def acquire(self, request: AcquireRequest) -> Lease:
         """Takes the lease, or returns the one this run already holds."""
-        _signature_only()
+        signature_only()
 
     @activity.defn(name="mesh.apply")
     async def apply(self, request: ApplyRequest) -> Receipt:
         """Plans, writes, and verifies at the proxies."""
-        _signature_only()
+        signature_only()
 
     @activity.defn(name="mesh.commit")
     async def commit(self, request: EndRequest) -> Ended:
         """Makes the overlay the base."""
-        _signature_only()
+        signature_only()
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; done before is done well."""
-        _signature_only()
+        signature_only()
 
 
 class TelemetrySignatures:
@@ -203,17 +203,17 @@ class TelemetrySignatures:
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:
         """Reads totals once."""
-        _signature_only()
+        signature_only()
 
     @activity.defn(name="telemetry.learn")
     async def learn(self, request: LearnRequest) -> Learned:
         """Learns from what was counted before the rollout; where nothing can be learned it says why."""
-        _signature_only()
+        signature_only()
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:
         """Folds ticks until a verdict; heartbeats its state, renews the lease, condemns it on harm."""
-        _signature_only()
+        signature_only()
 
 
 class ReportSignatures:
@@ -222,8 +222,13 @@ class ReportSignatures:
     @activity.defn(name="report.archive")
     async def archive(self, report: CanaryReport) -> str:
         """Writes the report to the archive and counts the outcome; returns where."""
-        _signature_only()
+        signature_only()
 
 
-def _signature_only() -> NoReturn:
+def signature_only() -> NoReturn:
+    """The body of every signature.
+
+    Raises:
+        TypeError: always.
+    """
     raise TypeError("this is a signature; register the activity class that implements it")

@@ -27,6 +27,12 @@ class Outcome(StrEnum):
 
     PROMOTED = "Promoted"
     ROLLED_BACK = "RolledBack"
+    PASSED = "Passed"
+    """The hypothesis of an experiment held."""
+    REFUTED = "Refuted"
+    """It did not hold."""
+    VOID = "Void"
+    """An experiment tried nothing: its fault was not seen to take effect, or it could not begin."""
     INCONCLUSIVE = "Inconclusive"
     ABORTED = "Aborted"
     TAKEN_OVER = "TakenOver"

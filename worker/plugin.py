@@ -17,7 +17,7 @@ from workflows.guard import GuardWorkflow
 WORKFLOWS = [CanaryWorkflow, GuardWorkflow]
 """Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
 
-_PASSED_THROUGH = ("autopilot", "activities.signatures", "numpy", "scipy")
+_PASSED_THROUGH = ("autopilot", "activities.signatures", "activities.experiment_signatures", "numpy", "scipy")
 """Ours, without I/O when imported: loaded once a process instead of once a workflow."""
 
 

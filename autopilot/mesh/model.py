@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from autopilot.spec.faults import Fault, Scope, describe, describe_scope
 
 
 class Plain(BaseModel):
@@ -84,8 +86,34 @@ class SplitTraffic(Plain):
         """What a lease must hold to make this change."""
         return Aspect.TRAFFIC
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        return "split " + ", ".join(f"{arm} {weight:g} %" for arm, weight in self.weights.items())
 
-Change = SplitTraffic
+
+class InjectFault(Plain):
+    """Lets some of the target's requests meet a fault: the shares of its arms stay as they are."""
+
+    kind: Literal["InjectFault"] = "InjectFault"
+    fault: Fault
+    scope: Scope | None = None
+    """Whom it meets; None where a fault knows no scope (a partition)."""
+    salt: str = ""
+    """Of the experiment: decides which users `scope.users` means."""
+
+    @property
+    def aspect(self) -> Aspect:
+        """What a lease must hold to make this change."""
+        return Aspect.FAULTS
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return describe(self.fault) + (f" for {describe_scope(self.scope)}" if self.scope else "")
+
+
+Change = Annotated[SplitTraffic | InjectFault, Field(discriminator="kind")]
 """The closed set of changes; a new one joins this union (see CONTRIBUTING)."""
 
 

@@ -19,6 +19,7 @@ from autopilot.mesh.model import (
     TargetState,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.spec.ceilings import Ceilings
 
 
 class Mesh(Protocol):
@@ -32,6 +33,11 @@ class Mesh(Protocol):
     @property
     def max_unattended(self) -> float:
         """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
+        ...
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """How far experiments may go, by its administrator's word."""
         ...
 
     async def capabilities(self) -> list[Capability]:

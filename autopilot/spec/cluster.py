@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
+from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.mesh import Directory
 from autopilot.spec.units import Count, Name, Seconds
 
@@ -45,6 +46,9 @@ class ClusterSpec(SpecModel):
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
     """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives; with
     `driver: envoyfilter`, whether or not anything of ours lives."""
+
+    chaos: Ceilings = Ceilings()
+    """How far experiments may go here."""
 
     @model_validator(mode="after")
     def _driver_is_known_to_the_provider(self) -> Self:

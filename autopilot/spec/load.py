@@ -13,17 +13,19 @@ from autopilot.spec.bounded import MAX_BYTES
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.cluster import ClusterMesh, in_a_cluster
 from autopilot.spec.errors import Problem, SpecError
+from autopilot.spec.experiment import MeshExperiment
 from autopilot.spec.explain import explain, nearest
 from autopilot.spec.hygiene import unclean
 from autopilot.spec.mesh import Mesh
 from autopilot.spec.text import Source, read_documents
 from autopilot.spec.units import shown
 
-Document = MeshCanary | Mesh | ClusterMesh
+Document = MeshCanary | MeshExperiment | Mesh | ClusterMesh
 """Any kind that may stand in a file."""
 
 KINDS: dict[str, type[Document]] = {
     "MeshCanary": MeshCanary,
+    "MeshExperiment": MeshExperiment,
     "Mesh": Mesh,
 }
 """Every kind by its name; a new one joins here and in `Document`."""

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
+from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.units import Count, Name, Percent, Seconds, explained, listed
 
 
@@ -123,6 +124,10 @@ class MeshSpec(SpecModel):
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
     """How long an overlay outlives the last sign of life of whoever holds it, at the most: proxies enforce it."""
     stats_flush_interval: Annotated[Seconds, Field(ge=0.1, le=60)] = 0.5
+    zones: Annotated[dict[Name, tuple[Address, ...]], Field(max_length=100)] = Field(default_factory=dict)
+    """Where endpoints are, so that an experiment can lose one of these places: zone → their addresses."""
+    chaos: Ceilings = Ceilings()
+    """How far experiments may go here."""
     services: Annotated[tuple[MeshService, ...], Field(min_length=1)]
     proxies: Annotated[tuple[Proxy, ...], Field(min_length=1)]
 
@@ -152,6 +157,19 @@ class MeshSpec(SpecModel):
                         raise Misplaced(
                             f"{ref!r} is no service of the mesh", at=at, hint=f"known: {listed(sorted(known))}"
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _zones_hold_endpoints(self) -> Self:
+        known = {address for service in self.services for arm in service.arms.values() for address in arm.endpoints}
+        placed: dict[str, str] = {}
+        for zone, addresses in self.zones.items():
+            for index, address in enumerate(addresses):
+                if address not in known:
+                    raise Misplaced(f"{address!r} is no endpoint of any service", at=("zones", zone, index))
+                if address in placed:
+                    raise Misplaced(f"{address!r} lies in {placed[address]} too", at=("zones", zone, index))
+                placed[address] = zone
         return self
 
     def service(self, ref: str) -> MeshService | None:

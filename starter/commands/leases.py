@@ -113,7 +113,7 @@ def _row(value: LeaseStatus, *, wide: bool) -> list[str | Text]:
     holder, aspects = str(value.lease.holder), ", ".join(value.lease.aspects)
     cells: list[str | Text] = [value.lease.target.ref, holder, aspects, value.phase, value.tier, left, state]
     if wide:
-        changes = "; ".join(f"{change.kind} {change.weights}" for change in value.changes)
+        changes = "; ".join(change.words for change in value.changes)
         ttl, renewed = format_seconds(value.lease.ttl), format_seconds(max(0, round(now - value.renewed)))
         cells += [changes or "-", ttl, f"{renewed} ago"]
     return cells

@@ -37,6 +37,7 @@ from autopilot.mesh.orders import NOBODY, Actor, Halt, Standing, Tombstone
 from autopilot.mesh.records import Overlay
 from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.watchman import Watchman
+from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
@@ -76,6 +77,11 @@ class EnvoyMesh(ThreadedMesh):
     def max_unattended(self) -> float:
         """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
         return self.store.mesh.spec.max_unattended
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """How far experiments may go."""
+        return self.store.mesh.spec.chaos
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""

@@ -37,6 +37,7 @@ from autopilot.mesh.model import (
 )
 from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay
+from autopilot.spec.faults import describe
 
 BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 LOOK_EVERY = 5.0
@@ -92,6 +93,8 @@ class KubeLedger:
         """
         arms = self.arms(target)
         for change in changes:
+            if not isinstance(change, SplitTraffic):
+                raise InvalidChange(f"{describe(change.fault)} cannot be said here yet")
             for arm, weight in change.weights.items():
                 if arm not in arms:
                     raise InvalidChange(f"{target.ref} has no arm {arm}; it has {', '.join(arms)}")

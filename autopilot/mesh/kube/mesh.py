@@ -40,6 +40,7 @@ from autopilot.mesh.model import (
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.watchman import Watchman
+from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
 
 _POLL = 0.1
@@ -97,6 +98,11 @@ class KubeMesh(ThreadedMesh):
     def max_unattended(self) -> float:
         """Seconds that an overlay outlives the last sign of life of its holder, at the most, while any guard lives."""
         return self.spec.max_unattended
+
+    @property
+    def ceilings(self) -> Ceilings:
+        """How far experiments may go."""
+        return self.spec.chaos
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""

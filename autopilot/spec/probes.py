@@ -1,0 +1,182 @@
+"""Probes: what an experiment looks at, and what it must find there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from autopilot.spec.base import Misplaced, SpecModel
+from autopilot.spec.faults import HeaderName, HeaderText
+from autopilot.spec.mesh import Address
+from autopilot.spec.units import Count, Name, Number, Seconds, explained
+
+Mode = Literal["before", "after", "edge", "continuous", "during"]
+"""When a probe is looked at: before the method; after the restore; both; all the time; only while faults are laid."""
+
+Url = Annotated[
+    str,
+    Field(max_length=2048, pattern=explained(r"^https?://[^\s\x00-\x1f\x7f]+$", "an address: http://host:port/path")),
+]
+Text = Annotated[str, Field(max_length=4096)]
+Argument = Annotated[str, Field(pattern=explained(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", "the name of an argument"))]
+
+
+class Tolerance(SpecModel):
+    """What a probe's value must be; everything that is written must hold."""
+
+    equals: str | Number | bool | None = None
+    one_of: Annotated[tuple[str | Number, ...], Field(max_length=100)] | None = None
+    min: Number | None = None
+    max: Number | None = None
+    regex: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Found anywhere in the value (Python's `re`)."""
+    contains: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    jsonpath: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Where in a JSON value to look: `status.phase`, `items[0].name`; the rest is asked of what is there."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        asked = self.model_dump(exclude_none=True, exclude={"jsonpath"})
+        if not asked:
+            raise ValueError("asks for nothing; write equals, oneOf, min, max, regex or contains")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}; nothing could pass")
+        return self
+
+
+class _Probe(SpecModel):
+    """What all probes share."""
+
+    name: Name
+    mode: Mode = "edge"
+    interval: Annotated[Seconds, Field(ge=0.2, le=3600)] = 1.0
+    timeout: Annotated[Seconds, Field(ge=0.05, le=60)] = 2.0
+    """After so long a look has found nothing."""
+    failures: Annotated[Count, Field(ge=1, le=1000)] = 1
+    """So many looks in a row must fail until the probe has failed."""
+    successes: Annotated[Count, Field(ge=1, le=1000)] = 1
+    """So many in a row must pass until it has passed."""
+    missing: Annotated[Count, Field(ge=1, le=1000)] = 3
+    """So many in a row without data (no answer of a Prometheus, an empty series) make it inconclusive; never passed."""
+
+
+class HttpProbe(_Probe):
+    """Asks a URL. The value is the status; `body` and `latency` say what else must hold. No answer is a failure."""
+
+    type: Literal["http"] = "http"
+    url: Url
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"] = "GET"
+    headers: Annotated[dict[HeaderName, HeaderText], Field(max_length=32)] = Field(default_factory=dict)
+    data: Text | None = None
+    """What is sent."""
+    verify_tls: bool = True
+    tolerance: Tolerance = Tolerance(min=200, max=399)
+    """Of the status."""
+    body: Tolerance | None = None
+    latency: Tolerance | None = None
+    """Of the seconds until the answer was read."""
+
+
+class TcpProbe(_Probe):
+    """Opens a connection: that it can be opened is success."""
+
+    type: Literal["tcp"] = "tcp"
+    address: Address
+
+
+class PromqlProbe(_Probe):
+    """Evaluates a query to one number; `{{service}}` and `{{namespace}}` are filled in. Nothing is no data."""
+
+    type: Literal["promql"] = "promql"
+    query: Annotated[str, Field(min_length=1, max_length=4096)]
+    tolerance: Tolerance
+
+
+class MeshProbe(_Probe):
+    """Reads the mesh's own telemetry of a service as its users met it, over the last `window`."""
+
+    type: Literal["mesh"] = "mesh"
+    service: Annotated[
+        str | None,
+        Field(pattern=explained(r"^([a-z0-9-]{1,63}/)?[a-z0-9-]{1,63}$", "a service: name, or namespace/name")),
+    ] = None
+    """By default the target."""
+    metric: Literal["successRate", "slowShare", "requestRate"] = "successRate"
+    """`successRate`: share of requests answered without failure, 0 to 1; `slowShare`: share that took longer than
+    `slower_than`, 0 to 1; `requestRate`: requests a second."""
+    slower_than: Annotated[Seconds, Field(ge=0.001)] = 1.0
+    window: Annotated[Seconds, Field(ge=1, le=600)] = 5.0
+    least: Annotated[Count, Field(ge=0)] = 20
+    """With fewer requests in the window there is no data."""
+    tolerance: Tolerance
+
+
+class KubernetesProbe(_Probe):
+    """Looks at objects of a cluster. The value is the object as JSON, or how many there are with a selector."""
+
+    type: Literal["kubernetes"] = "kubernetes"
+    api_version: Annotated[
+        str, Field(pattern=explained(r"^([a-z0-9.-]+/)?v[a-z0-9]+$", "a group and version: apps/v1"))
+    ]
+    kind: Annotated[str, Field(pattern=explained(r"^[A-Z][A-Za-z0-9]{0,62}$", "a kind: Deployment"))]
+    namespace: Name | None = None
+    """By default the experiment's own."""
+    object: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Its name."""
+    selector: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    absent: bool = False
+    """Whether there must be none."""
+    tolerance: Tolerance | None = None
+
+    @model_validator(mode="after")
+    def _which(self) -> Self:
+        if (self.object is None) == (self.selector is None):
+            raise ValueError("write which is meant: object (its name) or selector")
+        if self.absent and self.tolerance is not None:
+            raise Misplaced("asks something of what must not be there", at=("tolerance",), hint="leave one of them out")
+        return self
+
+
+class ProcessProbe(_Probe):
+    """Runs a program where the worker runs, without a shell. The value is its exit code. Needs the worker's consent."""
+
+    type: Literal["process"] = "process"
+    command: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(min_length=1, max_length=64)
+    ]
+    tolerance: Tolerance = Tolerance(equals=0)
+    output: Tolerance | None = None
+    """Of its standard output."""
+
+
+class PythonProbe(_Probe):
+    """Calls a function where the worker runs. The value is what it returns. Needs the worker's consent."""
+
+    type: Literal["python"] = "python"
+    function: Annotated[
+        str,
+        Field(
+            pattern=explained(
+                r"^[A-Za-z_][A-Za-z0-9_.]{0,200}:[A-Za-z_][A-Za-z0-9_]{0,100}$", "a function: package.module:function"
+            )
+        ),
+    ]
+    arguments: Annotated[dict[Argument, str | Number | bool | None], Field(max_length=32)] = Field(default_factory=dict)
+    tolerance: Tolerance
+
+
+Probe = Annotated[
+    HttpProbe | TcpProbe | PromqlProbe | MeshProbe | KubernetesProbe | ProcessProbe | PythonProbe,
+    Field(discriminator="type"),
+]
+
+OPT_IN = ("process", "python")
+"""Kinds of probes that run what a file says: only on a worker whose administrator allows them."""
+
+PHASES: dict[str, frozenset[Mode]] = {
+    "before": frozenset({"before", "edge", "continuous"}),
+    "during": frozenset({"continuous", "during"}),
+    "after": frozenset({"after", "edge", "continuous"}),
+}
+"""Which modes are looked at in which phase of an experiment."""
