@@ -42,6 +42,15 @@ class Overlay(Plain):
         return self.committing or now < self.deadline
 
 
+class Spare(Plain):
+    """Clusters that stand in for arms' own, for faults that need them: made before routes lead there, kept after."""
+
+    lease: Lease
+    changes: tuple[Change, ...]
+    until: float | None = None
+    """Until when requests may still be on their way through them, seconds since the epoch; None while the lease is."""
+
+
 class Condemnation(Plain):
     """The last harm found on a target: the run that did it may not come back, though its lease is gone."""
 

@@ -11,9 +11,36 @@ from typing import Any
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from autopilot.mesh.model import Aspect, Holder, Lease, LeasePhase, SplitTraffic, Target, baseline_of
-from autopilot.mesh.records import Overlay
+from autopilot.mesh.envoy import sayable
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import (
+    Aspect,
+    Change,
+    Holder,
+    InjectFault,
+    Lease,
+    LeasePhase,
+    SplitTraffic,
+    Target,
+    baseline_of,
+)
+from autopilot.mesh.records import Overlay, Spare
 from autopilot.spec.base import Metadata
+from autopilot.spec.faults import (
+    Abort,
+    Bandwidth,
+    Blackhole,
+    Delay,
+    Eject,
+    GrpcAbort,
+    HeaderMatch,
+    Overflow,
+    Reset,
+    Retries,
+    Scope,
+    Timeout,
+    Users,
+)
 from autopilot.spec.mesh import Inbound, Mesh, MeshArm, MeshService, MeshSpec, Outbound, Proxy
 
 EXAMPLES = [
@@ -97,15 +124,70 @@ def overlays(draw: st.DrawFn, spec: MeshSpec, service: MeshService | None = None
             ttl=60,
             max_unattended=60,
         )
+        disturbed = draw(st.booleans())
+        changes: tuple[Change, ...] = (SplitTraffic(weights=draw(shares(chosen))),)
         found.append(
             Overlay(
                 lease=lease,
-                changes=(SplitTraffic(weights=draw(shares(chosen))),),
+                changes=draw(injections(spec, over)) if disturbed else changes,
                 deadline=draw(st.floats(1, 1e10)),
-                phase=draw(st.sampled_from([LeasePhase.ACTIVE, LeasePhase.ACTIVE, LeasePhase.COMMITTING])),
+                phase=LeasePhase.ACTIVE
+                if disturbed
+                else draw(st.sampled_from([LeasePhase.ACTIVE, LeasePhase.ACTIVE, LeasePhase.COMMITTING])),
             )
         )
     return found
+
+
+def spares(laid: list[Overlay]) -> list[Spare]:
+    """The clusters that these overlays need."""
+    return [Spare(lease=overlay.lease, changes=overlay.changes) for overlay in laid]
+
+
+@st.composite
+def injections(draw: st.DrawFn, spec: MeshSpec, service: MeshService) -> tuple[InjectFault, ...]:
+    """Faults over one service as the ledger lets them through: those that it refuses are left out."""
+    words = st.text(st.characters(codec="ascii", min_codepoint=33, max_codepoint=126), min_size=1, max_size=8)
+    endpoints = sorted({address for arm in service.arms.values() for address in arm.endpoints})
+    some = st.lists(st.sampled_from(endpoints), unique=True, max_size=3).map(tuple) if endpoints else st.just(())
+    fault = st.one_of(
+        st.builds(Delay, delay=st.floats(1, 60), jitter=st.floats(0, 0.9)),
+        st.builds(Abort, status=st.integers(400, 599)),
+        st.builds(GrpcAbort, code=st.integers(1, 16)),
+        st.builds(Bandwidth, limit=st.integers(1, 1000)),
+        st.just(Reset()),
+        st.builds(Blackhole, endpoints=some),
+        st.builds(Eject, endpoints=st.sampled_from(endpoints).map(lambda one: (one,)))
+        if endpoints
+        else st.just(Reset()),
+        st.builds(Overflow, requests=st.integers(0, 100)),
+        st.builds(Retries, retries=st.integers(0, 10), per_try_timeout=st.none() | st.floats(0.01, 100)),
+        st.builds(Timeout, timeout=st.floats(0.001, 1000)),
+    )
+    found: list[InjectFault] = []
+    for _ in range(draw(st.integers(1, 3))):
+        scope = Scope(
+            percentage=draw(st.floats(0.0001, 30)),
+            headers=draw(st.dictionaries(words.filter(str.isalpha), st.builds(HeaderMatch, prefix=words), max_size=2)),
+            users=draw(st.none() | st.builds(Users, percentage=st.floats(0.01, 100), header=st.just("end-user"))),
+            arm=draw(st.none() | st.sampled_from(sorted(service.arms))),
+            view=draw(st.sampled_from(["app", "policy"])),
+        )
+        change = InjectFault(fault=draw(fault), scope=scope, salt=draw(st.sampled_from(["", "a", "b"])))
+        try:
+            sayable.refuse(spec, service, [*found, change])
+        except InvalidChange:
+            continue
+        found.append(change)
+    return tuple(found)
+
+
+def paths(spec: MeshSpec) -> dict[str, dict[str, str]]:
+    """A file for every route table."""
+    return {
+        proxy.name: {one.name: f"/m/{proxy.name}/{one.name}" for one in (*proxy.inbound, *proxy.outbound)}
+        for proxy in spec.proxies
+    }
 
 
 # Texts

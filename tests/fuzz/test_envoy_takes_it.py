@@ -15,7 +15,7 @@ from autopilot.local import envoy
 from autopilot.mesh.envoy.bootstrap import bootstrap
 from autopilot.mesh.envoy.render import ProxyFiles, render
 from autopilot.spec.mesh import MeshSpec, Proxy
-from tests.fuzz.strategies import meshes, overlays
+from tests.fuzz.strategies import meshes, overlays, paths, spares
 
 pytestmark = pytest.mark.e2e
 MESHES = 30
@@ -36,8 +36,8 @@ def generated() -> list[tuple[MeshSpec, dict[str, ProxyFiles]]]:
     )
     def collect(data: st.DataObject) -> None:
         spec = data.draw(meshes())
-        paths = {proxy.name: {out.name: "/unused" for out in proxy.outbound} for proxy in spec.proxies}
-        found.append((spec, render(spec, data.draw(overlays(spec)), paths)))
+        laid = data.draw(overlays(spec))
+        found.append((spec, render(spec, laid, paths(spec), spares(laid))))
 
     collect()
     return found

@@ -10,12 +10,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER
+from autopilot.mesh.envoy.faults import PRIME
+from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER, USER_HEADER
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
 from autopilot.mesh.envoy.routes import effective_weights, virtual_host
 from autopilot.mesh.model import LeasePhase
 from autopilot.spec.mesh import MeshSpec
-from tests.fuzz.strategies import meshes, overlays, services
+from tests.fuzz.strategies import meshes, overlays, paths, services, spares
 
 DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
 """As protobuf reads it from JSON."""
@@ -24,8 +25,7 @@ DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
 def rendered(data: st.DataObject) -> tuple[MeshSpec, dict[str, ProxyFiles]]:
     spec = data.draw(meshes())
     laid = data.draw(overlays(spec))
-    paths = {proxy.name: {out.name: f"/m/{proxy.name}/{out.name}" for out in proxy.outbound} for proxy in spec.proxies}
-    return spec, render(spec, laid, paths)
+    return spec, render(spec, laid, paths(spec), spares(laid))
 
 
 def resources(content: str) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def check_files(spec: MeshSpec, files: dict[str, ProxyFiles]) -> None:
     assert set(files) == {proxy.name for proxy in spec.proxies}
     for proxy in spec.proxies:
         content = files[proxy.name]
-        assert set(content.routes) == {outbound.name for outbound in proxy.outbound}
+        assert set(content.routes) == {listener.name for listener in (*proxy.inbound, *proxy.outbound)}
         for text in (content.clusters, content.listeners, *content.routes.values()):
             whole = json.loads(text)
             digest = hashlib.sha256(json.dumps(whole["resources"], sort_keys=True).encode()).hexdigest()
@@ -81,12 +81,16 @@ def check_routes(spec: MeshSpec, files: dict[str, ProxyFiles]) -> None:
             assert all(host["domains"] for host in hosts)
             assert len({host["name"] for host in hosts}) == len(hosts)
             for route in (route for host in hosts for route in host["routes"]):
+                assert DURATION.fullmatch(route["route"]["timeout"])
+                removed = [OVERLAY_HEADER, *(f"{USER_HEADER}-{number}" for number in range(1, 20))]
+                assert route["request_headers_to_remove"] == removed[: len(route["request_headers_to_remove"])]
+                if "cluster" in route["route"]:
+                    assert route["route"]["cluster"] in clusters
+                    continue
                 shares = route["route"]["weighted_clusters"]["clusters"]
                 assert {share["name"] for share in shares} <= set(clusters)
-                assert sum(share["weight"] for share in shares) == 10_000
+                assert sum(share["weight"] for share in shares) == (PRIME if "stat_prefix" in route else 10_000)
                 assert all(type(share["weight"]) is int and share["weight"] >= 0 for share in shares)
-                assert DURATION.fullmatch(route["route"]["timeout"])
-                assert route["request_headers_to_remove"] == [OVERLAY_HEADER]
 
 
 @given(st.data())
@@ -103,9 +107,12 @@ def test_the_base_comes_first_and_overlays_by_how_many_are_alive(data: st.DataOb
     deadlines = first.get("metadata", {}).get("filter_metadata", {}).get(LUA_FILTER, {}).get(DEADLINES, [])
     assert sorted(map(int, deadlines)) == sorted(round(overlay.deadline * 1000) for overlay in active)
     assert list(map(int, deadlines)) == sorted(map(int, deadlines), reverse=True)
-    assert [route["match"]["headers"][0]["string_match"]["exact"] for route in between] == [
+    plain = [route for route in between if "stat_prefix" not in route]
+    assert [route["match"]["headers"][0]["string_match"]["exact"] for route in plain] == [
         str(alive) for alive in range(len(active), 0, -1)
     ]
+    depths = [int(route["match"]["headers"][0]["string_match"]["exact"]) for route in between]
+    assert depths == sorted(depths, reverse=True), "a fault stands before the layer that it belongs to"
     committed = [change for overlay in laid if overlay.phase is LeasePhase.COMMITTING for change in overlay.changes]
     wanted = effective_weights(service, committed)
     shares = {share["name"]: share["weight"] for share in first["route"]["weighted_clusters"]["clusters"]}
@@ -119,9 +126,9 @@ def test_the_base_comes_first_and_overlays_by_how_many_are_alive(data: st.DataOb
 def test_the_same_is_rendered_the_same(data: st.DataObject) -> None:
     spec = data.draw(meshes())
     laid = data.draw(overlays(spec))
-    paths = {proxy.name: {out.name: f"/m/{proxy.name}/{out.name}" for out in proxy.outbound} for proxy in spec.proxies}
     again = MeshSpec.model_validate_json(spec.model_dump_json())
-    assert render(spec, laid, paths) == render(again, list(reversed(laid)), paths) or _depends_on_order(laid)
+    back = list(reversed(laid))
+    assert render(spec, laid, paths(spec)) == render(again, back, paths(spec)) or _depends_on_order(laid)
 
 
 def _depends_on_order(laid: list[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote
 
 import aiohttp
 
@@ -34,6 +35,16 @@ class AdminClient:
             if name:
                 found[name] = entry.get("version_info", "")
         return found
+
+    async def cluster_names(self, address: str, pattern: str) -> set[str]:
+        """Names of clusters that the proxy at `host:port` has in use, of those that match a pattern (RE2).
+
+        Raises:
+            MeshUnavailable: it did not answer.
+        """
+        query = f"resource=dynamic_active_clusters&mask=cluster.name&name_regex={quote(pattern)}"
+        text = await self._get(address, f"/config_dump?{query}")
+        return {str(entry.get("cluster", {}).get("name")) for entry in json.loads(text).get("configs", [])}
 
     async def skew(self, address: str) -> float:
         """At least so many seconds is the proxy's clock ahead of ours (negative: behind).

@@ -7,6 +7,8 @@ from typing import Any
 from autopilot.mesh.envoy.render import socket_address
 from autopilot.spec.mesh import MeshSpec, Proxy
 
+_INTERNAL = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+
 
 def bootstrap(mesh_name: str, spec: MeshSpec, proxy: Proxy, *, clusters: str, listeners: str) -> dict[str, Any]:
     """Envoy's bootstrap for one proxy; `clusters` and `listeners` are absolute paths of resource files."""
@@ -15,6 +17,8 @@ def bootstrap(mesh_name: str, spec: MeshSpec, proxy: Proxy, *, clusters: str, li
         "admin": {"address": socket_address(proxy.admin)},
         # Histograms are merged at every flush: a judge can see latency no sooner.
         "stats_flush_interval": f"{spec.stats_flush_interval:g}s",
+        # Reset and blackhole are listeners inside the proxy.
+        "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": _INTERNAL}}],
         "dynamic_resources": {"cds_config": _file(clusters), "lds_config": _file(listeners)},
     }
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from autopilot.mesh.admission import Admission, Claim
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
+from autopilot.mesh.envoy import sayable
 from autopilot.mesh.envoy.base import set_weights
+from autopilot.mesh.envoy.faults import REROUTED, Laid
 from autopilot.mesh.envoy.render import ProxyFiles
 from autopilot.mesh.envoy.routes import effective_weights, folded
 from autopilot.mesh.envoy.store import Store
@@ -22,6 +24,7 @@ from autopilot.mesh.model import (
     Aspect,
     Change,
     Holder,
+    InjectFault,
     Lease,
     LeasePhase,
     LeaseStatus,
@@ -32,9 +35,11 @@ from autopilot.mesh.model import (
     endpoints_arm,
 )
 from autopilot.mesh.orders import NOBODY, Actor, Standing
-from autopilot.mesh.records import LeaseRecord, Overlay
+from autopilot.mesh.records import LeaseRecord, Overlay, Spare
 from autopilot.spec.mesh import MeshService
 
+_LINGERING = 30.0
+"""Seconds beyond the longest answer that clusters of faults outlive them."""
 BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 
 
@@ -79,6 +84,8 @@ class Ledger:
         service = self.service(target)
         for change in changes:
             match change:
+                case InjectFault():
+                    pass  # all of them together, below
                 case SplitTraffic():
                     for arm, weight in change.weights.items():
                         if endpoints_arm(arm) not in service.arms:
@@ -86,6 +93,7 @@ class Ledger:
                             raise InvalidChange(f"{target.ref} has no arm {arm}; it has {known}")
                         if weight and not service.arms[endpoints_arm(arm)].endpoints:
                             raise InvalidChange(f"arm {arm} of {target.ref} has no endpoints; start it first")
+        sayable.refuse(self.store.mesh.spec, service, [one for one in changes if isinstance(one, InjectFault)])
 
     def acquire(
         self,
@@ -135,6 +143,26 @@ class Ledger:
             lease = lease.model_copy(update={"audit": self._record("acquire", lease, by, now)})
             self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now))
             return lease
+
+    def make_ready(self, lease: Lease, changes: Sequence[Change]) -> bool:
+        """Has proxies make the clusters that some faults need, before any route leads there; says whether any do.
+
+        Raises:
+            InvalidChange: the changes name what is not there. Nothing was written.
+            LeaseLost: the lease is no longer held. Nothing was written.
+        """
+        self.check(lease.target, changes)
+        needed = tuple(one for one in changes if isinstance(one, InjectFault) and isinstance(one.fault, REROUTED))
+        if not needed:
+            return False
+        with self.store.locked():
+            self._held(lease)
+            before = self.store.spare_of(lease)
+            had = before.changes if before else ()
+            wanted = (*had, *(one for one in needed if one not in had))
+            self.store.write_spare(Spare(lease=lease, changes=wanted))
+            self.store.publish(self.store.rendered(self._clock()))
+        return True
 
     def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base; see `Mesh.apply`."""
@@ -240,6 +268,7 @@ class Ledger:
         with self.store.locked():
             now = self._clock()
             held = {str(record.lease.holder) for record in self.store.leases()}
+            self._drop_spares(held, now)
             for overlay in self.store.overlays():
                 if str(overlay.lease.holder) not in held:
                     self.end(LeaseRecord(lease=overlay.lease, token="", acquired=0, renewed=0), by)
@@ -276,8 +305,11 @@ class Ledger:
             self.store.remember_commit(lease)
         if record.condemned:
             self.store.remember_condemned(record)
+        if spare := self.store.spare_of(lease):
+            # Requests that are on their way through these clusters must find them there until they are answered.
+            self.store.write_spare(spare.model_copy(update={"until": now + self._lingering(lease.target)}))
         files = self.store.rendered(now, others)
-        receipt = self._receipt(lease, files, now, None)
+        receipt = self._receipt(lease, files, now, None, overlay.changes if overlay else ())
         action: Action = "commit" if commit else "lift"
         digest = self._record(
             action, lease, by, now, before=before, after=self.weights(lease.target, others), receipt=receipt, vital=True
@@ -343,7 +375,9 @@ class Ledger:
         lease = overlay.lease
         overlays = [*(item for item in self.store.overlays() if item.lease.holder != lease.holder), overlay]
         files = self.store.rendered(now, overlays)
-        receipt = self._receipt(lease, files, now, overlay.deadline)
+        earlier = self.store.overlay_of(lease)
+        both = (*overlay.changes, *(earlier.changes if earlier else ()))
+        receipt = self._receipt(lease, files, now, overlay.deadline, both)
         digest = self._record(
             action,
             lease,
@@ -358,8 +392,31 @@ class Ledger:
         self.store.publish(files)
         return receipt.model_copy(update={"audit": digest})
 
-    def _receipt(self, lease: Lease, files: dict[str, ProxyFiles], now: float, deadline: float | None) -> Receipt:
-        versions = self.store.route_versions(files, lease.target)
+    def _lingering(self, target: Target) -> float:
+        service = self.store.mesh.spec.service(target.ref)
+        return (service.timeout if service else 0.0) + _LINGERING
+
+    def _drop_spares(self, held: set[str], now: float) -> None:
+        for spare in self.store.spares():
+            if str(spare.lease.holder) in held:
+                continue
+            if spare.until is None:  # its end was written by nobody: it counts from now
+                self.store.write_spare(spare.model_copy(update={"until": now + self._lingering(spare.lease.target)}))
+            elif now > spare.until:
+                self.store.drop_spare(spare)
+
+    def _receipt(
+        self,
+        lease: Lease,
+        files: dict[str, ProxyFiles],
+        now: float,
+        deadline: float | None,
+        changes: Sequence[Change] = (),
+    ) -> Receipt:
+        service = self.store.mesh.spec.service(lease.target.ref)
+        laid = [Laid(service, 0, one) for one in changes if service and isinstance(one, InjectFault)]
+        answering = any(one.inbound for one in laid)
+        versions = self.store.route_versions(files, lease.target, answering=answering)
         digest = hashlib.sha256("\n".join(f"{name} {versions[name]}" for name in sorted(versions)).encode()).hexdigest()
         return Receipt(
             target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline, written=now

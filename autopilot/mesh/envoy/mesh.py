@@ -17,7 +17,9 @@ from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
+from autopilot.mesh.envoy.faults import Laid, clusters
 from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import ClockSkew, MeshUnavailable
 from autopilot.mesh.model import (
@@ -26,6 +28,7 @@ from autopilot.mesh.model import (
     Capability,
     Change,
     Holder,
+    InjectFault,
     Lease,
     Plan,
     Receipt,
@@ -34,7 +37,7 @@ from autopilot.mesh.model import (
     Tier,
 )
 from autopilot.mesh.orders import NOBODY, Actor, Halt, Standing, Tombstone
-from autopilot.mesh.records import Overlay
+from autopilot.mesh.records import Overlay, Spare
 from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
@@ -121,7 +124,8 @@ class EnvoyMesh(ThreadedMesh):
             aspects = tuple(sorted({change.aspect for change in changes}))
             lease = _imagined(target, aspects, self.store.mesh.spec.max_unattended)
             overlay = Overlay(lease=lease, changes=tuple(changes), deadline=now + lease.max_unattended)
-            after = self.store.rendered(now, [*others, overlay])
+            spare = Spare(lease=lease, changes=tuple(changes))
+            after = self.store.rendered(now, [*others, overlay], [spare])
             diff: list[str] = []
             for proxy, files in after.items():
                 for listener, table in files.routes.items():
@@ -134,11 +138,40 @@ class EnvoyMesh(ThreadedMesh):
 
     async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:
         """Lays the changes over the base."""
-        if skewed := await self._skewed(lease.target):
+        answering = any(isinstance(one, InjectFault) and one.scope and one.scope.view == "policy" for one in changes)
+        if skewed := await self._skewed(lease.target, answering=answering):
             raise ClockSkew(
                 f"{skewed}: its deadlines would mean another time; set the clocks right (NTP) and start again"
             )
+        if await self.in_thread(self.ledger.make_ready, lease, changes):
+            await self._until_made(lease, changes)
         return await super().apply(lease, changes, by)
+
+    async def _until_made(self, lease: Lease, changes: Sequence[Change]) -> None:
+        """Waits until every caller's proxy has the clusters that routes are about to lead to.
+
+        Raises:
+            MeshUnavailable: one has not within `VERIFY_LIMIT` seconds. No route was changed.
+        """
+        spec = self.store.mesh.spec
+        service = self.ledger.service(lease.target)
+        laid = [Laid(service, lease.holder.fencing, one) for one in changes if isinstance(one, InjectFault)]
+        wanted = {str(cluster["name"]) for one in laid for cluster in clusters(spec, one)}
+        callers = [proxy for proxy in spec.proxies if any(service.ref in one.services for one in proxy.outbound)]
+        pattern = f".*~fault-{lease.holder.fencing}-.*"
+        until = time.monotonic() + VERIFY_LIMIT
+        for proxy in callers:
+            while True:
+                try:
+                    missing = wanted - await self._admin.cluster_names(proxy.admin, pattern)
+                except MeshUnavailable:
+                    break  # it does not answer: `verify` names it once the routes are written
+                if not missing:
+                    break
+                if time.monotonic() > until:
+                    names = ", ".join(sorted(missing))
+                    raise MeshUnavailable(f"after {VERIFY_LIMIT:g} s proxy {proxy.name} has not made {names}")
+                await asyncio.sleep(_POLL)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until every proxy that steers the target reports what was written."""
@@ -199,12 +232,20 @@ class EnvoyMesh(ThreadedMesh):
         }
         return {name: text for name, text in wanted.items() if have.get(name) != text}
 
-    async def _skewed(self, target: Target) -> str:
+    async def _skewed(self, target: Target, *, answering: bool = False) -> str:
         """Names a proxy whose clock is off; empty where none is. One that does not answer is `verify`'s to name."""
 
         def steering() -> list[Proxy]:
-            proxies = self.store.mesh.spec.proxies
-            return [proxy for proxy in proxies if any(target.ref in outbound.services for outbound in proxy.outbound)]
+            spec = self.store.mesh.spec
+            service = spec.service(target.ref)
+            arms = service.arms.values() if service and answering else ()
+            answers = {address for arm in arms for address in arm.endpoints}
+            return [
+                proxy
+                for proxy in spec.proxies
+                if any(target.ref in outbound.services for outbound in proxy.outbound)
+                or any(inbound.address in answers for inbound in proxy.inbound)
+            ]
 
         async def skew(proxy: Proxy) -> float:
             try:
@@ -234,7 +275,7 @@ def _imagined(target: Target, aspects: tuple[Aspect, ...], max_unattended: float
 def _readable(content: str, service_ref: str) -> list[str]:
     """One service's routes as YAML lines."""
     hosts: list[dict[str, Any]] = json.loads(content)["resources"][0]["virtual_hosts"]
-    routes = [host["routes"] for host in hosts if host["name"] == service_ref]
+    routes = [host["routes"] for host in hosts if host["name"] in (service_ref, APPLICATION)]
     stream = io.StringIO()
     YAML(typ="safe", pure=True).dump({service_ref: routes[0]} if routes else {}, stream)
     return stream.getvalue().splitlines()

@@ -11,27 +11,23 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
-from autopilot.mesh.envoy.names import LUA_FILTER, inbound_cluster, outbound_cluster
-from autopilot.mesh.envoy.routes import virtual_host
-from autopilot.mesh.model import baseline_of
-from autopilot.mesh.records import Overlay
+from autopilot.mesh.envoy import faults
+from autopilot.mesh.envoy.chain import inner_listeners, steering_filters
+from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
+from autopilot.mesh.envoy.routes import inbound_host, virtual_host
+from autopilot.mesh.model import InjectFault, baseline_of
+from autopilot.mesh.records import Overlay, Spare
 from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, is_ip, split_address
 
 _TYPE = "type.googleapis.com/"
 _HCM = _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_ROUTER = {
-    "name": "envoy.filters.http.router",
-    "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.router.v3.Router"},
-}
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyFiles:
-    """One proxy's resources as file contents; `routes` by name of the outbound listener."""
+    """One proxy's resources as file contents; `routes` by name of the listener."""
 
     clusters: str
     listeners: str
@@ -39,16 +35,20 @@ class ProxyFiles:
 
 
 def render(
-    spec: MeshSpec, overlays: Sequence[Overlay], paths: Mapping[str, Mapping[str, str]]
+    spec: MeshSpec,
+    overlays: Sequence[Overlay],
+    paths: Mapping[str, Mapping[str, str]],
+    spares: Sequence[Spare] = (),
 ) -> dict[str, ProxyFiles]:
     """Renders every proxy.
 
     Args:
         spec: the base.
         overlays: those in force, over any service.
-        paths: proxy → outbound listener → absolute path of its route table's file, for the listeners to point at.
+        paths: proxy → listener → absolute path of its route table's file, for the listeners to point at.
+        spares: clusters beyond the base's that are to be there, whether routes lead to them or not.
     """
-    return {proxy.name: _proxy(spec, proxy, overlays, paths[proxy.name]) for proxy in spec.proxies}
+    return {proxy.name: _proxy(spec, proxy, overlays, paths[proxy.name], spares) for proxy in spec.proxies}
 
 
 def version(content: str) -> str:
@@ -56,93 +56,114 @@ def version(content: str) -> str:
     return str(json.loads(content)["version_info"])
 
 
-def _proxy(spec: MeshSpec, proxy: Proxy, overlays: Sequence[Overlay], paths: Mapping[str, str]) -> ProxyFiles:
+def _proxy(
+    spec: MeshSpec, proxy: Proxy, overlays: Sequence[Overlay], paths: Mapping[str, str], spares: Sequence[Spare]
+) -> ProxyFiles:
     called = [ref for outbound in proxy.outbound for ref in outbound.services]
-    # Baseline arms are always there, used or not: clusters then never change during an operation.
+    # Baseline arms are always there, used or not: clusters then never change during a rollout.
     clusters = [
-        _cluster(outbound_cluster(service.ref, name), definition.endpoints)
+        _cluster(outbound_cluster(service.ref, name), [socket_address(each) for each in definition.endpoints])
         for service in spec.services
         if service.ref in called
         for arm, definition in service.arms.items()
         for name in ((arm, baseline_of(arm)) if len(service.arms) > 1 else (arm,))
     ]
-    clusters += [_cluster(inbound_cluster(inbound.name), [inbound.application]) for inbound in proxy.inbound]
-    listeners = [_inbound(inbound) for inbound in proxy.inbound]
+    clusters += _stand_ins(spec, called, spares)
+    clusters += [
+        _cluster(inbound_cluster(inbound.name), [socket_address(inbound.application)]) for inbound in proxy.inbound
+    ]
+    listeners = [_inbound(inbound, paths[inbound.name]) for inbound in proxy.inbound]
     listeners += [_outbound(outbound, paths[outbound.name]) for outbound in proxy.outbound]
+    if proxy.outbound:
+        listeners += inner_listeners()
+    tables = {inbound.name: inbound_table(spec, proxy, inbound, overlays) for inbound in proxy.inbound}
+    tables |= {outbound.name: route_table(spec, outbound, overlays, proxy) for outbound in proxy.outbound}
     return ProxyFiles(
         clusters=_response("envoy.config.cluster.v3.Cluster", clusters),
         listeners=_response("envoy.config.listener.v3.Listener", listeners),
-        routes={
-            outbound.name: _response(
-                "envoy.config.route.v3.RouteConfiguration", [route_table(spec, outbound, overlays)]
-            )
-            for outbound in proxy.outbound
-        },
+        routes={name: _response("envoy.config.route.v3.RouteConfiguration", [table]) for name, table in tables.items()},
     )
 
 
-def route_table(spec: MeshSpec, outbound: Outbound, overlays: Sequence[Overlay]) -> dict[str, Any]:
-    """The route table of one outbound listener."""
+def _stand_ins(spec: MeshSpec, called: Sequence[str], spares: Sequence[Spare]) -> list[dict[str, Any]]:
+    """Clusters for faults; one that was made with the same name stays the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for spare in spares:
+        service = spec.service(spare.lease.target.ref)
+        if service is None or service.ref not in called:
+            continue
+        for change in spare.changes:
+            if isinstance(change, InjectFault):
+                for each in faults.clusters(spec, faults.Laid(service, spare.lease.holder.fencing, change)):
+                    endpoints = [socket_address(one) if isinstance(one, str) else one for one in each["endpoints"]]
+                    found[each["name"]] = _cluster(each["name"], endpoints, each.get("thresholds"))
+    return list(found.values())
+
+
+def inbound_table(spec: MeshSpec, proxy: Proxy, inbound: Inbound, overlays: Sequence[Overlay]) -> dict[str, Any]:
+    """The route table of one inbound listener."""
+    services = [
+        service for service in spec.services for arm in service.arms.values() if inbound.address in arm.endpoints
+    ]
+    disturbed = [service for service in services if faults.laid_over(service, overlays)]
+    service = next(iter(disturbed or services), None)
+
+    def meant(one: faults.Laid) -> bool:
+        return inbound in faults.answered_by(proxy, one)
+
+    return {"name": inbound.name, "virtual_hosts": [inbound_host(inbound, service, overlays, meant)]}
+
+
+def route_table(
+    spec: MeshSpec, outbound: Outbound, overlays: Sequence[Overlay], proxy: Proxy | None = None
+) -> dict[str, Any]:
+    """The route table of one outbound listener; `proxy` is whose, where faults of some callers alone are laid."""
+
+    def meant(one: faults.Laid) -> bool:
+        return proxy is None or faults.called_by(spec, proxy, one)
+
     hosts = []
     services = [service for ref in outbound.services if (service := spec.service(ref)) is not None]
     called = Counter(service.name for service in services)
     for service in services:
         own = [overlay for overlay in overlays if overlay.lease.target.ref == service.ref]
-        hosts.append(virtual_host(service, own, sole=len(services) == 1, namesake=called[service.name] > 1))
+        namesake = called[service.name] > 1
+        hosts.append(virtual_host(service, own, sole=len(services) == 1, namesake=namesake, meant=meant))
     return {"name": outbound.name, "virtual_hosts": hosts, "validate_clusters": False}
 
 
-def _cluster(name: str, endpoints: Sequence[str]) -> dict[str, Any]:
-    parts = [split_address(endpoint) for endpoint in endpoints]
+def _cluster(
+    name: str, addresses: Sequence[dict[str, Any]], thresholds: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    named = [
+        address["socket_address"]["address"]
+        for address in addresses
+        if "socket_address" in address and not is_ip(address["socket_address"]["address"])
+    ]
+    breakers = {"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536, **(thresholds or {})}
     return {
         "name": name,
-        "type": "STATIC" if all(is_ip(host) for host, _ in parts) else "STRICT_DNS",
+        "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "1s",
-        "circuit_breakers": {
-            "thresholds": [{"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536}]
-        },
+        "circuit_breakers": {"thresholds": [breakers]},
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": socket_address(f"{host}:{port}")}} for host, port in parts]}
-            ],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}],
         },
     }
 
 
-def _inbound(inbound: Inbound) -> dict[str, Any]:
-    table = {
-        "name": inbound.name,
-        "virtual_hosts": [
-            {
-                "name": "application",
-                "domains": ["*"],
-                "routes": [
-                    {
-                        "match": {"prefix": "/"},
-                        # The caller's side decides when a request has taken too long, or was silent for too long.
-                        "route": {"cluster": inbound_cluster(inbound.name), "timeout": "0s", "idle_timeout": "0s"},
-                    }
-                ],
-            }
-        ],
-    }
-    return _listener(inbound.name, inbound.address, {"route_config": table}, [_ROUTER])
+def _inbound(inbound: Inbound, path: str) -> dict[str, Any]:
+    return _listener(inbound.name, inbound.address, _rds(inbound.name, path), steering_filters())
 
 
 def _outbound(outbound: Outbound, path: str) -> dict[str, Any]:
-    rds = {
-        "route_config_name": outbound.name,
-        "config_source": {"resource_api_version": "V3", "path_config_source": {"path": path}},
-    }
-    lua = {
-        "name": LUA_FILTER,
-        "typed_config": {
-            "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": _filter_code()},
-        },
-    }
-    return _listener(outbound.name, outbound.address, {"rds": rds}, [lua, _ROUTER])
+    return _listener(outbound.name, outbound.address, _rds(outbound.name, path), steering_filters())
+
+
+def _rds(name: str, path: str) -> dict[str, Any]:
+    source = {"resource_api_version": "V3", "path_config_source": {"path": path}}
+    return {"rds": {"route_config_name": name, "config_source": source}}
 
 
 def _listener(name: str, address: str, routes: dict[str, Any], filters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -166,8 +187,3 @@ def _response(kind: str, resources: list[dict[str, Any]]) -> str:
     typed = [{"@type": _TYPE + kind, **resource} for resource in resources]
     digest = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()[:16]
     return json.dumps({"version_info": digest, "type_url": _TYPE + kind, "resources": typed}, indent=1)
-
-
-@lru_cache(maxsize=1)
-def _filter_code() -> str:
-    return files("autopilot.mesh.envoy").joinpath("filter.lua").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@
       autopilot/fencing/<ns>.<service>    how many leases this target has had
       autopilot/leases/<ns>.<service>.<fencing>.json
       autopilot/overlays/<ns>.<service>.<fencing>.json
+      autopilot/spares/<ns>.<service>.<fencing>.json
       autopilot/orders/                   what people ordered, and who waits (`orderbook`)
       autopilot/audit.jsonl               one record a change (`journal`)
       proxies/<proxy>/                    bootstrap.json, clusters.json, listeners.json, routes-<listener>.json
@@ -26,7 +27,7 @@ from autopilot.mesh.envoy.orderbook import OrderBook
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, Plain, Target
-from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay
+from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Spare
 from autopilot.spec.mesh import Mesh, Proxy
 
 _Record = TypeVar("_Record", bound=Plain)
@@ -65,7 +66,7 @@ class Store:
         """One writer at a time, over all processes."""
         own = self.directory / "autopilot"
         try:
-            for folder in ("leases", "overlays", "fencing", "orders"):
+            for folder in ("leases", "overlays", "spares", "fencing", "orders"):
                 (own / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MeshUnavailable(f"cannot write {own}: {error.strerror}; free space or mend permissions") from error
@@ -118,6 +119,22 @@ class Store:
         """Writes an overlay record; `publish` makes proxies follow it."""
         write_atomically(self._path("overlays", overlay.lease.target, overlay.lease.holder), overlay.model_dump_json())
 
+    def spares(self) -> list[Spare]:
+        """Clusters that were made for faults, in use or not."""
+        return self._read("spares", Spare)
+
+    def write_spare(self, spare: Spare) -> None:
+        """Writes which clusters a lease needs; `publish` makes proxies have them."""
+        write_atomically(self._path("spares", spare.lease.target, spare.lease.holder), spare.model_dump_json())
+
+    def spare_of(self, lease: Lease) -> Spare | None:
+        """The clusters made for this lease, or None."""
+        return parse(self._path("spares", lease.target, lease.holder), Spare)
+
+    def drop_spare(self, spare: Spare) -> None:
+        """Nobody is on the way through these clusters any more."""
+        self._path("spares", spare.lease.target, spare.lease.holder).unlink(missing_ok=True)
+
     def forget(self, lease: Lease) -> None:
         """Removes the overlay first and the lease last, so that a crash between leaves a lease to be swept."""
         self._path("overlays", lease.target, lease.holder).unlink(missing_ok=True)
@@ -145,15 +162,20 @@ class Store:
 
     # Proxies' files
 
-    def rendered(self, now: float, overlays: list[Overlay] | None = None) -> dict[str, ProxyFiles]:
+    def rendered(
+        self, now: float, overlays: list[Overlay] | None = None, spares: list[Spare] | None = None
+    ) -> dict[str, ProxyFiles]:
         """What every proxy should have: the base and the overlays in force at `now` (seconds since the epoch)."""
         spec = self.mesh.spec
         alive = [overlay for overlay in (self.overlays() if overlays is None else overlays) if overlay.alive(now)]
         paths = {
-            proxy.name: {outbound.name: str(self.routes_file(proxy.name, outbound.name)) for outbound in proxy.outbound}
+            proxy.name: {
+                name: str(self.routes_file(proxy.name, name))
+                for name in (*(one.name for one in proxy.inbound), *(one.name for one in proxy.outbound))
+            }
             for proxy in spec.proxies
         }
-        return render(spec, alive, paths)
+        return render(spec, alive, paths, self.spares() if spares is None else spares)
 
     def publish(self, files: dict[str, ProxyFiles]) -> list[Path]:
         """Writes what differs, clusters before the routes that need them; returns the files written."""
@@ -170,13 +192,20 @@ class Store:
                 write_atomically(path, text)
         return written
 
-    def route_versions(self, files: dict[str, ProxyFiles], target: Target) -> dict[str, str]:
-        """`proxy/listener` → version, for every route table that steers the target."""
+    def route_versions(
+        self, files: dict[str, ProxyFiles], target: Target, *, answering: bool = False
+    ) -> dict[str, str]:
+        """`proxy/listener` → version, for every route table that steers the target; `answering`: its own ones too."""
+        service = self.mesh.spec.service(target.ref)
+        arms = service.arms.values() if service and answering else ()
+        addresses = {address for arm in arms for address in arm.endpoints}
         return {
-            f"{proxy.name}/{outbound.name}": version(files[proxy.name].routes[outbound.name])
+            f"{proxy.name}/{name}": version(files[proxy.name].routes[name])
             for proxy in self.mesh.spec.proxies
-            for outbound in proxy.outbound
-            if target.ref in outbound.services
+            for name in (
+                *(outbound.name for outbound in proxy.outbound if target.ref in outbound.services),
+                *(inbound.name for inbound in proxy.inbound if inbound.address in addresses),
+            )
         }
 
     def proxy_folder(self, proxy: str) -> Path:
@@ -184,7 +213,7 @@ class Store:
         return self.directory / "proxies" / proxy
 
     def routes_file(self, proxy: str, listener: str) -> Path:
-        """The route table of one outbound listener."""
+        """The route table of one listener."""
         return self.proxy_folder(proxy) / f"routes-{listener}.json"
 
     def proxy(self, name: str) -> Proxy:

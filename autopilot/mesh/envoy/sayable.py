@@ -1,0 +1,124 @@
+"""Whether a fault can be said over a mesh of plain Envoys: whatever it names must be there, and mean somebody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from autopilot.mesh.envoy import faults
+from autopilot.mesh.envoy.faults import Laid
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import InjectFault
+from autopilot.spec.faults import Blackhole, Eject, Partition, describe
+from autopilot.spec.mesh import MeshService, MeshSpec, is_ip, split_address
+from autopilot.spec.units import listed
+
+FULL = 100.0 + 1e-6
+
+
+def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault]) -> None:
+    """Refuses faults that name what is not there, meet nobody, or that no Envoy can make.
+
+    Raises:
+        InvalidChange: which, why, and what is there instead.
+    """
+    shares: dict[str, float] = {}
+    for change in changes:
+        one = Laid(service, 0, change)
+        _sayable(one)
+        _source(spec, one)
+        _arm(one)
+        _endpoints(spec, one)
+        kind = faults.kind_of_scope(one)
+        shares[kind] = shares.get(kind, 0.0) + (100.0 if one.scope.percentage is None else one.scope.percentage)
+        if shares[kind] > FULL:
+            raise InvalidChange(
+                f"faults laid at once over the same requests to {service.ref} take {shares[kind]:g} % of them: "
+                "give each a share of its own, 100 in all, or lay them one after the other"
+            )
+
+
+def _sayable(one: Laid) -> None:
+    if isinstance(one.fault, Partition):
+        raise InvalidChange(
+            "a partition needs Kubernetes' NetworkPolicies; the nearest a mesh of plain Envoys has is type: blackhole"
+        )
+    if one.inbound and one.scope.source is not None:
+        raise InvalidChange(
+            f"{one.service.ref}'s own side cannot tell callers apart: leave out scope.source, or use view: app"
+        )
+    for name, match in one.scope.headers.items():
+        if match.regex is not None:
+            try:
+                re.compile(match.regex)
+            except re.error as error:
+                raise InvalidChange(
+                    f"scope.headers.{name}: {match.regex!r} is no regular expression: {error}"
+                ) from None
+
+
+def _source(spec: MeshSpec, one: Laid) -> None:
+    source = one.scope.source
+    if source is None:
+        return
+    callers = {
+        proxy.name: proxy
+        for proxy in spec.proxies
+        if any(one.service.ref in outbound.services for outbound in proxy.outbound)
+    }
+    if source.proxy is not None:
+        if source.proxy not in callers:
+            raise InvalidChange(f"proxy {source.proxy} does not call {one.service.ref}; {_known(callers)} do")
+        return
+    ref = faults.whole_name(source.service or "", one.service.namespace)
+    service = spec.service(ref)
+    if service is None:
+        raise InvalidChange(
+            f"scope.source: the mesh has no service {ref}; it has {_known(s.ref for s in spec.services)}"
+        )
+    if source.arm is not None and source.arm not in service.arms:
+        raise InvalidChange(f"scope.source: {ref} has no arm {source.arm}; it has {_known(service.arms)}")
+    if not any(faults.called_by(spec, proxy, one) for proxy in callers.values()):
+        raise InvalidChange(f"{ref} does not call {one.service.ref}: there is no such edge; {_known(callers)} call it")
+
+
+def _arm(one: Laid) -> None:
+    arm = one.scope.arm
+    if arm is None:
+        return
+    if arm not in one.service.arms:
+        raise InvalidChange(f"scope.arm: {one.service.ref} has no arm {arm}; it has {_known(one.service.arms)}")
+    if not one.service.weights.get(arm):
+        raise InvalidChange(f"scope.arm: {arm} gets no traffic of {one.service.ref}: the fault would meet nobody")
+
+
+def _endpoints(spec: MeshSpec, one: Laid) -> None:
+    fault = one.fault
+    if not isinstance(fault, Blackhole | Eject):
+        return
+    met = [arm for arm in one.service.arms if one.meets(arm)]
+    every = [address for arm in met for address in one.service.arms[arm].endpoints]
+    gone = [address for arm in met for address in faults.lost(spec, one, arm)]
+    if fault.zone is not None and fault.zone not in spec.zones:
+        known = _known(spec.zones) or "none; write spec.zones in the mesh file"
+        raise InvalidChange(f"the mesh has no zone {fault.zone}; it has {known}")
+    if unknown := sorted(set(fault.endpoints) - set(every)):
+        raise InvalidChange(f"{_known(unknown)}: no endpoint of {one.service.ref} in scope; it has {_known(every)}")
+    if not gone:
+        raise InvalidChange(f"{describe(fault)}: {one.service.ref} has no endpoint there: nobody would meet it")
+    for arm in met:
+        endpoints = one.service.arms[arm].endpoints
+        left = set(endpoints) - set(gone)
+        if isinstance(fault, Eject) and one.service.weights.get(arm) and not left:
+            raise InvalidChange(
+                f"{describe(fault)} would leave nothing of arm {arm}: to lose all of it use type: blackhole"
+            )
+        if isinstance(fault, Blackhole) and left and not all(is_ip(split_address(each)[0]) for each in endpoints):
+            raise InvalidChange(
+                f"arm {arm} of {one.service.ref} is known by names, and a part of them cannot be lost: "
+                "write IP addresses, or lose the whole arm"
+            )
+
+
+def _known(names: Iterable[str]) -> str:
+    return listed(sorted(names))
