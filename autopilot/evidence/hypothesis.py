@@ -15,12 +15,30 @@ from collections.abc import Iterable
 from typing import Literal, Protocol
 
 from autopilot.evidence.model import Plain
-from autopilot.spec.probes import Probe
 
 KEPT = 10
 """Looks that a state remembers."""
 
 ProbeVerdict = Literal["pass", "fail", "inconclusive"]
+
+
+class Thresholds(Protocol):
+    """What of a probe decides when it has passed or failed: every `autopilot.spec.probes.Probe` has it."""
+
+    @property
+    def failures(self) -> int:
+        """So many looks in a row must fail until the probe has failed."""
+        ...
+
+    @property
+    def successes(self) -> int:
+        """So many in a row must pass until it has passed."""
+        ...
+
+    @property
+    def missing(self) -> int:
+        """So many in a row without data make it inconclusive."""
+        ...
 
 
 class Look(Plain):
@@ -52,7 +70,7 @@ class ProbeState(Plain):
     """Some of the looks, oldest first: those that failed are kept before others."""
 
 
-def update(probe: Probe, state: ProbeState, look: Look, *, final: bool = False) -> ProbeState:
+def update(probe: Thresholds, state: ProbeState, look: Look, *, final: bool = False) -> ProbeState:
     """Takes one look.
 
     Args:
@@ -97,7 +115,7 @@ def settled(states: Iterable[ProbeState]) -> bool:
     return all(state.verdict for state in states)
 
 
-def concluded(probe: Probe, state: ProbeState) -> tuple[ProbeVerdict, str]:
+def concluded(probe: Thresholds, state: ProbeState) -> tuple[ProbeVerdict, str]:
     """The verdict, and why, if nobody looks any more: whatever is still open is inconclusive."""
     if state.verdict:
         return state.verdict, state.reason

@@ -17,7 +17,7 @@ import math
 import re
 from typing import Final
 
-from autopilot.spec.probes import PATH_STEP, Tolerance
+from autopilot.spec.tolerance import PATH_STEP, Tolerance
 from autopilot.spec.units import shown
 
 LONGEST: Final = 100_000
