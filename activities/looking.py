@@ -1,0 +1,101 @@
+"""Looks at many probes beside a watch, each at its own pace: one that is slow holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Literal
+
+from activities.probing import Prober
+from autopilot import findings
+from autopilot.evidence.hypothesis import Look, ProbeState, concluded
+from autopilot.spec.probes import MeshProbe, Probe
+
+Phase = Literal["before", "during", "after"]
+
+
+class Looking:
+    """The looks that nobody has judged yet.
+
+    Args:
+        prober: looks.
+        tick: for abort conditions: seconds after which each is looked at again, where its own interval is longer.
+    """
+
+    def __init__(self, prober: Prober, tick: float | None = None) -> None:
+        self._prober = prober
+        self._tick = tick
+        self._fresh: list[tuple[Probe, Look]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def take(self) -> list[tuple[Probe, Look]]:
+        """The looks since the last call, in the order they ended.
+
+        Raises:
+            Exception: a probe cannot be looked at any more, for a fault of ours; what it was is raised as it was.
+        """
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (failure := task.exception()) is not None:
+                raise failure
+        taken, self._fresh = self._fresh, []
+        return taken
+
+    @contextlib.asynccontextmanager
+    async def following(self, probes: Iterable[Probe]) -> AsyncIterator[None]:
+        """Looks at every probe while the context lasts; what a mesh counted before does not count."""
+        self._prober.forget()
+        self._tasks = [asyncio.create_task(self._follow(probe), name=f"probe {probe.name}") for probe in probes]
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow(self, probe: Probe) -> None:
+        """Looks again and again; a look that takes longer than its interval leaves out those that it passes by."""
+        loop = asyncio.get_running_loop()
+        interval = min(probe.interval, self._tick or probe.interval)
+        began = due = loop.time()
+        while True:
+            look = await self._prober.look(probe)
+            if look.ok is not None or loop.time() - began > self._prober.patience(probe):
+                self._fresh.append((probe, look))
+            pause = interval
+            if isinstance(probe, MeshProbe):
+                pause = min(pause, self._prober.patience(probe)) if look.ok is None else pause
+            due += pause
+            due += max(0, (loop.time() - due) // interval) * interval
+            if isinstance(probe, MeshProbe) and interval > probe.window:
+                await asyncio.sleep(max(0.0, due - probe.window - loop.time()))
+                await self._prober.prime(probe)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+
+def record(
+    probe: Probe, state: ProbeState, phase: Phase, step: int = 0, *, guard: bool = False
+) -> findings.ProbeRecord:
+    """What one probe came to in one phase, for the report; what is still open is inconclusive.
+
+    Args:
+        probe: whose record it is.
+        state: what its looks came to.
+        phase: of the experiment.
+        step: of the method, from 1, for `during`.
+        guard: whether it is an abort condition.
+    """
+    verdict, reason = concluded(probe, state)
+    return findings.ProbeRecord(
+        name=probe.name,
+        type=probe.type,
+        phase=phase,
+        step=step,
+        guard=guard,
+        verdict=verdict,
+        reason=reason,
+        looks=state.looks,
+        failed=state.failed,
+        missing=state.missing,
+        samples=state.samples,
+    )

@@ -1,0 +1,317 @@
+"""Looks at what the probes of an experiment name: one look at a time, each bounded by its probe's own timeout.
+
+What a probe finds is never an error here. A service that does not answer has failed; whoever should have told of it
+and did not (a Prometheus, an API server, a program that cannot be run) leaves a look without data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from activities.kube_probe import Objects
+from activities.meshes import Attached
+from activities.probe_judging import Judgement, Seen, judged, together
+from activities.probe_programs import FunctionError, call, run
+from activities.probe_traffic import Traffic
+from autopilot.evidence.hypothesis import Look
+from autopilot.evidence.tolerance import readable
+from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh.model import Target
+from autopilot.spec.credentials import redacted
+from autopilot.spec.probes import (
+    OPT_IN,
+    HttpProbe,
+    KubernetesProbe,
+    MeshProbe,
+    Probe,
+    ProcessProbe,
+    PromqlProbe,
+    PythonProbe,
+    TcpProbe,
+)
+from autopilot.spec.units import format_seconds
+from autopilot.telemetry.model import TelemetryError
+
+ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_PROBES"
+"""Environment variable of a worker: which kinds of probes it may run that run what a file says."""
+
+_LONGEST_BODY: Final = 1_000_000
+"""Bytes of an answer that are read."""
+_NOTE: Final = 500
+_QUERIES: Final = 8
+"""PromQL queries under way at once: a Prometheus that hangs must not take all threads of a worker."""
+_IMPORT: Final = 20.0
+"""Seconds that a function has to be found in before an experiment begins."""
+_PLACE = re.compile(r"\{\{ *(service|namespace) *\}\}")
+
+
+def allowed_probes(environ: Mapping[str, str]) -> frozenset[str]:
+    """Kinds of probes that this worker's administrator allows, of those that need it: `process,python`.
+
+    Raises:
+        InvalidChange: the variable names something else.
+    """
+    named = {each.strip() for each in environ.get(ALLOW_VARIABLE, "").split(",") if each.strip()}
+    if unknown := named - set(OPT_IN):
+        raise InvalidChange(
+            f"{ALLOW_VARIABLE} names {', '.join(sorted(unknown))}; write {', '.join(OPT_IN)}, or one of them"
+        )
+    return frozenset(named)
+
+
+class Prober:
+    """Looks at probes for one experiment; make one for each activity that looks, and close it.
+
+    Args:
+        attached: the mesh, and its telemetry.
+        target: the experiment's; its namespace is where names without one are looked for.
+        allowed: kinds that need the worker's consent and have it; see `allowed_probes`.
+    """
+
+    def __init__(self, attached: Attached, target: Target, allowed: frozenset[str] = frozenset()) -> None:
+        self._attached = attached
+        self._target = target
+        self._allowed = allowed
+        self._session: aiohttp.ClientSession | None = None
+        self._objects: Objects | None = None
+        self._traffic = Traffic(attached)
+        self._queries = asyncio.Semaphore(_QUERIES)
+        self._asked: set[asyncio.Task[float | None]] = set()
+
+    async def refuse(self, probes: Sequence[Probe]) -> None:
+        """Checks that every probe can be looked at here, before anything is changed.
+
+        Raises:
+            InvalidChange: one cannot; the message names it and says what to do.
+            MeshUnavailable: it could not be found out; try again.
+        """
+        for probe in probes:
+            try:
+                await self._refuse(probe)
+            except InvalidChange as error:
+                said = str(error)
+                raise InvalidChange(said if probe.name in said else f"probe {probe.name}: {said}") from error
+
+    async def look(self, probe: Probe) -> Look:
+        """Looks once. Takes no longer than the probe's timeout, and raises for nothing that it finds."""
+        began = time.time()
+        try:
+            async with asyncio.timeout(probe.timeout):
+                seen = await self._see(probe)
+        except TimeoutError:
+            ok = False if isinstance(probe, HttpProbe | TcpProbe) else None
+            seen = Seen(ok, note=f"nothing within {format_seconds(probe.timeout)}")
+        except (TelemetryError, MeshError, FunctionError) as error:
+            seen = Seen(None, note=str(error))
+        except Exception as error:  # noqa: BLE001 - an error of the probe itself is no data, and the note says what it was
+            seen = Seen(None, note=f"{type(error).__name__}: {error}")
+        return Look(time=began, ok=seen.ok, value=redacted(seen.value)[:_NOTE], note=redacted(seen.note)[:_NOTE])
+
+    async def prime(self, probe: MeshProbe) -> None:
+        """Reads counters, so that a look a window later has something to compare with; never raises."""
+        self._traffic.follow(probe, self._service(probe))
+        try:
+            async with asyncio.timeout(probe.timeout):
+                await self._traffic.read()
+        except (TimeoutError, TelemetryError, MeshError):
+            return  # the look itself will say so
+
+    def forget(self) -> None:
+        """From now on mesh probes count only what happens from now on: another phase begins."""
+        self._traffic.forget()
+
+    def patience(self, probe: Probe) -> float:
+        """Seconds from the first look (or from `forget`) in which a look without data means nothing yet."""
+        return self._traffic.patience(probe) if isinstance(probe, MeshProbe) else 0.0
+
+    async def close(self) -> None:
+        """Lets go of connections and threads."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        if self._objects is not None:
+            self._objects.close()
+        for task in self._asked:
+            task.cancel()
+        await self._traffic.close()
+
+    async def _refuse(self, probe: Probe) -> None:
+        if probe.type in OPT_IN and probe.type not in self._allowed:
+            raise InvalidChange(
+                f"{probe.type} probes run what the file says, and this worker does not allow that: "
+                f"start it with {ALLOW_VARIABLE}={probe.type}, or use another probe"
+            )
+        match probe:
+            case PromqlProbe():
+                self._attached.query_source(f"probe {probe.name}")
+            case MeshProbe():
+                await self._traffic.refuse(self._service(probe))
+            case KubernetesProbe():
+                await self._cluster().refuse(probe)
+            case PythonProbe():
+                try:
+                    async with asyncio.timeout(_IMPORT):
+                        await call(probe.function, probe.arguments, really=False)
+                except (FunctionError, TimeoutError, OSError) as error:
+                    said = str(error) or f"{probe.function} is not imported within {format_seconds(_IMPORT)}"
+                    raise InvalidChange(f"{said}; it must be where the worker finds its modules") from error
+            case HttpProbe():
+                _address(probe.url)
+            case _:
+                return
+
+    async def _see(self, probe: Probe) -> Seen:
+        match probe:
+            case HttpProbe():
+                return await self._http(probe)
+            case TcpProbe():
+                return await self._tcp(probe)
+            case PromqlProbe():
+                return await self._promql(probe)
+            case MeshProbe():
+                return await self._traffic.look(probe, self._service(probe))
+            case KubernetesProbe():
+                return await self._cluster().look(probe)
+            case ProcessProbe() | PythonProbe():
+                return await self._run(probe)
+
+    async def _run(self, probe: ProcessProbe | PythonProbe) -> Seen:
+        if probe.type not in self._allowed:
+            return Seen(None, note=f"this worker does not allow {probe.type} probes; see {ALLOW_VARIABLE}")
+        if isinstance(probe, ProcessProbe):
+            return await self._process(probe)
+        value = await call(probe.function, probe.arguments)
+        ok, note = await judged(probe.tolerance, value)
+        return Seen(ok, readable(value), note)
+
+    async def _http(self, probe: HttpProbe) -> Seen:
+        """One request on a connection of its own, as a new user would make it; redirects are not followed."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        url = _address(probe.url)
+        began = time.monotonic()
+        try:
+            async with self._session.request(
+                probe.method,
+                url,
+                headers=probe.headers,
+                data=probe.data,
+                ssl=probe.verify_tls,
+                allow_redirects=False,
+            ) as response:
+                body = await _body(response)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            return Seen(ok=False, note=f"no answer: {str(error) or type(error).__name__}")
+        took = time.monotonic() - began
+        told: list[Judgement] = [await judged(probe.tolerance, response.status, "status: ")]
+        if probe.body is not None:
+            told.append(await judged(probe.body, body, "body: "))
+        if probe.latency is not None:
+            told.append(await judged(probe.latency, round(took, 4), "seconds: "))
+        ok, note = together(told)
+        return Seen(ok, f"{response.status} in {took:.3f} s", note)
+
+    async def _tcp(self, probe: TcpProbe) -> Seen:
+        host, _, port = probe.address.rpartition(":")
+        began = time.monotonic()
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            return Seen(ok=False, note=f"no connection: {error.strerror or error}")
+        took = time.monotonic() - began
+        writer.transport.abort()  # nobody waits for a polite end
+        return Seen(ok=True, value=f"connected in {took:.3f} s")
+
+    async def _promql(self, probe: PromqlProbe) -> Seen:
+        names = {"service": self._target.service, "namespace": self._target.namespace}
+        query = _PLACE.sub(lambda place: names[place.group(1)], probe.query)
+        source = self._attached.query_source(f"probe {probe.name}")
+
+        async def ask() -> float | None:
+            async with self._queries:
+                return await source.query(query)
+
+        # Cancelled, it would leave its thread behind and give its place to the next; so it goes on to its own end.
+        asked = asyncio.create_task(ask(), name=f"query of probe {probe.name}")
+        self._asked.add(asked)
+        asked.add_done_callback(self._answered)
+        value = await asyncio.shield(asked)
+        if value is None:
+            return Seen(None, note="the query has no result now: an empty series, or no number")
+        ok, note = await judged(probe.tolerance, value)
+        return Seen(ok, f"{value:.6g}", note)
+
+    def _answered(self, task: asyncio.Task[float | None]) -> None:
+        self._asked.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; where nobody does any more, nobody misses it
+
+    async def _process(self, probe: ProcessProbe) -> Seen:
+        try:
+            ended = await run(probe.command)
+        except (OSError, ValueError) as error:
+            return Seen(None, note=f"{readable(probe.command[0])} cannot be run: {error}")
+        if ended.code < 0:
+            return Seen(None, note=f"ended by signal {-ended.code}; {ended.err.strip()[-200:]}")
+        told = [await judged(probe.tolerance, ended.code, "exit code: ")]
+        if probe.output is not None:
+            told.append(await judged(probe.output, ended.out.decode("utf-8", "replace").rstrip(), "output: "))
+        ok, note = together(told)
+        said = ended.err.strip()[-200:]
+        return Seen(ok, f"exit code {ended.code}", f"{note}; it said: {said}" if note and said else note)
+
+    def _service(self, probe: MeshProbe) -> Target:
+        namespace, _, name = (probe.service or self._target.service).rpartition("/")
+        return Target(mesh=self._target.mesh, namespace=namespace or self._target.namespace, service=name)
+
+    def _cluster(self) -> Objects:
+        """The objects of the mesh's cluster.
+
+        Raises:
+            InvalidChange: it is in none.
+        """
+        if self._objects is None:
+            mesh = self._attached.mesh
+            if not isinstance(mesh, KubeMesh):
+                raise InvalidChange(f"mesh {mesh.name} is not in a cluster: it has no objects; use another probe")
+            self._objects = Objects(mesh.api, self._target.namespace)
+        return self._objects
+
+
+def _address(url: str) -> URL:
+    """A URL that can be asked.
+
+    Raises:
+        InvalidChange: it cannot.
+    """
+    try:
+        found = URL(url)
+    except ValueError as error:
+        raise InvalidChange(f"url is no address: {error}; write http://host:port/path") from error
+    if not found.host:
+        raise InvalidChange("url names no host; write http://host:port/path")
+    return found
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of the answer; the rest of a long one is not waited for."""
+    body = bytearray()
+    async for part in response.content.iter_chunked(65536):
+        body += part
+        if len(body) >= _LONGEST_BODY:
+            break
+    return bytes(body[:_LONGEST_BODY])
