@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from autopilot.spec.base import Misplaced, SpecModel
+from autopilot.spec.cron import checked
 from autopilot.spec.units import Seconds, explained
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -26,7 +27,7 @@ def _known_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_known_zone)]
-Cron = Annotated[str, Field(min_length=1, max_length=200)]
+Cron = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(checked)]
 
 
 class Window(SpecModel):

@@ -1,0 +1,320 @@
+"""Whether a scheduled experiment runs now: rules without a clock, so that any decision can be taken again on paper.
+
+Whoever asks brings the facts (`Situation`); the answer is one `Decision` with its reason, in words for people. What no
+run began for at all is told afterwards, by `missed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from itertools import groupby
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from autopilot.findings import ExperimentInput, ExperimentReport, Verdict
+from autopilot.report import Caller, Wire
+from autopilot.spec.cron import between
+from autopilot.spec.schedule import WEEKDAYS, Day, Freeze, ScheduleSpec, Window
+from autopilot.spec.units import format_seconds
+
+_DAYS: tuple[Day, ...] = (*WEEKDAYS, "sat", "sun")
+_PROMPT = 5.0
+"""Seconds that lie between a cron's time and its run where nothing is late."""
+MOST_MISSED = 50
+"""Groups of missed runs that one record lists at the most."""
+
+
+def schedule_id(mesh: str, namespace: str, name: str) -> str:
+    """The id of an experiment's schedule in Temporal."""
+    return f"chaos-schedule/{mesh}/{namespace}/{name}"
+
+
+class Hand(Wire):
+    """A person who wants a run now, whatever the cron says."""
+
+    caller: Caller = Caller()
+    reason: str = ""
+    force: bool = False
+    """Whether the schedule's own freeze is passed too; an administrator's never is."""
+
+
+class Pause(Wire):
+    """A time in which the schedule was told to rest."""
+
+    since: float
+    """Seconds since the epoch."""
+    until: float | None = None
+    reason: str = ""
+
+
+class ScheduledInput(Wire):
+    """What a schedule hands to each of its runs."""
+
+    experiment: ExperimentInput
+    since: float = 0.0
+    """Cron times before it are nobody's concern: there was no such schedule then. Seconds since the epoch."""
+    pauses: tuple[Pause, ...] = ()
+    """The last ones, so that what did not run meanwhile has its reason."""
+    hand: Hand | None = None
+
+    @property
+    def schedule(self) -> ScheduleSpec:
+        """When it runs.
+
+        Raises:
+            ValueError: the experiment has no schedule.
+        """
+        if self.experiment.spec.schedule is None:
+            raise ValueError(f"{self.experiment.workflow_id} has no spec.schedule")
+        return self.experiment.spec.schedule
+
+    @property
+    def id(self) -> str:
+        """The schedule's."""
+        return schedule_id(self.experiment.mesh, self.experiment.namespace, self.experiment.name)
+
+
+class Running(Wire):
+    """A run of the same experiment that is under way."""
+
+    workflow_id: str
+    run_id: str
+    schedule: str = ""
+    """What started it; empty where a person or a program did."""
+    since: float = 0.0
+    """Seconds since the epoch."""
+
+
+class Situation(Wire):
+    """All that the decision rests upon."""
+
+    schedule: str
+    """Id of the schedule that asks."""
+    scheduled: float
+    """When the cron was due, or when a person asked; seconds since the epoch."""
+    now: float
+    hand: Hand | None = None
+    running: Running | None = None
+    waiting: str = ""
+    """Another run that waits for the same."""
+    waited: float | None = None
+    """Seconds that this one has waited already; None where it has not."""
+    refused: str = ""
+    """Why the mesh lets nothing start: the stop button, a person who took the target over, whoever holds it."""
+    frozen: tuple[Freeze, ...] = ()
+    """The administrator's, in UTC."""
+
+
+class Decision(Wire):
+    """What is to happen."""
+
+    kind: Literal["start", "skip", "wait", "replace"]
+    """Start it; do not; wait for the end of the run before; end that first."""
+    reason: str
+
+
+class Missed(Wire):
+    """Times at which the cron was due and no run began, for one and the same reason."""
+
+    first: float
+    last: float
+    count: int
+    reason: str
+
+
+class Counted(Wire):
+    """What Temporal counted of a schedule: what it came too late for, and what it dropped for a run under way."""
+
+    late: int = 0
+    dropped: int = 0
+
+
+class RunRecord(Wire):
+    """What one run of a schedule came to: its result in Temporal, and a line in the archive."""
+
+    schedule: str
+    run: str
+    """Id of the workflow that decided."""
+    scheduled: float
+    """Seconds since the epoch, as all times here."""
+    decided: float
+    decision: Literal["started", "skipped", "waiting"]
+    reason: str
+    by: str = ""
+    """Who asked, where it was not the cron."""
+    experiment: str = ""
+    """Workflow id of what was started."""
+    experiment_run: str = ""
+    waited: float = 0.0
+    """Seconds for the run before."""
+    missed: tuple[Missed, ...] = ()
+    """Times before this one at which no run began."""
+    more_missed: bool = False
+    """Whether there are more than it tells of."""
+    until: float = 0.0
+    """What the cron was due for is told of up to here."""
+    counted: Counted = Counted()
+
+
+def decide(spec: ScheduleSpec, seen: Situation) -> Decision:
+    """What is to happen now; the first reason against a start is the one that is given."""
+    against = _too_late(spec, seen) or _frozen(spec, seen) or _outside(spec, seen) or seen.refused
+    if against:
+        return Decision(kind="skip", reason=against)
+    if seen.running is not None:
+        return _overlapping(spec, seen, seen.running)
+    return Decision(kind="start", reason=_begins(spec, seen))
+
+
+def _too_late(spec: ScheduleSpec, seen: Situation) -> str:
+    """Why it is not caught up with. Who asked by hand, or waited in turn, is not late."""
+    late = seen.now - seen.scheduled
+    if seen.hand is not None or seen.waited is not None or late <= spec.catch_up + spec.jitter + _PROMPT:
+        return ""
+    return (
+        f"began {_span(late)} late: Temporal or every worker was away; "
+        f"only {_span(spec.catch_up)} are caught up with (schedule.catchUp)"
+    )
+
+
+def _frozen(spec: ScheduleSpec, seen: Situation) -> str:
+    now = datetime.fromtimestamp(seen.now, UTC)
+    if ordered := _freeze(seen.frozen, now.date()):
+        return f"{_days(ordered)} (UTC) are frozen for the whole mesh{_because(ordered.reason)}"
+    own = _freeze(spec.freeze, now.astimezone(ZoneInfo(spec.time_zone)).date())
+    if own is None or (seen.hand is not None and seen.hand.force):
+        return ""
+    return f"{_days(own)} are frozen{_because(own.reason)}"
+
+
+def _freeze(freezes: Sequence[Freeze], day: date) -> Freeze | None:
+    return next((freeze for freeze in freezes if freeze.start <= day <= freeze.end), None)
+
+
+def _days(freeze: Freeze) -> str:
+    return f"{freeze.start} to {freeze.end}"
+
+
+def _outside(spec: ScheduleSpec, seen: Situation) -> str:
+    if seen.hand is not None or not spec.windows:
+        return ""
+    local = datetime.fromtimestamp(seen.now, ZoneInfo(spec.time_zone))
+    if any(_inside(window, local) for window in spec.windows):
+        return ""
+    windows = "; ".join(f"{', '.join(window.days)} {window.start}-{window.end}" for window in spec.windows)
+    return f"{_DAYS[local.weekday()]} {local:%H:%M} {spec.time_zone} lies outside its windows ({windows})"
+
+
+def _inside(window: Window, local: datetime) -> bool:
+    """From `start` on, and before `end`."""
+    return _DAYS[local.weekday()] in window.days and window.start <= f"{local:%H:%M}" < window.end
+
+
+def _overlapping(spec: ScheduleSpec, seen: Situation, before: Running) -> Decision:
+    ours = before.schedule == seen.schedule
+    its = before.workflow_id if ours else f"{before.workflow_id} (not of this schedule)"
+    age = f"{its} is under way since {_span(seen.now - before.since)}"
+    if seen.waited is not None:
+        return Decision(kind="skip", reason=f"waited {_span(seen.waited)}, and {its} was still, or again, under way")
+    match spec.overlap:
+        case "skip":
+            return Decision(kind="skip", reason=f"{age} (schedule.overlap: skip)")
+        case "cancelOther" if not ours:
+            return Decision(kind="skip", reason=f"{age}: a schedule ends no run but its own")
+        case _ if seen.waiting:
+            return Decision(kind="skip", reason=f"{age}, and {seen.waiting} waits for it already")
+        case "queue":
+            return Decision(kind="wait", reason=f"{age}; waits for its end")
+        case "cancelOther":
+            return Decision(kind="replace", reason=f"{age}; ends it first")
+
+
+def _begins(spec: ScheduleSpec, seen: Situation) -> str:
+    if seen.hand is not None:
+        return f"asked for by {seen.hand.caller.who}{_because(seen.hand.reason)}"
+    if seen.waited is not None:
+        return f"the run before ended after {_span(seen.waited)}"
+    late = seen.now - seen.scheduled - spec.jitter
+    return f"caught up with, {_span(late)} late" if late > _PROMPT else "due"
+
+
+def missed(
+    spec: ScheduleSpec,
+    *,
+    after: float,
+    until: float,
+    pauses: Sequence[Pause] = (),
+    waited: str = "",
+    counted: tuple[Counted, Counted] | None = None,
+) -> tuple[tuple[Missed, ...], bool]:
+    """The times between two moments (neither included) at which the cron was due, each with why no run began.
+
+    Args:
+        spec: the schedule.
+        after: up to here all is told; seconds since the epoch.
+        until: the moment that has a run of its own.
+        pauses: of the schedule.
+        waited: what waited all the while, where something did.
+        counted: what Temporal had counted at `after`, and at `until`; None where that is not known.
+
+    Returns:
+        Groups in order, each of one reason, at most `MOST_MISSED`; and whether there are more.
+    """
+    first, last = datetime.fromtimestamp(after, UTC), datetime.fromtimestamp(until, UTC)
+    due = between(spec.cron, spec.time_zone, first, last)
+    times = [moment.timestamp() for moment in due.moments if moment < last]
+    why = f"{waited} waited already" if waited else _unheard(spec, counted)
+    groups = []
+    for reason, members in groupby(times, key=_reasons(pauses, why)):
+        moments = list(members)
+        groups.append(Missed(first=moments[0], last=moments[-1], count=len(moments), reason=reason))
+    return tuple(groups[:MOST_MISSED]), due.more or len(groups) > MOST_MISSED
+
+
+def _reasons(pauses: Sequence[Pause], otherwise: str) -> Callable[[float], str]:
+    def reason(moment: float) -> str:
+        for pause in pauses:
+            if pause.since <= moment and (pause.until is None or moment < pause.until):
+                return f"the schedule was paused{_because(pause.reason)}"
+        return otherwise
+
+    return reason
+
+
+def _unheard(spec: ScheduleSpec, counted: tuple[Counted, Counted] | None) -> str:
+    """Why Temporal began no run, by its own count."""
+    away = f"Temporal was away for longer than {_span(spec.catch_up)} (schedule.catchUp)"
+    dropped = (
+        "the run before had not been taken up: Temporal or every worker was away, and of many one is caught up with"
+    )
+    if counted is None:
+        return "Temporal was away, or the schedule was paused in Temporal itself"
+    before, now = counted
+    match now.late > before.late, now.dropped > before.dropped:
+        case True, False:
+            return away
+        case False, True:
+            return dropped
+        case True, True:
+            return f"{away}, or {dropped}"
+        case _:
+            return "the schedule was paused, or changed, in Temporal itself"
+
+
+def pause_note(spec: ScheduleSpec, report: ExperimentReport) -> str | None:
+    """What to pause a schedule with after this run; None where it goes on.
+
+    A refuted hypothesis pauses it. What was not tried, not seen, or ended by a person says nothing against the system.
+    """
+    if not spec.pause_on_failure or report.verdict is not Verdict.FAIL:
+        return None
+    return f"{report.workflow_id} refuted its hypothesis: {report.reason}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _span(seconds: float) -> str:
+    return format_seconds(max(0, round(seconds)))

@@ -1,0 +1,303 @@
+"""Recurring experiments as Temporal Schedules: making, commanding and reading them, for any program to do.
+
+Temporal keeps the cron, wakes a short `ScheduledRun` when it is due, and never two at once; that decides, and tells why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowQueryFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from activities import schedule_book
+from activities.schedules import hand_id
+from activities.signatures import WORKFLOW_QUEUE
+from autopilot.findings import ExperimentInput
+from autopilot.report import Caller
+from autopilot.timetable import Hand, RunRecord, ScheduledInput, schedule_id
+from workflows.scheduled import ScheduledRun
+
+PREFIX = "chaos-schedule/"
+_WHOLE = re.compile(r"chaos-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")
+_ANSWER = timedelta(seconds=10)
+_SLACK = timedelta(hours=1)
+"""What a run of a schedule may take beyond a wait: as long as no worker runs, and no longer, it holds the next one up."""
+
+
+class ScheduleError(Exception):
+    """A schedule could not be made, found or commanded; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """One schedule as it stands."""
+
+    id: str
+    target: str
+    cron: str
+    time_zone: str
+    next: datetime | None
+    """None where it is paused."""
+    paused: bool
+    note: str
+    """Why it is paused, or who let it go on."""
+    last: RunRecord | None
+    late: int
+    """Times Temporal came too late for, ever."""
+    dropped: int
+    """Times Temporal dropped for a run under way, ever."""
+
+
+async def put(client: Client, wanted: ExperimentInput) -> str:
+    """Makes the schedule that `spec.schedule` asks for, or brings the one that is there up to date; returns its id.
+
+    What is there keeps its pause. Nothing runs at once.
+
+    Raises:
+        ScheduleError: the experiment asks for none.
+        RPCError: Temporal does not take it.
+    """
+    if wanted.spec.schedule is None:
+        raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: say when it is to run")
+    new = ScheduledInput(experiment=wanted, since=time.time())
+    schedule = _schedule(new)
+    try:
+        await client.create_schedule(new.id, schedule, rpc_timeout=_ANSWER)
+    except ScheduleAlreadyRunningError:
+        await schedule_book.change(client, client.get_schedule_handle(new.id), lambda *there: _updated(new, *there))
+    return new.id
+
+
+def _schedule(given: ScheduledInput) -> Schedule:
+    wish, experiment = given.schedule, given.experiment
+    return Schedule(
+        action=ScheduleActionStartWorkflow(
+            ScheduledRun.run,
+            given,
+            id=f"{given.id}/run",
+            task_queue=WORKFLOW_QUEUE,
+            execution_timeout=timedelta(seconds=experiment.spec.deadline) + _SLACK,
+            static_summary=f"may {experiment.workflow_id} run now?",
+        ),
+        spec=ScheduleSpec(
+            cron_expressions=[wish.cron], time_zone_name=wish.time_zone, jitter=timedelta(seconds=wish.jitter)
+        ),
+        policy=SchedulePolicy(
+            overlap=ScheduleOverlapPolicy.SKIP,
+            catchup_window=timedelta(seconds=wish.catch_up),
+            pause_on_failure=False,  # a refuted hypothesis pauses it; a run of ours that fails says nothing of the system
+        ),
+    )
+
+
+def _updated(new: ScheduledInput, there: Schedule, before: ScheduledInput) -> tuple[Schedule, ScheduledInput]:
+    """The new wish with the old memory: what is not told of yet stays to be told, unless the cron was another."""
+    same = (before.schedule.cron, before.schedule.time_zone) == (new.schedule.cron, new.schedule.time_zone)
+    given = new.model_copy(update={"pauses": before.pauses, "since": before.since if same else new.since})
+    return dataclasses.replace(_schedule(given), state=there.state), given
+
+
+async def pause(client: Client, schedule: str, caller: Caller, reason: str) -> bool:
+    """Starts nothing any more until `resume`; a run under way goes on. False where it was paused already.
+
+    Raises:
+        ScheduleError: there is no such schedule.
+    """
+    note = f"paused by {caller.who}: {reason}"
+    try:
+        return await schedule_book.pause(client, schedule, note, time.time())
+    except RPCError as error:
+        raise _explained(error, schedule) from error
+
+
+async def resume(client: Client, schedule: str, caller: Caller, reason: str = "") -> bool:
+    """Lets it go on; nothing is caught up with. False where it was not paused.
+
+    Raises:
+        ScheduleError: there is no such schedule.
+    """
+    note = f"resumed by {caller.who}" + (f": {reason}" if reason else "")
+    try:
+        return await schedule_book.resume(client, schedule, note, time.time())
+    except RPCError as error:
+        raise _explained(error, schedule) from error
+
+
+async def trigger(client: Client, schedule: str, hand: Hand, *, limit: float = 30.0) -> RunRecord:
+    """Asks for a run now, and returns what came of it: a record that says `waiting` where it waits for the run before.
+
+    Raises:
+        ScheduleError: there is no such schedule, a run by hand is under way, or no worker took it up.
+    """
+    given = await wish(client, schedule)
+    try:
+        handle = await client.start_workflow(
+            ScheduledRun.run,
+            given.model_copy(update={"hand": hand}),
+            id=hand_id(schedule),
+            task_queue=WORKFLOW_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            execution_timeout=timedelta(seconds=given.experiment.spec.deadline) + _SLACK,
+            static_summary=f"may {given.experiment.workflow_id} run now? {hand.caller.who} asks",
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise ScheduleError(
+            f"somebody's run of {schedule} is under way already: see `autopilot schedule runs {schedule}`"
+        ) from error
+    try:
+        async with asyncio.timeout(limit):
+            return await handle.result()
+    except TimeoutError:
+        return await _provisional(client, handle.id, schedule)
+
+
+async def wish(client: Client, schedule: str) -> ScheduledInput:
+    """What the schedule hands to its runs.
+
+    Raises:
+        ScheduleError: there is no such schedule.
+    """
+    try:
+        found = await client.get_schedule_handle(schedule).describe(rpc_timeout=_ANSWER)
+    except RPCError as error:
+        raise _explained(error, schedule) from error
+    return await schedule_book.read_input(client, found.schedule)
+
+
+async def delete(client: Client, schedule: str) -> None:
+    """Removes it; a run under way goes on.
+
+    Raises:
+        ScheduleError: there is no such schedule.
+    """
+    try:
+        await client.get_schedule_handle(schedule).delete(rpc_timeout=_ANSWER)
+    except RPCError as error:
+        raise _explained(error, schedule) from error
+
+
+async def list_schedules(client: Client) -> list[ScheduleRow]:
+    """All of ours, by id."""
+    ids = sorted([entry.id async for entry in await client.list_schedules() if entry.id.startswith(PREFIX)])
+    rows = await asyncio.gather(*(_row(client, each) for each in ids))
+    return [row for row in rows if row is not None]
+
+
+async def _row(client: Client, schedule: str) -> ScheduleRow | None:
+    try:
+        found = await client.get_schedule_handle(schedule).describe(rpc_timeout=_ANSWER)
+    except RPCError as error:
+        if schedule_book.is_gone(error):
+            return None  # deleted since it was listed
+        raise
+    given = await schedule_book.read_input(client, found.schedule)
+    state, info = found.schedule.state, found.info
+    last = await runs(client, schedule, limit=1)
+    return ScheduleRow(
+        id=schedule,
+        target=f"{given.experiment.namespace}/{given.experiment.spec.target.service}",
+        cron=given.schedule.cron,
+        time_zone=given.schedule.time_zone,
+        next=None if state.paused or not info.next_action_times else info.next_action_times[0],
+        paused=state.paused,
+        note=state.note or "",
+        last=last[0] if last else None,
+        late=info.num_actions_missed_catchup_window,
+        dropped=info.num_actions_skipped_overlap,
+    )
+
+
+async def runs(client: Client, schedule: str, *, limit: int = 20) -> list[RunRecord]:
+    """The last runs that Temporal still knows, the newest first, each with its decision and reason."""
+    query = f"WorkflowType = 'ScheduledRun' AND WorkflowId STARTS_WITH '{schedule}/'"
+    found = [execution async for execution in client.list_workflows(query, limit=limit)]
+    return list(await asyncio.gather(*(_record(client, execution, schedule) for execution in found)))
+
+
+async def _record(client: Client, execution: WorkflowExecution, schedule: str) -> RunRecord:
+    handle = client.get_workflow_handle_for(ScheduledRun.run, execution.id, run_id=execution.run_id)
+    if execution.status is WorkflowExecutionStatus.RUNNING:
+        try:
+            return await _provisional(client, execution.id, schedule)
+        except ScheduleError as error:
+            return _unsaid(execution, schedule, "waiting", str(error))
+    try:
+        return await handle.result(rpc_timeout=_ANSWER)
+    except WorkflowFailureError as error:
+        status = execution.status.name.lower().replace("_", " ") if execution.status else "closed"
+        return _unsaid(execution, schedule, "skipped", f"{status} before it could decide: {error.cause}")
+
+
+def _unsaid(execution: WorkflowExecution, schedule: str, decision: str, reason: str) -> RunRecord:
+    """The record of a run that left none itself."""
+    begun = execution.start_time.timestamp()
+    return RunRecord.model_validate(
+        {
+            "schedule": schedule,
+            "run": execution.id,
+            "scheduled": begun,
+            "decided": begun,
+            "decision": decision,
+            "reason": reason,
+        }
+    )
+
+
+async def _provisional(client: Client, run: str, schedule: str) -> RunRecord:
+    """What a run under way comes to so far.
+
+    Raises:
+        ScheduleError: no worker answers.
+    """
+    try:
+        return await client.get_workflow_handle(run).query(ScheduledRun.record, rpc_timeout=_ANSWER)
+    except (RPCError, WorkflowQueryFailedError) as error:
+        raise ScheduleError(
+            f"no worker has taken up {run} yet: is `autopilot worker` running? "
+            f"What becomes of it shows `autopilot schedule runs {schedule}`"
+        ) from error
+
+
+async def resolve(client: Client, text: str) -> str:
+    """The id that `chaos-schedule/MESH/NAMESPACE/NAME`, `NAMESPACE/NAME` or `NAME` means.
+
+    Raises:
+        ScheduleError: nothing, or more than one, answers to it.
+    """
+    if text.startswith("chaos/"):
+        text = schedule_id(*text.removeprefix("chaos/").split("/", 2)) if text.count("/") == 3 else text
+    if _WHOLE.fullmatch(text):
+        return text
+    known = sorted([entry.id async for entry in await client.list_schedules() if entry.id.startswith(PREFIX)])
+    ids = [each for each in known if each.endswith(f"/{text}")]
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
+        raise ScheduleError(f"no schedule is called {text!r}; `autopilot schedule list` shows those there are")
+    raise ScheduleError(f"{text!r} may mean {', '.join(ids)}; write the whole id")
+
+
+def _explained(error: RPCError, schedule: str) -> ScheduleError:
+    if schedule_book.is_gone(error):
+        return ScheduleError(f"there is no {schedule}; `autopilot schedule list` shows those there are")
+    return ScheduleError(f"Temporal refused ({error.status.name}): {error.message}")
