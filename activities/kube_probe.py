@@ -119,8 +119,11 @@ class Objects:
         if (known := self._served.get(key)) is not None:
             return known
         group, _, version = probe.api_version.rpartition("/")
-        answer = self._api.get(_Discovery(group, version, "", probe.kind), "")
-        for each in (answer or {}).get("resources", ()):
+        try:
+            answer = self._api.get(_Discovery(group, version, "", probe.kind), "") or {}
+        except Absent:
+            answer = {}
+        for each in answer.get("resources", ()):
             if each.get("kind") == probe.kind and "/" not in each.get("name", "/"):
                 resource = Resource(group, version, each["name"], probe.kind)
                 self._served[key] = Served(resource, bool(each.get("namespaced")))

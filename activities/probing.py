@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -67,6 +68,14 @@ def allowed_probes(environ: Mapping[str, str]) -> frozenset[str]:
     return frozenset(named)
 
 
+@dataclass(slots=True)
+class _Stage:
+    """How far one look has come."""
+
+    answered: bool = False
+    """Whoever was asked has answered; what takes long from here on is our own."""
+
+
 class Prober:
     """Looks at probes for one experiment; make one for each activity that looks, and close it.
 
@@ -103,12 +112,17 @@ class Prober:
     async def look(self, probe: Probe) -> Look:
         """Looks once. Takes no longer than the probe's timeout, and raises for nothing that it finds."""
         began = time.time()
+        stage = _Stage()
         try:
             async with asyncio.timeout(probe.timeout):
-                seen = await self._see(probe)
+                seen = await self._see(probe, stage)
         except TimeoutError:
-            ok = False if isinstance(probe, HttpProbe | TcpProbe) else None
-            seen = Seen(ok, note=f"nothing within {format_seconds(probe.timeout)}")
+            within = format_seconds(probe.timeout)
+            if stage.answered:
+                seen = Seen(None, note=f"what was found could not be judged within {within}; simplify the tolerance")
+            else:
+                ok = False if isinstance(probe, HttpProbe | TcpProbe) else None
+                seen = Seen(ok, note=f"nothing within {within}")
         except (TelemetryError, MeshError, FunctionError) as error:
             seen = Seen(None, note=str(error))
         except Exception as error:  # noqa: BLE001 - an error of the probe itself is no data, and the note says what it was
@@ -168,10 +182,10 @@ class Prober:
             case _:
                 return
 
-    async def _see(self, probe: Probe) -> Seen:
+    async def _see(self, probe: Probe, stage: _Stage) -> Seen:
         match probe:
             case HttpProbe():
-                return await self._http(probe)
+                return await self._http(probe, stage)
             case TcpProbe():
                 return await self._tcp(probe)
             case PromqlProbe():
@@ -192,7 +206,7 @@ class Prober:
         ok, note = await judged(probe.tolerance, value)
         return Seen(ok, readable(value), note)
 
-    async def _http(self, probe: HttpProbe) -> Seen:
+    async def _http(self, probe: HttpProbe, stage: _Stage) -> Seen:
         """One request on a connection of its own, as a new user would make it; redirects are not followed."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -215,6 +229,7 @@ class Prober:
         except (aiohttp.ClientError, ConnectionError) as error:
             return Seen(ok=False, note=f"no answer: {str(error) or type(error).__name__}")
         took = time.monotonic() - began
+        stage.answered = True
         told: list[Judgement] = [await judged(probe.tolerance, response.status, "status: ")]
         if probe.body is not None:
             told.append(await judged(probe.body, body, "body: "))
