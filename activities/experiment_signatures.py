@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.signatures import HaltRule, signature_only
 from autopilot.findings import Acted, Amplification, ChaosProgress, Effect, ExperimentReport, ProbeRecord
-from autopilot.mesh.model import Lease, Target
+from autopilot.mesh.model import FaultSign, Lease, Target
 from autopilot.mesh.orders import Actor
 from autopilot.report import Exposure, Wire
 from autopilot.spec.experiment import Action, ExperimentSpec
@@ -42,6 +42,8 @@ class Preflight(Wire):
 
     effects: tuple[tuple[Effect, ...], ...] = ()
     """Step → what each of its faults will be seen by; nothing counted yet."""
+    signs: tuple[tuple[FaultSign, ...], ...] = ()
+    """Step → what tells its faults apart in counters."""
     baseline: Baseline = Baseline()
 
 
@@ -54,8 +56,8 @@ class SteadyRequest(Wire):
     lease: Lease | None = None
     """Kept alive meanwhile; None after the restore."""
     temporal_grace: float = 30.0
-    effects: tuple[Effect, ...] = ()
-    """After the restore: counters that must stand still, with what they showed at its end."""
+    signs: tuple[FaultSign, ...] = ()
+    """After the restore: of faults whose counters must stand still now."""
 
 
 class Steady(Wire):
@@ -65,8 +67,8 @@ class Steady(Wire):
     ended: Literal["", "leaseLost", "condemned", "takenOver", "halted"] = ""
     """Why it was not looked at to the end."""
     reason: str = ""
-    effects: tuple[Effect, ...] = ()
-    """With `after_restore`."""
+    leaked: tuple[float, ...] = ()
+    """By sign: requests that met the fault after it was taken away."""
 
 
 class HoldRequest(Wire):

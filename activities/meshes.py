@@ -6,24 +6,41 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from autopilot.findings import Acted
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
+from autopilot.mesh.envoy.names import BLACKHOLE, inbound_cluster, outbound_cluster
 from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target, baseline_of
 from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
+from autopilot.spec.experiment import Action
 from autopilot.spec.mesh import MeshSpec
 from autopilot.telemetry.dialects.dialect import Dialect
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.envoy_stats import EnvoyStats
+from autopilot.telemetry.envoy_witness import EnvoyWitness
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Door, HistorySource, QuerySource, Subject, TelemetryError
 from autopilot.telemetry.pod_stats import PodStats
 from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.witness import Witness
+
+
+class Workloads(Protocol):
+    """Acts on the workloads behind a mesh: outside the promise, for none of it can be undone in full."""
+
+    async def act(self, target: Target, action: Action, key: str) -> Acted:
+        """Takes an action; again with the same key it is done once."""
+        ...
+
+    async def undo(self, target: Target, action: Action, key: str) -> Acted:
+        """Puts back what can be put back."""
+        ...
 
 
 @dataclass
@@ -37,6 +54,12 @@ class Attached:
     queries: QuerySource | None = None
     history: HistorySource | None = None
     """Knows what happened before a rollout, whatever source is watched."""
+    witness: Witness | None = None
+    """Sees whether faults take effect."""
+    workloads: Workloads | None = None
+    """Takes actions that cannot be undone, where there are workloads to act on."""
+    services: Callable[[], list[str]] = list
+    """Every service of the mesh, `namespace/name`, where they are known."""
 
     def hub(self, source: str) -> Hub:
         """The hub that a spec's `analysis.source` means.
@@ -84,6 +107,8 @@ class Meshes:
     async def close(self) -> None:
         """Lets go of every connection."""
         for one in self.attached.values():
+            if one.witness is not None:
+                await one.witness.close()
             for hub in {id(hub): hub for hub in (one.proxies, one.prometheus) if hub is not None}.values():
                 await hub.close()
             await one.mesh.close()
@@ -113,12 +138,20 @@ def _standalone(mesh: Mesh, spec: MeshSpec, prometheus: str | None) -> Attached:
     callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
     sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
     source = PrometheusSource(prometheus) if prometheus else None
+    admins = {proxy.name: proxy.admin for proxy in spec.proxies}
+
+    def listeners(ref: str) -> dict[str, list[str]]:
+        found = {proxy.name: [one.name for one in proxy.outbound if ref in one.services] for proxy in spec.proxies}
+        return {proxy: names for proxy, names in found.items() if names}
+
     return Attached(
         mesh=mesh,
         proxies=Hub(EnvoyStats(callers, doors=doors_of(spec), sidecars=sidecars)),
         prometheus=Hub(source) if source else None,
         queries=source,
         history=source,
+        witness=EnvoyWitness(lambda: admins, listeners, blackhole=BLACKHOLE),
+        services=lambda: [service.ref for service in spec.services],
     )
 
 

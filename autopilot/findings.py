@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from autopilot.evidence.hypothesis import Look
 from autopilot.mesh.model import Receipt
 from autopilot.report import Caller, Event, Exposure, Outcome, Phase, Wire
 from autopilot.spec.experiment import ExperimentSpec
@@ -60,18 +61,6 @@ class ExperimentInput(Wire):
 def experiment_id(mesh: str, namespace: str, name: str) -> str:
     """The workflow id of an experiment."""
     return f"chaos/{mesh}/{namespace}/{name}"
-
-
-class Look(Wire):
-    """One look of a probe."""
-
-    time: float
-    """Seconds since the epoch."""
-    ok: bool | None = None
-    """Whether the tolerance held; None where there was nothing to see."""
-    value: str = ""
-    note: str = ""
-    """Why it did not hold, or why there was nothing to see."""
 
 
 class ProbeRecord(Wire):

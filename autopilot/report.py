@@ -52,6 +52,8 @@ class Phase(StrEnum):
     HALTED = "Halted"
     COMMITTING = "Committing"
     RESTORING = "Restoring"
+    CHECKING = "Checking"
+    """The hypothesis of an experiment, before its method or after the restore."""
     ENDED = "Ended"
 
 

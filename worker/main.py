@@ -12,11 +12,12 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.auditing import stream
+from activities.experiments import ExperimentActivities
 from activities.mesh import MeshActivities
 from activities.meshes import Meshes, attach
 from activities.metrics import serve
 from activities.pulse import Pulse
-from activities.reports import ReportActivities
+from activities.reports import Archive, ReportActivities
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
 from worker.connection import connect
@@ -79,7 +80,9 @@ async def working(
 ) -> AsyncIterator[None]:
     """Runs both workers while the context lasts: what the command runs, and what tests run."""
     pulse = Pulse()
+    archive = Archive(reports)
     mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
+    chaos = ExperimentActivities(meshes, pulse, archive)
     effects = Worker(
         client,
         task_queue=queues[0],
@@ -91,7 +94,11 @@ async def working(
             mesh.lift,
             telemetry.count,
             telemetry.learn,
-            ReportActivities(reports).archive,
+            ReportActivities(archive).archive,
+            chaos.preflight,
+            chaos.act,
+            chaos.undo,
+            chaos.archive,
         ],
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         graceful_shutdown_timeout=_GRACE,
@@ -100,7 +107,7 @@ async def working(
     watches = Worker(
         client,
         task_queue=queues[1],
-        activities=[telemetry.watch],
+        activities=[telemetry.watch, chaos.steady, chaos.hold],
         max_concurrent_activities=_WATCHES,
         max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
         default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),

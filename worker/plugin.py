@@ -12,12 +12,20 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.errors import ErrorInterceptor
 from workflows.canary import CanaryWorkflow
+from workflows.chaos import ChaosWorkflow
 from workflows.guard import GuardWorkflow
 
-WORKFLOWS = [CanaryWorkflow, GuardWorkflow]
+WORKFLOWS = [CanaryWorkflow, ChaosWorkflow, GuardWorkflow]
 """Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
 
-_PASSED_THROUGH = ("autopilot", "activities.signatures", "activities.experiment_signatures", "numpy", "scipy")
+_PASSED_THROUGH = (
+    "autopilot",
+    "activities.signatures",
+    "activities.experiment_signatures",
+    "activities.schedule_signatures",
+    "numpy",
+    "scipy",
+)
 """Ours, without I/O when imported: loaded once a process instead of once a workflow."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from autopilot.findings import ExperimentStatus
 from autopilot.report import CanaryStatus, Event
 
 _LINES = 12
@@ -31,6 +32,30 @@ def canary_details(status: CanaryStatus) -> str:
             f"| {max(0.0, item.harm):.1f} of {item.harm_needed:.1f} needed |"
             for item in status.evidence
         ]
+    lines += ["", *(_line(event) for event in status.timeline[-_LINES:])]
+    return "\n".join(lines)
+
+
+def experiment_details(status: ExperimentStatus) -> str:
+    """What is done, what it meets, what the hypothesis says, and the last lines of the timeline."""
+    walk = " → ".join(
+        f"**{name}**" if number == status.step else name for number, name in enumerate(status.steps, start=1)
+    )
+    word = status.verdict.value if status.verdict else status.phase.value
+    lines = [
+        f"### {status.service}: {status.title or 'experiment'}",
+        f"**{word}**" + (f": {status.reason}" if status.reason else ""),
+        "",
+        f"Method: {walk}",
+    ]
+    if status.effects:
+        lines += ["", "| fault | meets | seen |", "| --- | --- | --- |"]
+        lines += [
+            f"| {one.fault} | {one.scope} | {one.requests:.0f} of {one.of:.0f} requests |" for one in status.effects
+        ]
+    if status.probes:
+        lines += ["", "| probe | when | verdict |", "| --- | --- | --- |"]
+        lines += [f"| {one.name} | {one.phase} | {one.verdict} {one.reason} |" for one in status.probes[-_LINES:]]
     lines += ["", *(_line(event) for event in status.timeline[-_LINES:])]
     return "\n".join(lines)
 

@@ -71,6 +71,10 @@ class Operation(Commanded):
         """
         raise NotImplementedError
 
+    async def aftermath(self, ending: Ending) -> Ending:
+        """What is to be done once the mesh is as it should be and nothing is held any more; may change the ending."""
+        return ending
+
     # The life of every operation
 
     async def execute(
@@ -110,6 +114,8 @@ class Operation(Commanded):
         if ending.outcome is not Outcome.PROMOTED and self.lease is not self._restored:
             await asyncio.shield(self._restore(ending))  # it was being taken (again) when the end came
         await self._disarm()
+        if not cancelled:
+            ending = await self.aftermath(ending)
         self._end(ending)
         if cancelled:
             raise asyncio.CancelledError(ending.reason)

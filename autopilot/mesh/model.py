@@ -224,6 +224,17 @@ class Receipt(Plain):
     """What somebody else had changed meanwhile and was left as it is, one sentence each."""
 
 
+class FaultSign(Plain):
+    """What tells one fault from others in what proxies count."""
+
+    kind: str
+    """The fault's type."""
+    name: str = ""
+    """What its routes are called; empty where the mesh has no names for them."""
+    proxies: tuple[tuple[str, str], ...] = ()
+    """(proxy, listener) that lay it, where these are known."""
+
+
 class Capability(Plain):
     """What a provider can do for one kind of change, and how safely."""
 

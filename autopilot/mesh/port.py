@@ -10,6 +10,7 @@ from autopilot.mesh.model import (
     Aspect,
     Capability,
     Change,
+    FaultSign,
     Holder,
     Lease,
     LeaseStatus,
@@ -57,6 +58,14 @@ class Mesh(Protocol):
 
         Raises:
             InvalidChange: the changes name what is not there.
+        """
+        ...
+
+    async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
+        """How each fault among the changes is told in what proxies count, in their order.
+
+        Raises:
+            InvalidChange: no such target.
         """
         ...
 

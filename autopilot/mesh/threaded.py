@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, Protocol, TypeVar
 
-from autopilot.mesh.model import Aspect, Change, Holder, Lease, LeaseStatus, Receipt, Target
+from autopilot.mesh.model import (
+    Aspect,
+    Change,
+    FaultSign,
+    Holder,
+    InjectFault,
+    Lease,
+    LeaseStatus,
+    Receipt,
+    Target,
+)
 from autopilot.mesh.orders import NOBODY, Actor, Halt
 
 _P = ParamSpec("_P")
@@ -132,6 +142,11 @@ class ThreadedMesh:
     async def condemn(self, lease: Lease, reason: str) -> None:
         """Harm was found: the lease can no longer be renewed."""
         await self.in_thread(self._steps.condemn, lease, reason)
+
+    async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
+        """How each fault is told in what proxies count: by its kind, where they have no names of ours."""
+        del lease
+        return [FaultSign(kind=one.fault.type) for one in changes if isinstance(one, InjectFault)]
 
     async def commit(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Makes the overlay the base."""

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from autopilot.telemetry.model import Counters, Door, Subject
 
 PREFIX = "outbound"
+FAULT = "~fault-"
+"""Parts an arm's own cluster from what tells its stand-ins apart."""
 COMPLETED = "upstream_rq_completed"
 FAILED = "upstream_rq_5xx"
 RETRIED = "upstream_rq_retry"
@@ -47,6 +49,11 @@ _MANY = 40
 def cluster_of(subject: Subject, arm: str) -> str:
     """The caller-side cluster of one arm."""
     return f"{PREFIX}/{subject.namespace}/{subject.service}/{arm}"
+
+
+def own_cluster(cluster: str) -> str:
+    """The arm's own cluster that a cluster stands in for while a fault is laid; itself where it is one."""
+    return cluster.partition(FAULT)[0]
 
 
 def inbound_pattern(doors: Iterable[Door]) -> str:

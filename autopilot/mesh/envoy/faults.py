@@ -25,7 +25,7 @@ from autopilot.mesh.envoy.names import (
     fault_cluster,
     fault_name,
 )
-from autopilot.mesh.model import InjectFault, endpoints_arm
+from autopilot.mesh.model import FaultSign, InjectFault, endpoints_arm
 from autopilot.mesh.records import Overlay
 from autopilot.spec.faults import (
     Abort,
@@ -210,6 +210,21 @@ def fault_routes(
             ends = begins + share * number / len(sizes(one.fault))
             routes.append(_route(plain, match, ends, one, fault))
     return routes
+
+
+def sign_of(spec: MeshSpec, one: Laid) -> FaultSign:
+    """How a fault is told in what proxies count."""
+    if one.inbound:
+        laid = [(proxy.name, inbound.name) for proxy in spec.proxies for inbound in answered_by(proxy, one)]
+    else:
+        laid = [
+            (proxy.name, outbound.name)
+            for proxy in spec.proxies
+            if called_by(spec, proxy, one)
+            for outbound in proxy.outbound
+            if one.service.ref in outbound.services
+        ]
+    return FaultSign(kind=one.fault.type, name=one.name, proxies=tuple(laid))
 
 
 def sizes(fault: Fault) -> list[Fault]:

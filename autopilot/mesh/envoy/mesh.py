@@ -17,7 +17,7 @@ from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.faults import Laid, clusters
+from autopilot.mesh.envoy.faults import Laid, clusters, sign_of
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
@@ -27,6 +27,7 @@ from autopilot.mesh.model import (
     Aspect,
     Capability,
     Change,
+    FaultSign,
     Holder,
     InjectFault,
     Lease,
@@ -133,6 +134,19 @@ class EnvoyMesh(ThreadedMesh):
                     old, new = (_readable(content, target.ref) for content in (before[proxy].routes[listener], table))
                     diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
             return Plan(target=target, tier=Tier.PROXY, diff="\n".join(diff))
+
+        return await asyncio.to_thread(read)
+
+    async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
+        """How each fault is told in what proxies count."""
+
+        def read() -> list[FaultSign]:
+            spec, service = self.store.mesh.spec, self.ledger.service(lease.target)
+            return [
+                sign_of(spec, Laid(service, lease.holder.fencing, one))
+                for one in changes
+                if isinstance(one, InjectFault)
+            ]
 
         return await asyncio.to_thread(read)
 

@@ -1,0 +1,195 @@
+"""Chaos experiments as activities: may it start, does the hypothesis hold, what happens while faults are laid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from activities.beating import heartbeating
+from activities.experiment_signatures import (
+    ActRequest,
+    Baseline,
+    ExperimentSignatures,
+    Held,
+    HoldBeat,
+    HoldRequest,
+    Preflight,
+    PreflightRequest,
+    Steady,
+    SteadyRequest,
+)
+from activities.holding import Holding
+from activities.meshes import Attached, Meshes
+from activities.probing import Prober, allowed_probes
+from activities.pulse import Pulse
+from activities.reports import Archive
+from activities.sight import Sight, amplification, changes_of, count, effects_of
+from activities.steadying import Steadying
+from autopilot.findings import Acted, Amplification, Effect, ExperimentReport
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import Lease, Target
+from autopilot.mesh.orders import kind_of
+from autopilot.spec.allowed import beyond
+from autopilot.spec.experiment import ExperimentSpec
+
+BASELINE = 2.0
+"""Seconds before the first fault over which failures and tries are counted."""
+
+
+class ExperimentActivities(ExperimentSignatures):
+    """Experiments on the meshes of this worker."""
+
+    def __init__(self, meshes: Meshes, pulse: Pulse, archive: Archive) -> None:
+        self._meshes = meshes
+        self._pulse = pulse
+        self._archive = archive
+        self._allowed = allowed_probes(os.environ)
+
+    @activity.defn(name="chaos.preflight")
+    async def preflight(self, request: PreflightRequest) -> Preflight:
+        """Refuses what must not start; counts what there is before anything is done."""
+        lease, spec = request.lease, request.spec
+        attached = self._meshes[lease.target.mesh]
+        await self._refuse(attached, lease, spec)
+        async with self._prober(attached, lease.target) as prober:
+            await prober.refuse(spec.probes)
+        effects = await self._effects(attached, lease, spec)
+        async with heartbeating():
+            baseline = await self._baseline(attached, lease.target, spec)
+        steps = range(1, len(spec.method) + 1)
+        signs = [await attached.mesh.signs(lease, changes_of(spec, step, lease.holder.operation)) for step in steps]
+        return Preflight(effects=effects, signs=tuple(tuple(one) for one in signs), baseline=baseline)
+
+    async def _refuse(self, attached: Attached, lease: Lease, spec: ExperimentSpec) -> None:
+        mesh, target = attached.mesh, lease.target
+        state = await mesh.observe(target)
+        weights = {arm.name: arm.weight for arm in state.arms}
+        today = datetime.now(UTC).date()
+        problems = beyond(spec, mesh.ceilings, target.namespace, today, weights)
+        others = [
+            status
+            for status in await mesh.leases()
+            if kind_of(status.lease.holder.operation) == "chaos" and status.lease.holder != lease.holder
+        ]
+        mine = next((status.acquired for status in await mesh.leases() if status.lease.holder == lease.holder), 0.0)
+        # Of two that begin at once the one that came first goes on.
+        earlier = [one for one in others if (one.acquired, str(one.lease.target)) < (mine, str(target))]
+        most = min(spec.safety.max_concurrent, mesh.ceilings.max_concurrent)
+        if len(earlier) >= most:
+            holders = ", ".join(one.lease.holder.operation for one in earlier)
+            problems.append(f"{most} experiment at a time is allowed in {mesh.name}, and {holders} is under way")
+        if problems:
+            raise InvalidChange("; ".join(problems))
+        for step in range(1, len(spec.method) + 1):
+            changes = changes_of(spec, step, lease.holder.operation)
+            if changes:
+                await mesh.plan(target, changes)
+
+    async def _effects(self, attached: Attached, lease: Lease, spec: ExperimentSpec) -> tuple[tuple[Effect, ...], ...]:
+        found = []
+        for step in range(1, len(spec.method) + 1):
+            effects = await effects_of(attached, lease, changes_of(spec, step, lease.holder.operation))
+            for effect in effects:
+                if not effect.seen_by:
+                    raise InvalidChange(
+                        f"nobody would see whether {effect.fault} takes effect here, and what nobody sees proves "
+                        "nothing: start the worker with --prometheus URL, or choose a fault that is counted"
+                    )
+            found.append(effects)
+        return tuple(found)
+
+    async def _baseline(self, attached: Attached, target: Target, spec: ExperimentSpec) -> Baseline:
+        sight = Sight(attached, target, spec, ())
+        first, before = await sight.read(time.time()), await sight.hops()
+        await asyncio.sleep(BASELINE)
+        second, after = await sight.read(time.time()), await sight.hops()
+        seen = count(first, second)
+        budget = spec.safety.error_budget
+        if budget is not None and seen.requests:
+            burnt = seen.failures / seen.requests / (1 - budget.objective)
+            if burnt > budget.max_burn:
+                raise InvalidChange(
+                    f"the error budget burns {burnt:.1f} times too fast already, and {budget.max_burn:g} times are "
+                    "allowed: no experiment begins in trouble"
+                )
+        return Baseline(
+            seconds=second.time - first.time,
+            requests=seen.requests,
+            failures=seen.failures,
+            amplification=tuple(
+                Amplification(caller=caller, service=service, before=value)
+                for (caller, service), value in sorted(amplification(before, after).items())
+            ),
+        )
+
+    @activity.defn(name="chaos.steady")
+    async def steady(self, request: SteadyRequest) -> Steady:
+        """Checks the hypothesis while nothing is laid."""
+        attached = self._meshes[request.target.mesh]
+        sight = Sight(attached, request.target, request.spec, request.signs)
+        async with heartbeating(), self._prober(attached, request.target) as prober:
+            first = await sight.read(time.time()) if request.signs else None
+            found = await Steadying(request, attached, self._pulse).run(prober)
+            if first is None:
+                return found
+            last = await sight.read(time.time())
+            leaked = tuple(
+                sum(max(0.0, value - first.met[index].get(name, 0.0)) for name, value in last.met[index].items())
+                for index in range(len(request.signs))
+            )
+            return found.model_copy(update={"leaked": leaked})
+
+    @activity.defn(name="chaos.hold")
+    async def hold(self, request: HoldRequest) -> Held:
+        """Watches until the hold is over or something ends it."""
+        beats = activity.info().heartbeat_details
+        earlier = HoldBeat.model_validate(beats[0]) if beats else None
+        attached = self._meshes[request.target.mesh]
+        holding = Holding(request, attached, self._pulse, earlier)
+        async with self._prober(attached, request.target) as prober:
+            try:
+                return await holding.run(prober, activity.heartbeat)
+            except asyncio.CancelledError:
+                details = activity.cancellation_details()
+                if details is None or not details.cancel_requested:
+                    raise  # this worker stops: another goes on from the last heartbeat
+                return holding.result("stopped", "the watch was asked to stop")
+
+    @activity.defn(name="chaos.act")
+    async def act(self, request: ActRequest) -> Acted:
+        """Takes the action."""
+        attached = self._meshes[request.target.mesh]
+        if attached.workloads is None:
+            raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
+        async with heartbeating():
+            return await attached.workloads.act(request.target, request.action, request.key)
+
+    @activity.defn(name="chaos.undo")
+    async def undo(self, request: ActRequest) -> Acted:
+        """Puts back what can be put back."""
+        attached = self._meshes[request.target.mesh]
+        if attached.workloads is None:
+            raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
+        async with heartbeating():
+            return await attached.workloads.undo(request.target, request.action, request.key)
+
+    @activity.defn(name="chaos.archive")
+    async def archive(self, report: ExperimentReport) -> str:
+        """Keeps the report."""
+        return await self._archive.keep(
+            report.workflow_id, activity.info().workflow_run_id or "", "MeshExperiment", report.outcome, report
+        )
+
+    @contextlib.asynccontextmanager
+    async def _prober(self, attached: Attached, target: Target) -> AsyncIterator[Prober]:
+        prober = Prober(attached, target, self._allowed)
+        try:
+            yield prober
+        finally:
+            await prober.close()

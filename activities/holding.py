@@ -1,0 +1,234 @@
+"""One step of an experiment while its faults are laid: looks, counts, and stops it as soon as it must be.
+
+Apart from Temporal: what it heartbeats and how it is cancelled belongs to the activity around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from pydantic import Field
+
+from activities.experiment_signatures import Held, HoldBeat, HoldCause, HoldRequest
+from activities.keeping import Keeper
+from activities.looking import Looking, record
+from activities.meshes import Attached
+from activities.probing import Prober
+from activities.pulse import Pulse
+from activities.sight import Reading, Sight, amplification, both, changes_of, count, met
+from autopilot.evidence import caps
+from autopilot.evidence.caps import Count
+from autopilot.evidence.hypothesis import Look, ProbeState, update
+from autopilot.findings import ChaosProgress, Effect, ProbeRecord
+from autopilot.mesh.errors import MeshError
+from autopilot.mesh.model import Plain
+from autopilot.report import Exposure
+from autopilot.spec.allowed import share_allowed
+from autopilot.spec.probes import PHASES, Probe
+from autopilot.telemetry.model import TelemetryError
+from autopilot.telemetry.witness import Hop
+
+SILENCE = 10.0
+"""Seconds without a count after which nobody can say how far an experiment has gone: it ends."""
+
+
+class HoldState(Plain):
+    """What goes on elsewhere where a worker dies."""
+
+    probes: dict[str, ProbeState] = Field(default_factory=dict)
+    first: Reading | None = None
+    counts: tuple[Count, ...] = ()
+    heard: float = 0.0
+    burn: float | None = None
+
+
+class Holding:
+    """Watches one step."""
+
+    def __init__(self, request: HoldRequest, attached: Attached, pulse: Pulse, earlier: HoldBeat | None) -> None:
+        self._request = request
+        self._attached = attached
+        self._spec = request.spec
+        self._state = HoldState.model_validate_json(earlier.state) if earlier else HoldState(heard=time.time())
+        self._progress = earlier.progress if earlier else ChaosProgress(time=time.time(), hold=request.hold or 0.0)
+        self._keeper = Keeper(attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt=request.halt)
+        during = PHASES["during"]
+        self._guards = {probe.name: probe for probe in self._spec.abort}
+        self._believed = {probe.name: probe for probe in self._spec.hypothesis.probes if probe.mode in during}
+        self._effects: tuple[Effect, ...] = request.effects
+        self._hops: tuple[list[Hop], list[Hop]] | None = None
+
+    async def run(self, prober: Prober, heartbeat: Callable[[HoldBeat], None]) -> Held:
+        """Watches until the hold is over or something ends it.
+
+        Raises:
+            InvalidChange: nobody can see whether faults take effect.
+        """
+        request, spec = self._request, self._spec
+        changes = changes_of(spec, request.step, request.lease.holder.operation)
+        signs = await self._attached.mesh.signs(request.lease, changes)
+        sight = Sight(self._attached, request.target, spec, signs)
+        before = await self._hops_now(sight)
+        looking, guarding = Looking(prober), Looking(prober, spec.tick)
+        async with looking.following(self._believed.values()), guarding.following(self._guards.values()):
+            due = asyncio.get_running_loop().time()
+            while True:
+                found = await self._tick(sight, [*looking.take(), *guarding.take()])
+                heartbeat(HoldBeat(state=self._state.model_dump_json(), progress=self._progress))
+                if found is not None:
+                    break
+                due = max(due + spec.tick, asyncio.get_running_loop().time())
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+        if found[0] in ("guard", "limit", "hypothesis"):
+            await self._condemn(found[1])
+        self._hops = (before, await self._hops_now(sight))
+        return self.result(*found)
+
+    def result(self, cause: HoldCause, reason: str) -> Held:
+        """The answer to the workflow."""
+        during = amplification(*self._hops) if self._hops else {}
+        return Held(
+            cause=cause,
+            reason=reason,
+            probes=self._records(),
+            effects=self._effects,
+            amplification=both(self._request.baseline.amplification, during),
+            exposure=self._exposure(),
+            burn=self._state.burn,
+        )
+
+    async def _tick(self, sight: Sight, looks: Sequence[tuple[Probe, Look]]) -> tuple[HoldCause, str] | None:
+        """One round: what must end it first, then whether its time is over."""
+        self._fold(looks)
+        failed = self._failed()
+        if failed is None:
+            failed = await self._counted(sight)
+        self._show()
+        if failed is not None:
+            return failed
+        unheard = await self._keeper.renew()
+        if unheard is not None:
+            return _ENDS.get(unheard.cause, "stopped"), unheard.reason
+        if self._request.hold is not None and self._progress.held >= self._request.hold:
+            return "held", f"held for {self._progress.held:.1f} s"
+        return None
+
+    def _fold(self, looks: Sequence[tuple[Probe, Look]]) -> None:
+        probes = dict(self._state.probes)
+        for probe, look in looks:
+            probes[probe.name] = update(probe, probes.get(probe.name, ProbeState()), look)
+        self._state = self._state.model_copy(update={"probes": probes})
+
+    def _failed(self) -> tuple[HoldCause, str] | None:
+        for name in self._guards:
+            state = self._state.probes.get(name, ProbeState())
+            if state.verdict == "fail":
+                return "guard", f"abort condition {name}: {state.reason}"
+            if state.verdict == "inconclusive":
+                return "noData", f"abort condition {name} cannot be seen: {state.reason}"
+        for name in self._believed:
+            state = self._state.probes.get(name, ProbeState())
+            if state.verdict == "fail":
+                return "hypothesis", f"{name}: {state.reason}"
+        return None
+
+    async def _counted(self, sight: Sight) -> tuple[HoldCause, str] | None:
+        """Reads counters; says which limit is passed."""
+        now = time.time()
+        try:
+            reading = await sight.read(now)
+        except TelemetryError as error:
+            silent = now - self._state.heard
+            self._progress = self._progress.model_copy(update={"silent": silent})
+            if silent > SILENCE:
+                return "noData", f"nobody can say how far it has gone, for {silent:.0f} s now: {error}"
+            return None
+        first = self._state.first or reading
+        seen = count(first, reading)
+        window = self._spec.safety.error_budget.window if self._spec.safety.error_budget else 0.0
+        counts = caps.trimmed((*self._state.counts, seen), window)
+        self._state = self._state.model_copy(update={"first": first, "counts": counts, "heard": now})
+        self._effects = met(first, reading, self._request.effects)
+        return self._beyond(seen, counts)
+
+    def _beyond(self, seen: Count, counts: Sequence[Count]) -> tuple[HoldCause, str] | None:
+        safety, baseline = self._spec.safety, self._request.baseline
+        met_by = sum(effect.requests for effect in self._effects)
+        of = max((effect.of for effect in self._effects), default=0.0)
+        if said := caps.beyond_share(met_by, of, share_allowed(self._spec)):
+            return "limit", said
+        usual = baseline.failures / baseline.requests if baseline.requests else 0.0
+        left = max(0, safety.max_failures - round(self._request.spent.failures))
+        if said := caps.beyond_failures(seen, usual, left):
+            return "limit", said
+        if safety.error_budget is not None:
+            burnt = caps.burn(counts, safety.error_budget.objective, safety.error_budget.window)
+            if burnt is not None:
+                worst = max(burnt, self._state.burn or 0.0)
+                self._state = self._state.model_copy(update={"burn": worst})
+            if burnt is not None and burnt > safety.error_budget.max_burn:
+                return "limit", (
+                    f"the error budget burns {burnt:.1f} times too fast, and {safety.error_budget.max_burn:g} times "
+                    "are allowed"
+                )
+        return None
+
+    def _exposure(self) -> Exposure:
+        baseline = self._request.baseline
+        usual = baseline.failures / baseline.requests if baseline.requests else 0.0
+        more = caps.excess(self._state.counts[-1], usual) if self._state.counts else 0.0
+        return Exposure(
+            requests=sum(effect.requests for effect in self._effects),
+            failures=round(more, 1),
+            seconds=max(0.0, time.time() - self._request.since),
+        )
+
+    def _show(self) -> None:
+        now = time.time()
+        exposure = self._exposure()
+        self._progress = ChaosProgress(
+            time=now,
+            held=max(0.0, now - self._request.since),
+            hold=self._request.hold or 0.0,
+            effects=self._effects,
+            probes=self._records(),
+            failures=exposure.failures,
+            burn=self._state.burn,
+            silent=max(0.0, now - self._state.heard),
+            exposure=exposure,
+        )
+
+    def _records(self) -> tuple[ProbeRecord, ...]:
+        both_kinds = {**self._believed, **self._guards}
+        return tuple(
+            record(
+                probe,
+                self._state.probes.get(name, ProbeState()),
+                "during",
+                self._request.step,
+                guard=name in self._guards,
+            )
+            for name, probe in both_kinds.items()
+        )
+
+    async def _hops_now(self, sight: Sight) -> list[Hop]:
+        try:
+            return await sight.hops()
+        except TelemetryError:
+            return []  # amplification is told where it can be
+
+    async def _condemn(self, reason: str) -> None:
+        try:
+            await self._attached.mesh.condemn(self._request.lease, reason)
+        except MeshError:
+            return  # the workflow restores in any case; condemning only helps where it cannot
+
+
+_ENDS: dict[str, HoldCause] = {
+    "leaseLost": "leaseLost",
+    "condemned": "condemned",
+    "takenOver": "takenOver",
+    "halted": "halted",
+}

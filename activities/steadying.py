@@ -1,0 +1,65 @@
+"""The hypothesis while nothing is laid: before the method it decides whether to begin, after the restore it is asked
+again, and what the faults' counters say then must stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from activities.experiment_signatures import Steady, SteadyRequest
+from activities.keeping import Keeper
+from activities.looking import Looking, record
+from activities.meshes import Attached
+from activities.probing import Prober
+from activities.pulse import Pulse
+from autopilot.evidence.hypothesis import ProbeState, settled, update
+from autopilot.findings import ProbeRecord
+from autopilot.spec.probes import PHASES, Probe
+
+_PAUSE = 0.05
+
+
+class Steadying:
+    """Looks at every probe of one phase until each has an answer."""
+
+    def __init__(self, request: SteadyRequest, attached: Attached, pulse: Pulse) -> None:
+        self._request = request
+        modes = PHASES[request.phase]
+        self._probes = {probe.name: probe for probe in request.spec.hypothesis.probes if probe.mode in modes}
+        self._states: dict[str, ProbeState] = {}
+        self._keeper = (
+            Keeper(attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt="end")
+            if request.lease
+            else None
+        )
+
+    async def run(self, prober: Prober) -> Steady:
+        """Returns once every probe has passed, failed, or shown that it cannot be seen."""
+        until = time.monotonic() + sum(_patience(prober, probe) for probe in self._probes.values())
+        looking = Looking(prober)
+        async with looking.following(self._probes.values()):
+            while True:
+                for probe, look in looking.take():
+                    state = self._states.get(probe.name, ProbeState())
+                    self._states[probe.name] = update(probe, state, look, final=True)
+                if settled(self._states.get(name, ProbeState()) for name in self._probes):
+                    return Steady(probes=self.records())
+                if time.monotonic() > until:
+                    return Steady(probes=self.records())
+                unheard = await self._keeper.renew() if self._keeper else None
+                if unheard is not None and unheard.cause in ("leaseLost", "condemned", "takenOver", "halted"):
+                    return Steady(probes=self.records(), ended=unheard.cause, reason=unheard.reason)
+                await asyncio.sleep(_PAUSE)
+
+    def records(self) -> tuple[ProbeRecord, ...]:
+        """What each probe has come to."""
+        return tuple(
+            record(probe, self._states.get(name, ProbeState()), self._request.phase)
+            for name, probe in self._probes.items()
+        )
+
+
+def _patience(prober: Prober, probe: Probe) -> float:
+    """Seconds in which a probe has an answer one way or the other, with some to spare."""
+    looks = probe.failures + probe.successes + probe.missing
+    return 1.0 + prober.patience(probe) + looks * (probe.interval + probe.timeout)

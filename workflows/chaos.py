@@ -1,0 +1,227 @@
+"""The chaos experiment: what is believed, what is done about it, and whether it still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from activities.experiment_signatures import ActRequest, ExperimentSignatures, Held, Preflight, PreflightRequest, Steady
+from activities.signatures import ApplyRequest, MeshSignatures
+from autopilot.findings import Acted, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.mesh.model import Aspect, Change, InjectFault, Receipt
+from autopilot.report import Outcome, Phase
+from autopilot.spec.experiment import Action, MethodStep
+from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
+from workflows.experiment import ExperimentOperation
+from workflows.narrative import experiment_details
+from workflows.operation import EFFECT, PROMPT
+from workflows.verdicts import after_restore, of_method, verdict_of
+
+FEW = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2,
+    maximum_attempts=4,
+)
+"""Retries of what is not worth waiting for long: an action, a look before anything was done."""
+
+
+@workflow.defn(name="Chaos")
+class ChaosWorkflow(ExperimentOperation):
+    """One experiment on one service."""
+
+    @workflow.init
+    def __init__(self, spec: ExperimentInput) -> None:
+        super().__init__(spec)
+        self._done: list[tuple[int, Action]] = []
+        """Actions that were taken, in their order."""
+
+    @workflow.run
+    async def run(self, spec: ExperimentInput) -> ExperimentReport:
+        """Returns the report, whatever the verdict."""
+        self.note(f"started{f' by {spec.caller.who}' if spec.caller.who else ''}", spec.caller.who)
+        ending = await self.execute(
+            self.target,
+            (Aspect.FAULTS, Aspect.RESILIENCE),
+            ttl=spec.ttl,
+            lasting=spec.spec.deadline,
+            queue=spec.queue,
+        )
+        report = self.report(ending)
+        await self.pause_schedule(report)
+        await self.archive(report)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return report
+
+    async def operate(self) -> Ending:
+        """May it start, does the hypothesis hold; then the method, step by step."""
+        try:
+            preflight = await self._preflight()
+        except ActivityError as error:
+            if is_cancelled_exception(error) or failure_type(error) in ("LeaseLost", "TakenOver", "Condemned"):
+                raise
+            return Ending(Outcome.VOID, f"not started, nothing was written: {reason_of(error)}")
+        self.enter(Phase.CHECKING, "checking the hypothesis before anything is done")
+        before = await self.check("before", lease=self.held)
+        if ending := _not_steady(before):
+            return ending
+        findings: list[Held] = []
+        for number, step in enumerate(self.input.spec.method, start=1):
+            held = await self._step(number, step, preflight)
+            findings.append(held)
+            if held.cause != "held":
+                break
+        return of_method(findings, self.steps)
+
+    async def _preflight(self) -> Preflight:
+        self.go_on()
+        return await workflow.execute_activity_method(
+            ExperimentSignatures.preflight,
+            PreflightRequest(lease=self.held, spec=self.input.spec),
+            start_to_close_timeout=timedelta(seconds=20),
+            schedule_to_close_timeout=timedelta(seconds=25),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
+            retry_policy=FEW,
+            summary="whether it may start",
+        )
+
+    async def _step(self, number: int, step: MethodStep, preflight: Preflight) -> Held:
+        """Lays the step's faults, takes its actions, and watches for as long as it holds."""
+        effects = preflight.effects[number - 1]
+        receipt = None
+        if step.faults or self.laid:
+            self.signs = preflight.signs[number - 1] or self.signs
+            receipt = await self._lay(number)
+        self.begin_step(number, step, receipt, effects)
+        try:
+            for action in step.actions:
+                await self._act(number, action)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            raise Over(Ending(Outcome.FAILED, f"step {number}: {reason_of(error)}")) from error
+        held = await self.hold(number, step.hold, preflight.baseline, effects)
+        while held.cause == "held" and self._paused is not None:
+            self.enter(Phase.PAUSED, f"waiting for `autopilot resume {workflow.info().workflow_id}`")
+            more = await self.hold(number, None, preflight.baseline, effects, until=lambda: self._paused is None)
+            held = self.joined(held, more)
+        self.end_step(held)
+        return held
+
+    async def _lay(self, number: int) -> Receipt:
+        self.go_on()
+        changes = self.changes(number)
+        try:
+            receipt = await workflow.execute_activity_method(
+                MeshSignatures.apply,
+                ApplyRequest(lease=self.held, changes=changes, name=self.input.name, by=self.by(f"step {number}")),
+                start_to_close_timeout=EFFECT,
+                schedule_to_close_timeout=timedelta(seconds=60),
+                retry_policy=PROMPT,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"step {number}: {_words(changes)}",
+            )
+        except ActivityError as error:
+            if failure_type(error) == "LeaseLost":
+                raise LeaseGone(reason_of(error)) from error
+            raise
+        self.laid = bool(changes)
+        self.audited.append(receipt.audit)
+        return receipt
+
+    async def _act(self, number: int, action: Action) -> None:
+        self.go_on()
+        self._done.append((number, action))  # before it is done: whatever becomes of it, it is looked after
+        acted = await self._take(ExperimentSignatures.act, number, action, f"step {number}: {action.type}")
+        self.acted(acted)
+
+    async def _take(
+        self,
+        method: Callable[[ExperimentSignatures, ActRequest], Awaitable[Acted]],
+        number: int,
+        action: Action,
+        summary: str,
+    ) -> Acted:
+        request = ActRequest(
+            target=self.target,
+            action=action,
+            key=f"{workflow.info().workflow_id}/{workflow.info().run_id}/{number}/{_key(action)}",
+            by=self.by(f"step {number}"),
+        )
+        return await workflow.execute_activity_method(
+            method,
+            request,
+            start_to_close_timeout=timedelta(seconds=120),
+            schedule_to_close_timeout=timedelta(seconds=300),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
+            retry_policy=FEW,
+            summary=summary,
+        )
+
+    async def aftermath(self, ending: Ending) -> Ending:
+        """Puts back what actions have changed, and asks the hypothesis again, now that nothing is laid any more."""
+        for number, action in reversed(self._done):
+            try:
+                acted = await self._take(ExperimentSignatures.undo, number, action, f"put back: {action.type}")
+                self.acted(acted)
+            except ActivityError as error:
+                self.leave(f"{action.type} was not put back: {reason_of(error)}")
+        if not self.steps or not self.answers(ending):
+            return ending
+        self.enter(Phase.CHECKING, "checking the hypothesis again, now that nothing is laid")
+        await workflow.sleep(self.input.spec.settle, summary="settle")
+        try:
+            after = await self.check("after", signs=self.signs)
+        except ActivityError as error:
+            return after_restore(ending, None, reason_of(error))
+        return after_restore(ending, after, "")
+
+    # What is told
+
+    @workflow.query(name="status", description="The experiment as it stands")
+    def status(self) -> ExperimentStatus:
+        """The experiment as it stands."""
+        return self.standing()
+
+    def details(self) -> str:
+        """Markdown for Temporal's UI."""
+        return experiment_details(self.standing())
+
+    def report(self, ending: Ending) -> ExperimentReport:
+        """The whole story."""
+        return self.story(ending, verdict_of(ending))
+
+    def changes(self, number: int) -> tuple[Change, ...]:
+        """What one step lays."""
+        return tuple(
+            InjectFault(fault=fault, scope=scope, salt=self.input.workflow_id)
+            for of, fault, scope in self.input.spec.injections
+            if of == number
+        )
+
+
+def _not_steady(found: Steady) -> Ending | None:
+    """Why the method is not begun; None where the hypothesis holds."""
+    if found.ended:
+        outcome = Outcome.TAKEN_OVER if found.ended in ("takenOver", "halted") else Outcome.INCONCLUSIVE
+        return Ending(outcome, found.reason)
+    for verdict in ("fail", "inconclusive"):
+        for record in found.probes:
+            if record.verdict == verdict:
+                said = "does not hold" if verdict == "fail" else "cannot be seen"
+                return Ending(
+                    Outcome.VOID,
+                    f"not started, nothing was written: the hypothesis {said} already ({record.name}: {record.reason})",
+                )
+    return None
+
+
+def _words(changes: tuple[Change, ...]) -> str:
+    return "; ".join(change.words for change in changes) or "nothing"
+
+
+def _key(action: Action) -> str:
+    return action.model_dump_json()

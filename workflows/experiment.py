@@ -1,0 +1,298 @@
+"""What an experiment writes down as it goes, and the two activities it watches with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from activities.experiment_signatures import (
+    Baseline,
+    ExperimentSignatures,
+    Held,
+    HoldRequest,
+    Steady,
+    SteadyRequest,
+)
+from activities.schedule_signatures import PauseRequest, ScheduleSignatures
+from activities.signatures import WATCH_QUEUE
+from autopilot.findings import (
+    Acted,
+    Effect,
+    ExperimentInput,
+    ExperimentReport,
+    ExperimentStatus,
+    ProbeRecord,
+    StepFinding,
+    Verdict,
+)
+from autopilot.mesh.model import FaultSign, Lease, Receipt, Target
+from autopilot.report import Exposure, Outcome, Phase
+from autopilot.spec.experiment import MethodStep
+from autopilot.spec.faults import describe
+from workflows.endings import Ending, LeaseGone, reason_of
+from workflows.operation import PROMPT, Operation
+from workflows.verdicts import verdict_of
+
+_CHECK = 900.0
+"""Seconds that a hypothesis has to answer in; its probes end by themselves long before."""
+
+
+class ExperimentOperation(Operation):
+    """Keeps the story of one experiment."""
+
+    def __init__(self, spec: ExperimentInput) -> None:
+        super().__init__(spec.caller)
+        self.input = spec
+        self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
+        self.steps: list[StepFinding] = []
+        self.probes: list[ProbeRecord] = []
+        self.exposure = Exposure()
+        self.burn: float | None = None
+        self.laid = False
+        """Whether faults are in force."""
+        self.signs: tuple[FaultSign, ...] = ()
+        """Of the faults that were laid last."""
+        self._left: list[str] = []
+
+    # Watching
+
+    async def check(
+        self, phase: Literal["before", "after"], *, lease: Lease | None = None, signs: tuple[FaultSign, ...] = ()
+    ) -> Steady:
+        """Asks the hypothesis while nothing is laid."""
+        if phase == "before":
+            self.go_on()
+        found = await workflow.execute_activity_method(
+            ExperimentSignatures.steady,
+            SteadyRequest(
+                target=self.target,
+                spec=self.input.spec,
+                phase=phase,
+                lease=lease,
+                temporal_grace=self.input.temporal_grace,
+                signs=signs,
+            ),
+            task_queue=WATCH_QUEUE,
+            start_to_close_timeout=timedelta(seconds=_CHECK),
+            schedule_to_close_timeout=timedelta(seconds=_CHECK),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
+            retry_policy=PROMPT,
+            summary=f"the hypothesis {phase}",
+        )
+        self.probes += found.probes
+        for record in found.probes:
+            said = f": {record.reason}" if record.reason else ""
+            self.note(f"{phase}: {record.name} {record.verdict}{said}")
+        return found
+
+    async def hold(
+        self,
+        number: int,
+        seconds: float | None,
+        baseline: Baseline,
+        effects: tuple[Effect, ...],
+        until: Callable[[], bool] = lambda: False,
+    ) -> Held:
+        """Watches a step while its faults are laid; `until` ends it before its time.
+
+        Raises:
+            LeaseGone: the lease was lost.
+
+        """
+        self.go_on()
+        step = self.steps[-1]
+        since = step.receipt.written if step.receipt and step.receipt.written else step.started
+        handle = workflow.start_activity_method(
+            ExperimentSignatures.hold,
+            HoldRequest(
+                lease=self.held,
+                target=self.target,
+                name=self.input.name,
+                spec=self.input.spec,
+                step=number,
+                since=since if seconds is not None else workflow.time(),
+                hold=seconds,
+                effects=effects,
+                baseline=baseline,
+                spent=self.exposure,
+                temporal_grace=self.input.temporal_grace,
+            ),
+            task_queue=WATCH_QUEUE,
+            start_to_close_timeout=timedelta(seconds=self.input.spec.deadline + 60),
+            heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
+            retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"step {number}: {step.name}",
+        )
+        over: asyncio.CancelledError | None = None
+        try:
+            await workflow.wait_condition(lambda: handle.done() or until())
+        except asyncio.CancelledError as error:
+            over = error  # the experiment has ended; what was seen until then belongs into its report
+        if not handle.done():
+            handle.cancel()
+        try:
+            held = await handle
+        except ActivityError as error:
+            if not is_cancelled_exception(error):
+                raise
+            held = Held(cause="stopped", reason="stopped before it began", effects=effects)
+        self._record(held)
+        if over is not None:
+            raise over
+        if held.cause == "leaseLost":
+            raise LeaseGone(held.reason)
+        if held.cause == "stopped" and until():
+            held = held.model_copy(update={"cause": "held"})  # it was paused, and goes on
+        return held
+
+    def _record(self, held: Held) -> None:
+        step = self.steps[-1]
+        effects = tuple(
+            new.model_copy(update={"requests": old.requests + new.requests, "of": old.of + new.of})
+            for old, new in zip(step.effects, held.effects, strict=True)
+        )
+        self.steps[-1] = step.model_copy(
+            update={
+                "ended": workflow.time(),
+                "reason": held.reason,
+                "effects": effects,
+                "amplification": held.amplification or step.amplification,
+            }
+        )
+        self.probes += held.probes
+        self.exposure += held.exposure
+        self.burn = max((value for value in (self.burn, held.burn) if value is not None), default=None)
+        if held.cause != "stopped":
+            self.note(f"step {step.number}: {held.reason}")
+
+    # Writing down
+
+    def begin_step(self, number: int, step: MethodStep, receipt: Receipt | None, effects: tuple[Effect, ...]) -> None:
+        """A new step, its faults in force."""
+        name = step.name or ", ".join(describe(one.fault) for one in step.faults) or "as ever"
+        self.steps.append(
+            StepFinding(
+                number=number,
+                name=name,
+                started=workflow.time(),
+                hold=step.hold,
+                receipt=receipt,
+                effects=effects,
+            )
+        )
+        self.enter(Phase.PROGRESSING, f"step {number}: {name}")
+
+    def end_step(self, held: Held) -> None:
+        """Its time is over, or something ended it."""
+        self.steps[-1] = self.steps[-1].model_copy(update={"ended": workflow.time(), "reason": held.reason})
+
+    def joined(self, first: Held, more: Held) -> Held:
+        """One hold that went on while it was paused."""
+        return more.model_copy(update={"probes": (*first.probes, *more.probes)})
+
+    def acted(self, acted: Acted) -> None:
+        """An action was taken, or put back."""
+        step = self.steps[-1]
+        self.steps[-1] = step.model_copy(update={"actions": (*step.actions, acted)})
+        self.note(acted.undone or acted.done)
+
+    def leave(self, what: str) -> None:
+        """Something could not be put back."""
+        self._left.append(what)
+        self.note(what)
+
+    def answers(self, ending: Ending) -> bool:
+        """Whether the hypothesis is worth asking again: not where a person, or somebody stronger, wants an end."""
+        return ending.outcome is not Outcome.TAKEN_OVER and self._aborted is None
+
+    async def pause_schedule(self, report: ExperimentReport) -> None:
+        """A run that refuted its hypothesis stops its schedule, until a person has looked."""
+        schedule = self.input.spec.schedule
+        if not self.input.schedule or schedule is None or not schedule.pause_on_failure:
+            return
+        if report.verdict is not Verdict.FAIL:
+            return
+        try:
+            await workflow.execute_activity_method(
+                ScheduleSignatures.pause_after,
+                PauseRequest(schedule=self.input.schedule, note=f"{report.workflow_id} failed: {report.reason}"),
+                start_to_close_timeout=timedelta(seconds=10),
+                schedule_to_close_timeout=timedelta(seconds=60),
+                retry_policy=PROMPT,
+                summary="pause its schedule",
+            )
+        except ActivityError as error:
+            self.leave(f"its schedule was not paused: {reason_of(error)}")
+
+    async def archive(self, report: ExperimentReport) -> None:
+        """Keeps the report."""
+        try:
+            await workflow.execute_activity_method(
+                ExperimentSignatures.archive,
+                report,
+                start_to_close_timeout=timedelta(seconds=10),
+                schedule_to_close_timeout=timedelta(seconds=60),
+                retry_policy=PROMPT,
+                summary="keep the report",
+            )
+        except ActivityError as error:
+            workflow.logger.warning("the report was not archived: %s", reason_of(error))
+
+    # Telling
+
+    def standing(self) -> ExperimentStatus:
+        """The experiment as it stands."""
+        spec = self.input.spec
+        return ExperimentStatus(
+            workflow_id=workflow.info().workflow_id,
+            phase=self.phase,
+            outcome=self.ending.outcome if self.ending else None,
+            verdict=verdict_of(self.ending) if self.ending else None,
+            reason=self.ending.reason if self.ending else "",
+            mesh=self.target.mesh,
+            namespace=self.target.namespace,
+            service=self.target.service,
+            title=spec.title or spec.hypothesis.title,
+            step=len(self.steps),
+            steps=tuple(
+                step.name or ", ".join(describe(one.fault) for one in step.faults) or "as ever" for step in spec.method
+            ),
+            started=self.started,
+            paused_by=self._paused.caller.who if self._paused else "",
+            exposure=self.exposure,
+            probes=tuple(self.probes),
+            effects=self.steps[-1].effects if self.steps else (),
+            timeline=tuple(self.timeline),
+        )
+
+    def story(self, ending: Ending, verdict: Verdict) -> ExperimentReport:
+        """The report."""
+        return ExperimentReport(
+            outcome=ending.outcome,
+            verdict=verdict,
+            reason=ending.reason,
+            workflow_id=workflow.info().workflow_id,
+            mesh=self.target.mesh,
+            namespace=self.target.namespace,
+            service=self.target.service,
+            name=self.input.name,
+            schedule=self.input.schedule,
+            spec=self.input.spec,
+            started=self.started,
+            ended=workflow.time(),
+            steps=tuple(self.steps),
+            probes=tuple(self.probes),
+            exposure=self.exposure,
+            burn=self.burn,
+            timeline=tuple(self.timeline),
+            audit=tuple(digest for digest in self.audited if digest),
+            restore_seconds=self.restore_seconds,
+            restored=self.restore_seconds is not None,
+            left=tuple(self._left),
+        )
