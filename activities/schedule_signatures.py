@@ -1,5 +1,4 @@
 """What a schedule's runs may ask of activities, and how an experiment pauses its schedule."""
-# ruff: noqa: ARG002 - signatures use nothing of what they are given
 
 from __future__ import annotations
 

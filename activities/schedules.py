@@ -113,6 +113,7 @@ class ScheduleActivities(ScheduleSignatures):
             request.wanted.schedule,
             after=begun,
             until=request.scheduled if request.waited_since is None else now,
+            own=request.scheduled,
             pauses=request.wanted.pauses,
             waited=request.waited_for,
             counted=known,

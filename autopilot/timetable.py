@@ -244,16 +244,18 @@ def missed(
     *,
     after: float,
     until: float,
+    own: float,
     pauses: Sequence[Pause] = (),
     waited: str = "",
     counted: tuple[Counted, Counted] | None = None,
 ) -> tuple[tuple[Missed, ...], bool]:
-    """The times between two moments (neither included) at which the cron was due, each with why no run began.
+    """The times after one moment and up to another at which the cron was due, each with why no run began.
 
     Args:
         spec: the schedule.
-        after: up to here all is told; seconds since the epoch.
-        until: the moment that has a run of its own.
+        after: up to here, and with it, all is told; seconds since the epoch.
+        until: the last moment that is looked at.
+        own: the moment that the run who asks is for.
         pauses: of the schedule.
         waited: what waited all the while, where something did.
         counted: what Temporal had counted at `after`, and at `until`; None where that is not known.
@@ -263,7 +265,7 @@ def missed(
     """
     first, last = datetime.fromtimestamp(after, UTC), datetime.fromtimestamp(until, UTC)
     due = between(spec.cron, spec.time_zone, first, last)
-    times = [moment.timestamp() for moment in due.moments if moment < last]
+    times = [seconds for moment in due.moments if (seconds := moment.timestamp()) != own]
     why = f"{waited} waited already" if waited else _unheard(spec, counted)
     groups = []
     for reason, members in groupby(times, key=_reasons(pauses, why)):

@@ -1,6 +1,6 @@
 """Recurring experiments as Temporal Schedules: making, commanding and reading them, for any program to do.
 
-Temporal keeps the cron, wakes a short `ScheduledRun` when it is due, and never two at once; that decides, and tells why.
+Temporal keeps the cron and wakes a short `ScheduledRun` when it is due, never two at once; that decides, and says why.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PREFIX = "chaos-schedule/"
 _WHOLE = re.compile(r"chaos-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")
 _ANSWER = timedelta(seconds=10)
 _SLACK = timedelta(hours=1)
-"""What a run of a schedule may take beyond a wait: as long as no worker runs, and no longer, it holds the next one up."""
+"""What a run of a schedule may take beyond a wait: where no worker runs, it holds up the next one for so long."""
 
 
 class ScheduleError(Exception):
@@ -105,7 +105,7 @@ def _schedule(given: ScheduledInput) -> Schedule:
         policy=SchedulePolicy(
             overlap=ScheduleOverlapPolicy.SKIP,
             catchup_window=timedelta(seconds=wish.catch_up),
-            pause_on_failure=False,  # a refuted hypothesis pauses it; a run of ours that fails says nothing of the system
+            pause_on_failure=False,  # a refuted hypothesis pauses it, see `schedule.pause`; a fault of ours does not
         ),
     )
 

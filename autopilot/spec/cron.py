@@ -1,16 +1,16 @@
 """Cron expressions that mean one thing: to whoever writes them, to Temporal, and to us when we say what was missed.
 
-Temporal reads the clock on the wall literally: a time that the change to summer time leaves out is left out, one that
-the change back brings twice comes twice. Other crons move or merge such times. And where both day of month and day of
-week are given, Temporal wants both to match, cron one of the two. What would be read differently is refused.
+Temporal reads the clock on the wall literally: a time that the change to summer time leaves out is left out, where other
+crons move it. One that the change back brings twice comes twice west of Greenwich and once, the later time, east of it
+(*measured*): the later one is what can be relied upon. And where both day of month and day of week are given, Temporal
+wants both to match, cron one of the two. What would be read differently is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -82,20 +82,13 @@ def between(cron: str, zone: str, after: datetime, until: datetime, most: int = 
     where = ZoneInfo(zone)
     begin = after.astimezone(where).replace(tzinfo=None) - _SHIFT
     end = until.astimezone(where).replace(tzinfo=None) + _SHIFT
-    found: list[datetime] = []
-    for wall in takewhile(lambda wall: wall <= end, CronSim(cron, begin)):
-        found += [moment for moment in _moments(wall, where) if after < moment <= until]
-        if len(found) > most + 200:  # an hour that comes twice is not in order before it is sorted
-            break
-    found.sort()
-    return Times(tuple(found[:most]), more=len(found) > most)
+    moments = (_moment(wall, where) for wall in takewhile(lambda wall: wall <= end, CronSim(cron, begin)))
+    due = (moment for moment in moments if moment is not None and after < moment <= until)
+    found = tuple(islice(due, most + 1))
+    return Times(found[:most], more=len(found) > most)
 
 
-def _moments(wall: datetime, where: ZoneInfo) -> Iterator[datetime]:
-    """When the clocks of a zone show this: once, twice, or never."""
-    seen = set()
-    for fold in (0, 1):
-        moment = wall.replace(tzinfo=where, fold=fold).astimezone(UTC)
-        if moment not in seen and moment.astimezone(where).replace(tzinfo=None) == wall:
-            seen.add(moment)
-            yield moment
+def _moment(wall: datetime, where: ZoneInfo) -> datetime | None:
+    """When the clocks of a zone show this, the later time where they do twice; None where they never do."""
+    moment = wall.replace(tzinfo=where, fold=1).astimezone(UTC)
+    return moment if moment.astimezone(where).replace(tzinfo=None) == wall else None
