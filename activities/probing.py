@@ -46,7 +46,9 @@ ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_PROBES"
 
 _LONGEST_BODY: Final = 1_000_000
 """Bytes of an answer that are read."""
-_NOTE: Final = 500
+_VALUE: Final = 120
+_NOTE: Final = 240
+"""Characters: looks are kept, sent with every heartbeat, and part of the report."""
 _QUERIES: Final = 8
 """PromQL queries under way at once: a Prometheus that hangs must not take all threads of a worker."""
 _IMPORT: Final = 20.0
@@ -127,7 +129,7 @@ class Prober:
             seen = Seen(None, note=str(error))
         except Exception as error:  # noqa: BLE001 - an error of the probe itself is no data, and the note says what it was
             seen = Seen(None, note=f"{type(error).__name__}: {error}")
-        return Look(time=began, ok=seen.ok, value=redacted(seen.value)[:_NOTE], note=redacted(seen.note)[:_NOTE])
+        return Look(time=began, ok=seen.ok, value=redacted(seen.value)[:_VALUE], note=redacted(seen.note)[:_NOTE])
 
     async def prime(self, probe: MeshProbe) -> None:
         """Reads counters, so that a look a window later has something to compare with; never raises."""
@@ -153,8 +155,10 @@ class Prober:
             self._session = None
         if self._objects is not None:
             self._objects.close()
-        for task in self._asked:
+        asked = list(self._asked)
+        for task in asked:
             task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
         await self._traffic.close()
 
     async def _refuse(self, probe: Probe) -> None:
@@ -212,6 +216,7 @@ class Prober:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "mesh-autopilot"},
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         url = _address(probe.url)

@@ -30,17 +30,21 @@ class _Probe(SpecModel):
     mode: Mode = "edge"
     interval: Annotated[Seconds, Field(ge=0.2, le=3600)] = 1.0
     timeout: Annotated[Seconds, Field(ge=0.05, le=60)] = 2.0
-    """After so long a look has found nothing."""
+    """After so long a look has found nothing: a failure where a service was to answer (http, tcp), else no data."""
     failures: Annotated[Count, Field(ge=1, le=1000)] = 1
     """So many looks in a row must fail until the probe has failed."""
     successes: Annotated[Count, Field(ge=1, le=1000)] = 1
     """So many in a row must pass until it has passed."""
     missing: Annotated[Count, Field(ge=1, le=1000)] = 3
-    """So many in a row without data (no answer of a Prometheus, an empty series) make it inconclusive; never passed."""
+    """So many in a row without data (no answer of a Prometheus, an empty series) make it inconclusive, until there is
+    data again; never passed."""
 
 
 class HttpProbe(_Probe):
-    """Asks a URL. The value is the status; `body` and `latency` say what else must hold. No answer is a failure."""
+    """Asks a URL from where the worker runs, each time on a connection of its own; follows no redirects.
+
+    The value is the status; `body` and `latency` say what else must hold. No answer is a failure.
+    """
 
     type: Literal["http"] = "http"
     url: Url
@@ -72,7 +76,11 @@ class PromqlProbe(_Probe):
 
 
 class MeshProbe(_Probe):
-    """Reads the mesh's own telemetry of a service as its users met it, over the last `window`."""
+    """Reads the mesh's own telemetry of a service as its users met it, over the last `window`.
+
+    A fault that lies before the service, at its callers, ends or holds back requests that no counter of the service's
+    own sees: whoever wants to see it asks for a service one hop up.
+    """
 
     type: Literal["mesh"] = "mesh"
     service: Annotated[
@@ -84,9 +92,10 @@ class MeshProbe(_Probe):
     """`successRate`: share of requests answered without failure, 0 to 1; `slowShare`: share that took longer than
     `slower_than`, 0 to 1; `requestRate`: requests a second."""
     slower_than: Annotated[Seconds, Field(ge=0.001)] = 1.0
+    """The nearest bound that the histograms have counts."""
     window: Annotated[Seconds, Field(ge=1, le=600)] = 5.0
     least: Annotated[Count, Field(ge=0)] = 20
-    """With fewer requests in the window there is no data."""
+    """With fewer requests in the window there is no data; `requestRate` alone needs none."""
     tolerance: Tolerance
 
 
