@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -27,7 +27,7 @@ from starter.places import EMBEDDED_HEARTBEAT
 from worker.connection import connect
 
 NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}
-INSTANCES = ("web-v1", "reviews-v1", "reviews-v2", "ratings-v1")
+INSTANCES = ("web-v1", "reviews-v1", "reviews-v2", "ratings-v1", "ratings-v1-b")
 SHORT = [{"weight": weight, "hold": hold, "minRequests": 50} for weight, hold in ((10, 6), (50, 4), (100, 3))]
 LONG = [{"weight": weight, "hold": hold} for weight, hold in ((10, 30), (50, 20), (100, 10))]
 
@@ -46,6 +46,11 @@ class Field:
         """Sets what one instance of the shop does."""
         async with self.session.post(f"{self.info.shop[instance]}/_shop", json=behaviour) as answer:
             answer.raise_for_status()
+
+    async def behave_all(self, instances: Sequence[str], **behaviour: Any) -> None:
+        """Sets what several instances do."""
+        for instance in instances:
+            await self.behave(instance, **behaviour)
 
     async def rate(self, rate: float) -> None:
         """Sets the load, in requests a second."""
@@ -115,7 +120,7 @@ async def measure(info: StackInfo, runs: int) -> tuple[dict[str, float], list[tu
         note("cold_start", "three times the latency for 60 s", [await field.roll("cold", LONG, {}, warm)])
 
         await field.reset()
-        slow = (5.0, lambda: field.behave("ratings-v1", delay=0.3))
+        slow = (5.0, lambda: field.behave_all(("ratings-v1", "ratings-v1-b"), delay=0.3))
         note("slow_endpoint", "a slow service behind both arms", [await field.roll("slow", LONG, {}, slow)])
 
         await field.reset()

@@ -14,7 +14,7 @@ import typer
 from starter.errors import ERROR, explain
 from starter.lazy import Entry, LazyGroup
 
-ROLLOUTS = "Rollouts"
+ROLLOUTS = "Rollouts and experiments"
 COMMANDS = "What a running operation can be told"
 PROCESSES = "Processes"
 MACHINE = "This machine"
@@ -26,6 +26,7 @@ ENTRIES = (
     Entry("get", "Show one operation as it stands, or as it ended.", "starter.commands.observe:get", ROLLOUTS),
     Entry("watch", "Follow one operation live.", "starter.commands.observe:watch", ROLLOUTS),
     Entry("status", "Tell a pipeline how it went, by exit code.", "starter.commands.observe:status", ROLLOUTS),
+    Entry("report", "Print the whole story of a finished one.", "starter.commands.report:report", ROLLOUTS),
     Entry("judge", "Recompute the verdicts of a finished one.", "starter.commands.judge:judge", ROLLOUTS),
     Entry("pause", "Hold it where it is; harm still restores.", "starter.commands.operations:pause", COMMANDS),
     Entry("resume", "Go on after a pause.", "starter.commands.operations:resume", COMMANDS),
@@ -64,7 +65,8 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit codes of status, watch and apply --wait: 0 promoted, 1 error, 2 rolled back, 3 undecided, 4 aborted. "
+        "Exit codes of status, watch and apply --wait: 0 promoted or passed, 1 error, 2 rolled back or refuted, "
+        "3 undecided or void, 4 aborted. "
         "Every other command: 0 done, 1 error."
     ),
 )
@@ -74,7 +76,7 @@ app = typer.Typer(
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an unexpected error comes from.")] = False,
 ) -> None:
-    """Canary rollouts over service meshes that leave nothing behind.
+    """Canary rollouts and chaos experiments over service meshes that leave nothing behind.
 
     Temporal's address, TLS and API key come from Temporal's own variables and profiles (TEMPORAL_ADDRESS, …); ours are
     AUTOPILOT_MESH, AUTOPILOT_HOME and AUTOPILOT_PROMETHEUS.

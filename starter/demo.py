@@ -17,13 +17,15 @@ from rich.live import Live
 from rich.text import Text
 from temporalio.client import Client
 
+from autopilot.findings import CHAOS_TTL, ExperimentInput, ExperimentReport, ExperimentStatus
 from autopilot.local import stack, topology
 from autopilot.local.layout import Layout
 from autopilot.local.record import Condition, StackInfo
-from autopilot.mesh.envoy.base import set_weights
+from autopilot.mesh.envoy.base import read_mesh, set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.store import Store
-from autopilot.report import Caller, CanaryInput, CanaryReport, Command, Exposure
+from autopilot.report import CANARY_TTL, Caller, CanaryInput, CanaryReport, Command, Exposure
+from autopilot.spec.canary import CanarySpec
 from starter import operations, render, striking
 from starter.commands.local import tell
 from starter.errors import CommandError
@@ -38,7 +40,7 @@ SERVICE = f"{topology.NAMESPACE}/reviews"
 NORMAL = {"errors": 0.0, "first_tries": 0.0, "delay": 0.0, "hang": False}
 _NEEDED = ("load", "temporal", "worker", "guard")
 _SERVED = 30
-"""Requests of the canary after which its step is well under way."""
+"""Requests that met the overlay after which its step is well under way."""
 _QUIET, _QUIET_LIMIT = 0.4, 15.0
 _ANSWERED_LIMIT = 12.0
 """Seconds in which clients have an answer to everything, or have given up on it."""
@@ -135,31 +137,22 @@ class _Stage:
         self._progress = progress
 
     async def play(self, scenario: Scenario) -> Result:
-        """From a clean shop to the rollout's end; the shop behaves again afterwards."""
-        canary = CanaryInput(
-            mesh=topology.MESH,
-            namespace=topology.NAMESPACE,
-            name=scenario.name,
-            spec=scenario.spec,
-            caller=Caller(who="autopilot demo"),
-            heartbeat_timeout=EMBEDDED_HEARTBEAT,
-            ttl=scenario.ttl,
-        )
-        await self._reset()
+        """From a clean shop to the operation's end; the shop behaves again afterwards."""
+        await self._reset(scenario.service)
         async with self._set(scenario):
             before = await self._counts()
             began = time.monotonic()
-            handle = await operations.start_canary(self._client, canary)
-            strike = await self._strike(handle.id) if scenario.strike else None
-            report = await self._watch(scenario, handle.id)
+            workflow_id, run_id = await self._start(scenario)
+            strike = await self._strike(scenario, workflow_id) if scenario.strike else None
+            report = await self._watch(scenario, workflow_id)
             seconds = time.monotonic() - began
             after = await self._answered()
         result = Result(
             name=scenario.name,
             outcome=report.outcome if report else "Unfinished",
             seconds=round(seconds, 1),
-            workflow_id=handle.id,
-            ui=self._info.workflow_url(handle.id, handle.first_execution_run_id or ""),
+            workflow_id=workflow_id,
+            ui=self._info.workflow_url(workflow_id, run_id),
             exposure=report.exposure if report else Exposure(),
             client=Clients(
                 requests=after["requests"] - before["requests"], failures=after["failures"] - before["failures"]
@@ -169,12 +162,38 @@ class _Stage:
         self._tell_end(scenario, result, report)
         return result
 
-    async def _reset(self) -> None:
+    async def _start(self, scenario: Scenario) -> tuple[str, str]:
+        """Starts the scenario's operation; its workflow id and run."""
+        who, spec = Caller(who="autopilot demo"), scenario.spec
+        if isinstance(spec, CanarySpec):
+            canary = CanaryInput(
+                mesh=topology.MESH,
+                namespace=topology.NAMESPACE,
+                name=scenario.name,
+                spec=spec,
+                caller=who,
+                heartbeat_timeout=EMBEDDED_HEARTBEAT,
+                ttl=CANARY_TTL if scenario.ttl is None else scenario.ttl,
+            )
+            rollout = await operations.start_canary(self._client, canary)
+            return rollout.id, rollout.first_execution_run_id or ""
+        experiment = ExperimentInput(
+            mesh=topology.MESH,
+            namespace=topology.NAMESPACE,
+            name=scenario.name,
+            spec=spec,
+            caller=who,
+            ttl=CHAOS_TTL if scenario.ttl is None else scenario.ttl,
+        )
+        started = await operations.start_experiment(self._client, experiment)
+        return started.id, started.first_execution_run_id or ""
+
+    async def _reset(self, service: str) -> None:
         """Every instance behaves, all reviews come from v1, and the proxies have it."""
-        held = [lease for lease in Store(self._info.mesh_file).leases() if lease.lease.target.ref == SERVICE]
+        held = [lease for lease in Store(self._info.mesh_file).leases() if lease.lease.target.ref == service]
         if held:
             holder = held[0].lease.holder.operation
-            raise CommandError(f"{holder} holds {SERVICE}", hint=f"end it with `autopilot abort {holder}`")
+            raise CommandError(f"{holder} holds {service}", hint=f"end it with `autopilot abort {holder}`")
         for instance in self._info.shop:
             await self._behave(instance, NORMAL)
         set_weights(self._info.mesh_file, SERVICE, {"v1": 100.0})
@@ -223,21 +242,30 @@ class _Stage:
             counts = await self._counts()
         return counts
 
-    async def _strike(self, workflow_id: str) -> Strike:
-        """Everything of ours dies once the canary serves; the traffic heals, and everything comes back."""
+    async def _strike(self, scenario: Scenario, workflow_id: str) -> Strike:
+        """Everything of ours dies once the overlay is met; the traffic heals, and everything comes back."""
 
         async def served() -> int:
             return int((await self._get(f"{self._info.shop['reviews-v2']}/_shop"))["requests"])
 
-        began, before = time.monotonic(), await served()
-        while await operations.progress(self._client, workflow_id) is None or await served() < before + _SERVED:
-            if time.monotonic() - began > _QUIET_LIMIT:
-                raise CommandError(f"the canary did not serve within {_QUIET_LIMIT:g} s", hint="see its timeline")
-            await asyncio.sleep(0.1)
-        return await striking.strike(self._info, served, lambda text: self._progress.print(f"  {text}"))
+        async def delayed() -> int:
+            admins = [proxy.admin for proxy in read_mesh(self._info.mesh_file).spec.proxies if proxy.outbound]
+            found = [
+                await self._get(f"http://{admin}/stats?format=json&filter=fault.delays_injected$") for admin in admins
+            ]
+            return int(sum(one["value"] for answer in found for one in answer["stats"]))
 
-    async def _watch(self, scenario: Scenario, workflow_id: str) -> CanaryReport | None:
-        """Shows the rollout until it ends; None where it took too long, and was aborted."""
+        canary = isinstance(scenario.spec, CanarySpec)
+        what, met = ("the canary", served) if canary else ("the fault", delayed)
+        began, before = time.monotonic(), await met()
+        while await operations.progress(self._client, workflow_id) is None or await met() < before + _SERVED:
+            if time.monotonic() - began > _QUIET_LIMIT:
+                raise CommandError(f"nobody met {what} within {_QUIET_LIMIT:g} s", hint="see its timeline")
+            await asyncio.sleep(0.1)
+        return await striking.strike(self._info, met, lambda text: self._progress.print(f"  {text}"), what=what)
+
+    async def _watch(self, scenario: Scenario, workflow_id: str) -> CanaryReport | ExperimentReport | None:
+        """Shows the operation until it ends; None where it took too long, and was aborted."""
         snapshot, shown = Snapshot(workflow_id), ""
         picture = Live(console=self._progress, refresh_per_second=4, transient=True)
         with picture if self._progress.is_terminal else nullcontext():
@@ -260,15 +288,21 @@ class _Stage:
         line = f"clients    {counts['requests']:,} requests, {counts['failures']:,} failed since the stack came up"
         return Text(f"{line}, p99 {latency['p99'] or 0:.0f} ms", "dim")
 
-    def _tell_end(self, scenario: Scenario, result: Result, report: CanaryReport | None) -> None:
+    def _tell_end(self, scenario: Scenario, result: Result, report: CanaryReport | ExperimentReport | None) -> None:
         good = result.outcome == scenario.expected
         mark = "[green]✓[/]" if good else "[red]✗[/]"
         surprise = "" if good else f" ({scenario.expected} was expected)"
+        exposed = result.exposure
+        if isinstance(scenario.spec, CanarySpec):
+            met = (
+                f"the canary was given {exposed.requests:,.0f} requests and failed {exposed.failures:,.0f} of them "
+                f"within {exposed.seconds:.1f} s"
+            )
+        else:
+            met = f"{exposed.requests:,.0f} requests met the fault within {exposed.seconds:.1f} s"
         self._progress.print(
-            f"  {mark} [bold]{result.outcome}[/]{surprise} after {result.seconds:.1f} s: the canary was given "
-            f"{result.exposure.requests:,.0f} requests and failed {result.exposure.failures:,.0f} of them within "
-            f"{result.exposure.seconds:.1f} s; clients sent {result.client.requests:,} and saw "
-            f"{result.client.failures:,} failures"
+            f"  {mark} [bold]{result.outcome}[/]{surprise} after {result.seconds:.1f} s: {met}; clients sent "
+            f"{result.client.requests:,} and saw {result.client.failures:,} failures"
         )
         if report is not None and report.reason:
             self._progress.print(Text(f"    {report.reason}"))
@@ -296,4 +330,6 @@ def _line(snapshot: Snapshot) -> str:
         return "ended"
     if snapshot.status is None:
         return snapshot.note
+    if isinstance(snapshot.status, ExperimentStatus):
+        return snapshot.status.phase.lower()
     return f"{snapshot.status.phase.lower()}: reviews v2 at {snapshot.status.weight:g} %"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autopilot.findings import ChaosProgress, ExperimentReport, ExperimentStatus
 from autopilot.report import CanaryReport, CanaryStatus, Outcome, Progress
 from starter.errors import ERROR
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 UNDECIDED = 3
 CODES = {
     Outcome.PROMOTED: 0,
+    Outcome.PASSED: 0,
+    Outcome.REFUTED: 2,
+    Outcome.VOID: UNDECIDED,
     Outcome.FAILED: ERROR,
     Outcome.ROLLED_BACK: 2,
     Outcome.INCONCLUSIVE: UNDECIDED,
@@ -33,9 +37,9 @@ class Snapshot:
     """An operation at one moment: running with a status, or ended with a report."""
 
     workflow_id: str
-    status: CanaryStatus | None = None
-    progress: Progress | None = None
-    report: CanaryReport | None = None
+    status: CanaryStatus | ExperimentStatus | None = None
+    progress: Progress | ChaosProgress | None = None
+    report: CanaryReport | ExperimentReport | None = None
     note: str = ""
     """Why there is no status, where a running operation does not answer."""
 
@@ -63,7 +67,7 @@ async def look(client: Client, workflow_id: str) -> Snapshot:
     except operations.OperationUnfinished:
         pass
     try:
-        status = await operations.canary_status(client, workflow_id)
+        status = await operations.status(client, workflow_id)
         return Snapshot(workflow_id, status, await operations.progress(client, workflow_id))
     except operations.OperationError as error:
         return Snapshot(workflow_id, note=str(error))  # it runs, and nobody answers for it: a worker may come back

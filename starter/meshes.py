@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from autopilot.findings import CHAOS_HEARTBEAT, CHAOS_TTL, experiment_id
 from autopilot.local import stack
 from autopilot.mesh.abilities import BASELINE
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.liveness import too_short
-from autopilot.mesh.model import Receipt, Target
+from autopilot.mesh.model import Change, InjectFault, Receipt, Target
 from autopilot.mesh.port import Mesh
 from autopilot.report import CANARY_TTL, canary_id
+from autopilot.spec.allowed import beyond
 from autopilot.spec.canary import MeshCanary
+from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from starter.places import heartbeat_timeout
 
 
@@ -73,6 +77,50 @@ async def at_the_proxies(mesh: Mesh, receipt: Receipt) -> str:
     return "restored, the proxies say so"
 
 
+async def check_experiment(mesh: Mesh, experiment: MeshExperiment, *, queue: bool = False) -> list[str]:
+    """What stands in the way of an experiment, one sentence each; whoever has a schedule may find its target held."""
+    spec = experiment.spec
+    if spec.target.mesh not in (None, mesh.name):
+        return [f"spec.target.mesh is {spec.target.mesh!r}, and this mesh is {mesh.name!r}; choose with --mesh"]
+    namespace = experiment.metadata.namespace
+    target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
+    try:
+        state = await mesh.observe(target)
+    except InvalidChange as error:
+        return [f"spec.target.service: {error}"]
+    weights = {arm.name: arm.weight for arm in state.arms}
+    problems = beyond(spec, mesh.ceilings, namespace, datetime.now(UTC).date(), weights)
+    for number in range(1, len(spec.method) + 1):
+        changes = faults_of(spec, number)
+        if not changes:
+            continue
+        try:
+            await mesh.plan(target, changes)
+        except InvalidChange as error:
+            problems.append(f"step {number}: {error}")
+    if short := too_short(CHAOS_TTL, mesh.max_unattended, CHAOS_HEARTBEAT):
+        problems.append(short)
+    if queue or spec.schedule is not None:
+        return problems
+    own = experiment_id(mesh.name, namespace, experiment.metadata.name)
+    if refused := await mesh.refused(target, own):
+        problems.append(refused)
+    problems += [_held(target, holder) for holder in state.holders if holder != own]
+    return problems
+
+
+def faults_of(spec: ExperimentSpec, step: int) -> list[Change]:
+    """What one step of a method lays, from 1."""
+    return [InjectFault(fault=fault, scope=scope) for number, fault, scope in spec.injections if number == step]
+
+
+def _held(target: Target, holder: str) -> str:
+    return (
+        f"{target.ref} is held by {holder}; wait for its end, `--queue` to start after it, "
+        f"or end it with `autopilot abort {holder}`"
+    )
+
+
 async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[str]:
     """What stands in the way of a rollout, one sentence each; empty when it may start, or with `queue` may wait."""
     spec = canary.spec
@@ -115,10 +163,5 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
         problems.append(short)
     if queue:
         return problems
-    problems += [
-        f"{target.ref} is held by {holder}; wait for its end, `--queue` to start after it, "
-        f"or end it with `autopilot abort {holder}`"
-        for holder in state.holders
-        if holder != own
-    ]
+    problems += [_held(target, holder) for holder in state.holders if holder != own]
     return problems

@@ -29,11 +29,15 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.experiment_signatures import HoldBeat
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE, WatchBeat
+from autopilot.findings import ChaosProgress, ExperimentInput, ExperimentReport, ExperimentStatus
 from autopilot.local import stack
+from autopilot.mesh.orders import kind_of
 from autopilot.report import Approval, CanaryInput, CanaryReport, CanaryStatus, Command, Progress, Promotion
 from worker import connection
 from workflows.canary import CanaryWorkflow
+from workflows.chaos import ChaosWorkflow
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 TARGET = SearchAttributeKey.for_keyword("AutopilotTarget")
@@ -108,21 +112,49 @@ async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[Ca
             task_queue=WORKFLOW_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=TypedSearchAttributes(
-                [
-                    SearchAttributePair(KIND, "MeshCanary"),
-                    SearchAttributePair(TARGET, target),
-                    SearchAttributePair(MESH, canary.mesh),
-                ]
-            ),
+            search_attributes=_attributes("MeshCanary", target, canary.mesh),
             static_summary=f"{target}: {arms.stable} → {arms.canary}",
         )
     except WorkflowAlreadyStartedError as error:
-        raise OperationRunning(
-            f"{canary.workflow_id} is under way already: look at it with `autopilot watch {canary.workflow_id}`, "
-            f"or end it with `autopilot abort {canary.workflow_id}`",
-            canary.workflow_id,
-        ) from error
+        raise _running(canary.workflow_id) from error
+
+
+async def start_experiment(
+    client: Client, experiment: ExperimentInput
+) -> WorkflowHandle[ChaosWorkflow, ExperimentReport]:
+    """Starts an experiment; returns at once.
+
+    Raises:
+        OperationRunning: one of that name is under way.
+    """
+    target = f"{experiment.namespace}/{experiment.spec.target.service}"
+    said = experiment.spec.title or experiment.spec.hypothesis.title
+    try:
+        return await client.start_workflow(
+            ChaosWorkflow.run,
+            experiment,
+            id=experiment.workflow_id,
+            task_queue=WORKFLOW_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            search_attributes=_attributes("MeshExperiment", target, experiment.mesh),
+            static_summary=f"{target}: {said}" if said else target,
+        )
+    except WorkflowAlreadyStartedError as error:
+        raise _running(experiment.workflow_id) from error
+
+
+def _attributes(kind: str, target: str, mesh: str) -> TypedSearchAttributes:
+    pairs = ((KIND, kind), (TARGET, target), (MESH, mesh))
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs])
+
+
+def _running(workflow_id: str) -> OperationRunning:
+    return OperationRunning(
+        f"{workflow_id} is under way already: look at it with `autopilot watch {workflow_id}`, "
+        f"or end it with `autopilot abort {workflow_id}`",
+        workflow_id,
+    )
 
 
 async def workers(client: Client) -> dict[str, int]:
@@ -167,22 +199,28 @@ async def resolve(client: Client, text: str) -> str:
     raise OperationError(f"{text!r} may mean {', '.join(ids)}; write the whole id")
 
 
-async def canary_status(client: Client, workflow_id: str) -> CanaryStatus:
-    """A rollout as it stands, also after its end.
+async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentStatus:
+    """An operation as it stands, also after its end.
 
     Raises:
         OperationError: there is none, or no worker could answer.
     """
-    handle = client.get_workflow_handle_for(CanaryWorkflow.run, workflow_id)
+    handle = client.get_workflow_handle(workflow_id)
+    kind: type[CanaryStatus | ExperimentStatus] = ExperimentStatus if _is_chaos(workflow_id) else CanaryStatus
     try:
-        return await handle.query(CanaryWorkflow.status, rpc_timeout=_ANSWER)
+        found: CanaryStatus | ExperimentStatus = await handle.query("status", result_type=kind, rpc_timeout=_ANSWER)
     except WorkflowQueryFailedError as error:
         raise OperationError(f"{workflow_id} could not say how it is: {error}") from error
     except RPCError as error:
         raise _explained(error, workflow_id) from error
+    return found
 
 
-async def progress(client: Client, workflow_id: str) -> Progress | None:
+def _is_chaos(workflow_id: str) -> bool:
+    return kind_of(workflow_id) == "chaos"
+
+
+async def progress(client: Client, workflow_id: str) -> Progress | ChaosProgress | None:
     """The step under way, as its watch last heartbeat it; None while nothing is watched.
 
     Raises:
@@ -196,18 +234,22 @@ async def progress(client: Client, workflow_id: str) -> Progress | None:
         if pending.activity_type.name == "telemetry.watch" and pending.heartbeat_details.payloads:
             (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [WatchBeat])
             return WatchBeat.model_validate(beat).progress
+        if pending.activity_type.name == "chaos.hold" and pending.heartbeat_details.payloads:
+            (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [HoldBeat])
+            return HoldBeat.model_validate(beat).progress
     return None
 
 
-async def report(client: Client, workflow_id: str) -> CanaryReport:
-    """The report of a finished rollout.
+async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentReport:
+    """The report of a finished operation.
 
     Raises:
         OperationUnfinished: it is under way.
         OperationClosed: it was closed from outside and left none.
         OperationError: there is no such operation.
     """
-    handle = client.get_workflow_handle_for(CanaryWorkflow.run, workflow_id)
+    kind: type[CanaryReport | ExperimentReport] = ExperimentReport if _is_chaos(workflow_id) else CanaryReport
+    handle = client.get_workflow_handle(workflow_id, result_type=kind)
     try:
         description = await handle.describe(rpc_timeout=_ANSWER)
     except RPCError as error:
@@ -215,7 +257,7 @@ async def report(client: Client, workflow_id: str) -> CanaryReport:
     if description.status is WorkflowExecutionStatus.RUNNING:
         raise OperationUnfinished(f"{workflow_id} is under way; its report comes when it ends")
     try:
-        return await handle.result(rpc_timeout=_ANSWER)
+        found: CanaryReport | ExperimentReport = await handle.result(rpc_timeout=_ANSWER)
     except WorkflowFailureError as error:
         status = description.status.name.lower() if description.status else "closed"
         raise OperationClosed(
@@ -224,6 +266,7 @@ async def report(client: Client, workflow_id: str) -> CanaryReport:
         ) from error
     except RPCError as error:
         raise _explained(error, workflow_id) from error
+    return found
 
 
 async def pause(client: Client, workflow_id: str, command: Command) -> str:

@@ -6,10 +6,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from autopilot.report import CanaryReport
+from autopilot.report import Wire
 from starter import operations
 from starter.places import reports_folder
 from worker.connection import TemporalUnavailable
+
+
+class Audited(Wire):
+    """What reports of all kinds say of their changes."""
+
+    mesh: str
+    audit: tuple[str, ...]
 
 
 async def remembered(mesh: str, reports: Path | None = None) -> tuple[dict[str, str], str]:
@@ -19,7 +26,7 @@ async def remembered(mesh: str, reports: Path | None = None) -> tuple[dict[str, 
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
     for file in files:
         try:
-            report = CanaryReport.model_validate_json(file.read_bytes())
+            report = Audited.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):
             continue  # of another kind, or another version: it proves nothing either way
         if report.mesh == mesh:
@@ -33,11 +40,11 @@ async def remembered(mesh: str, reports: Path | None = None) -> tuple[dict[str, 
             if row.closed is None:
                 continue
             try:
-                report = await operations.report(client, row.workflow_id)
+                ended = await operations.report(client, row.workflow_id)
             except operations.OperationError:
                 continue  # closed from outside: it left no report
             asked += 1
-            known |= dict.fromkeys(report.audit, f"Temporal's {row.workflow_id}")
+            known |= dict.fromkeys(ended.audit, f"Temporal's {row.workflow_id}")
         sources += f" and {asked} histories in Temporal"
     except TemporalUnavailable:
         sources += " (Temporal did not answer)"

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import datetime
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from autopilot.evidence.model import Evidence
-from autopilot.report import CanaryReport, CanaryStatus, Event, Exposure, Outcome, Phase, Progress, StepReport
+from autopilot.findings import ChaosProgress, ExperimentReport, ExperimentStatus
+from autopilot.report import CanaryReport, CanaryStatus, Phase, Progress, StepReport
 from autopilot.spec.units import format_seconds
+from starter import render_chaos
 from starter.following import Snapshot
 from starter.output import table
+from starter.pictures import (
+    OUTCOME_STYLE,
+    PHASE_STYLE,
+    bar,
+    exposure,
+    facts,
+    heading,
+    headline,
+    indented,
+    timeline_of,
+)
 
 BAR = 20
-EVIDENCE_BAR = 12
 TIMELINE = 8
 
-_OUTCOME_STYLE = {
-    Outcome.PROMOTED: "bold green",
-    Outcome.ROLLED_BACK: "bold red",
-    Outcome.ABORTED: "bold yellow",
-    Outcome.TAKEN_OVER: "bold yellow",
-    Outcome.INCONCLUSIVE: "bold yellow",
-    Outcome.FAILED: "bold red",
-}
-_PHASE_STYLE = {
-    **dict.fromkeys((Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED, Phase.HALTED, Phase.QUEUED), "bold yellow"),
-    Phase.RESTORING: "bold red",
-}
 _NEXT = {
     Phase.HALTED: "holds here until the stop button is let go; harm still restores",
     Phase.QUEUED: "starts when those before it are done",
@@ -47,23 +44,29 @@ def snapshot(value: Snapshot, *, timeline: int | None = TIMELINE) -> RenderableT
         value: what was seen.
         timeline: how many of the newest lines of its timeline to show; None for all.
     """
+    if isinstance(value.report, ExperimentReport):
+        return render_chaos.report(value.report, timeline=timeline)
+    if isinstance(value.status, ExperimentStatus):
+        under_way = value.progress if isinstance(value.progress, ChaosProgress) else None
+        return render_chaos.status(value.status, under_way, timeline=timeline)
     if value.report is not None:
         return report(value.report, timeline=timeline)
     if value.status is not None:
-        return status(value.status, value.progress, timeline=timeline)
+        progress = value.progress if isinstance(value.progress, Progress) else None
+        return status(value.status, progress, timeline=timeline)
     return Text.assemble((value.workflow_id, "bold"), "  ", (value.note, "yellow"))
 
 
 def status(value: CanaryStatus, progress: Progress | None, *, timeline: int | None = TIMELINE) -> Group:
     """A rollout under way."""
     parts: list[RenderableType] = [
-        _headline(value.workflow_id, value.phase, _PHASE_STYLE.get(value.phase, "bold cyan"), value.started),
-        _facts(_state(value, progress)),
+        headline(value.workflow_id, value.phase, PHASE_STYLE.get(value.phase, "bold cyan"), value.started),
+        facts(_state(value, progress)),
     ]
     evidence = progress.evidence if progress and progress.evidence else value.evidence
     if evidence:
-        parts += [_heading("evidence"), _indented(evidences(evidence))]
-    parts += _timeline(value.timeline, timeline)
+        parts += [heading("evidence"), indented(evidences(evidence))]
+    parts += timeline_of(value.timeline, timeline)
     return Group(*parts)
 
 
@@ -110,14 +113,14 @@ def report(value: CanaryReport, *, timeline: int | None = None) -> Group:
     if value.restore_seconds is not None:
         rows.append(("restored in", Text(format_seconds(round(value.restore_seconds, 3)))))
     parts: list[RenderableType] = [
-        _headline(value.workflow_id, value.outcome, _OUTCOME_STYLE[value.outcome], value.started),
-        _facts(rows),
+        headline(value.workflow_id, value.outcome, OUTCOME_STYLE[value.outcome], value.started),
+        facts(rows),
     ]
     if value.steps:
-        parts += [_heading("steps"), _indented(steps(value.steps))]
+        parts += [heading("steps"), indented(steps(value.steps))]
     if value.evidence:
-        parts += [_heading("evidence"), _indented(evidences(value.evidence))]
-    parts += _timeline(value.timeline, timeline)
+        parts += [heading("evidence"), indented(evidences(value.evidence))]
+    parts += timeline_of(value.timeline, timeline)
     return Group(*parts)
 
 
@@ -145,40 +148,15 @@ def evidences(values: Sequence[Evidence]) -> Table:
     for value in values:
         good = Text()
         if value.good is not None and value.good_needed is not None:
-            good = _bar("good", value.good, value.good_needed, "green")
+            good = bar("good", value.good, value.good_needed, "green")
         shares = [
             f"{arm} {share:.2%}"
             for arm, share in (("canary", value.canary), ("stable", value.stable))
             if share is not None
         ]
-        row = (Text(value.metric), _bar("harm", value.harm, value.harm_needed, "red"), good, Text(" · ".join(shares)))
+        row = (Text(value.metric), bar("harm", value.harm, value.harm_needed, "red"), good, Text(" · ".join(shares)))
         picture.add_row(*row, Text(value.note, "dim"))
     return picture
-
-
-def exposure(value: Exposure) -> str:
-    """What users met through the canary."""
-    return f"{value.requests:,.0f} requests, {value.failures:,.0f} failed, {format_seconds(round(value.seconds, 1))}"
-
-
-def clock(seconds: float) -> str:
-    """Local time of day, with the date where it was not of late."""
-    recent = time.time() - seconds < 12 * 3600
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S" if recent else "%Y-%m-%d %H:%M:%S")
-
-
-def ago(seconds: float) -> str:
-    """How long since a moment given in seconds since the epoch, as exactly as it matters."""
-    passed = max(0.0, time.time() - seconds)
-    grain = 1 if passed < 3600 else 60 if passed < 86400 else 3600
-    return format_seconds(passed // grain * grain)
-
-
-def _bar(label: str, value: float, needed: float, style: str) -> Text:
-    share = min(1.0, max(0.0, value / needed)) if needed > 0 else 0.0
-    full = round(share * EVIDENCE_BAR)
-    bar = (("━" * full, style), ("─" * (EVIDENCE_BAR - full), "dim"))
-    return Text.assemble(f"{label} ", *bar, f" {value:.1f} of {needed:.1f} needed", no_wrap=True)
 
 
 def _steps(value: CanaryStatus) -> Text:
@@ -206,38 +184,3 @@ def _requests(progress: Progress) -> Text:
     line = Text(f"canary {progress.requests:,.0f} (")
     line.append(f"{progress.failures:,.0f} failed", "red" if progress.failures else "")
     return line.append(f"), stable {progress.stable_requests:,.0f}, in {format_seconds(round(progress.seconds, 1))}")
-
-
-def _headline(workflow_id: str, word: str, style: str, started: float) -> Text:
-    line = Text.assemble((workflow_id, "bold"), "  ", (str(word), style))
-    return line.append(f"  started {clock(started)}, {ago(started)} ago", "dim") if started else line
-
-
-def _heading(text: str) -> Text:
-    return Text(text, "bold")
-
-
-def _indented(picture: RenderableType) -> Padding:
-    return Padding(picture, (0, 0, 0, 2))
-
-
-def _facts(rows: Sequence[tuple[str, RenderableType]]) -> Padding:
-    picture = Table.grid(padding=(0, 2))
-    for name, value in rows:
-        picture.add_row(Text(name, "dim"), value)
-    return _indented(picture)
-
-
-def _timeline(events: Sequence[Event], limit: int | None) -> list[RenderableType]:
-    shown = events if limit is None else events[max(0, len(events) - limit) :]
-    if not shown:
-        return []
-    picture = Table.grid(padding=(0, 2))
-    for event in shown:
-        picture.add_row(Text(clock(event.time), "dim"), line_of(event))
-    return [_heading("timeline"), _indented(picture)]
-
-
-def line_of(event: Event) -> Text:
-    """What happened, and who asked for it."""
-    return Text(event.text).append(f"  {event.who}" if event.who and event.who not in event.text else "", "dim")

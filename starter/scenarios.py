@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autopilot.report import CANARY_TTL, Outcome
+from autopilot.local.topology import NAMESPACE
+from autopilot.report import Outcome
 from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget
+from autopilot.spec.experiment import ExperimentSpec, ExperimentTarget, Hypothesis, Inject, MethodStep, Safety
+from autopilot.spec.faults import Delay, Scope, Users
+from autopilot.spec.probes import MeshProbe
+from autopilot.spec.tolerance import Tolerance
 from starter.errors import CommandError
 
 Behaviour = Mapping[str, float | bool]
@@ -14,13 +19,13 @@ Behaviour = Mapping[str, float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One rollout of `reviews` v2 over the sample shop."""
+    """One operation over the sample shop: a rollout of `reviews` v2, or an experiment."""
 
     name: str
     story: str
     """What is about to be seen, for people."""
     expected: Outcome
-    spec: CanarySpec
+    spec: CanarySpec | ExperimentSpec
     behaviour: Mapping[str, Behaviour] = field(default_factory=dict)
     """Instance (`reviews-v2`) to what it does; the others behave."""
     retries: int = 0
@@ -29,10 +34,15 @@ class Scenario:
     """Requests a second."""
     limit: float = 90.0
     """Seconds after which it has failed to end."""
-    ttl: float = CANARY_TTL
-    """Seconds that its lease lives without renewal."""
+    ttl: float | None = None
+    """Seconds that its lease lives without renewal; by default what its kind has."""
     strike: bool = False
     """Whether everything of ours is killed once the first step is watched."""
+
+    @property
+    def service(self) -> str:
+        """`namespace/name` of its target."""
+        return f"{NAMESPACE}/{self.spec.target.service}"
 
 
 def choose(names: Sequence[str]) -> list[Scenario]:
@@ -62,6 +72,33 @@ def _step(weight: float, hold: float) -> CanaryStep:
 # Shorter than anyone would hold in production: a demo is watched by somebody who waits.
 _STEPS = (_step(10, 10.0), _step(50, 8.0), _step(100, 8.0))
 _ANALYSIS = Analysis(tick=0.5, warmup=0.0)
+
+
+def _slow_ratings(delay: float, hold: float, *, users: float, guarded: bool) -> ExperimentSpec:
+    """Ratings answers some users slowly; what is believed is said of `web`, where people are."""
+    fast = MeshProbe(
+        name="web-answers-in-time",
+        service="web",
+        metric="slowShare",
+        slower_than=0.25,
+        window=3.0,
+        mode="edge",
+        missing=20,
+        tolerance=Tolerance(max=0.02),
+    )
+    guard = fast.model_copy(update={"name": "web-guard", "mode": "during", "failures": 2})
+    return ExperimentSpec(
+        title="people do not notice when ratings is slow for some",
+        target=ExperimentTarget(service="ratings"),
+        scope=Scope(users=Users(percentage=users, header="end-user")),
+        hypothesis=Hypothesis(title="web answers within 250 ms", probes=(fast,)),
+        method=(MethodStep(faults=(Inject(fault=Delay(delay=delay)),), hold=hold),),
+        # An administrator lets it touch more than a tenth; requests are not spread over users quite evenly.
+        safety=Safety(max_traffic=20, service="web", max_failures=100),
+        abort=(guard,) if guarded else (),
+        settle=4.0,
+    )
+
 
 SCENARIOS = {
     scenario.name: scenario
@@ -100,6 +137,21 @@ SCENARIOS = {
             "themselves; started again, the rollout goes on",
             expected=Outcome.PROMOTED,
             spec=_reviews((_step(30, 6.0), _step(100, 3.0)), _ANALYSIS),
+            ttl=6.0,
+            strike=True,
+        ),
+        Scenario(
+            name="chaos",
+            story="ratings answers one user in ten 400 ms late: web's guard metric stops the experiment, traffic heals",
+            expected=Outcome.ABORTED,
+            spec=_slow_ratings(0.4, 30.0, users=10, guarded=True),
+        ),
+        Scenario(
+            name="chaos-killed",
+            story="kill -9 of everything of ours in the middle of an experiment: the proxies heal the traffic by "
+            "themselves; started again, the experiment ends",
+            expected=Outcome.INCONCLUSIVE,
+            spec=_slow_ratings(0.2, 60.0, users=10, guarded=False),
             ttl=6.0,
             strike=True,
         ),

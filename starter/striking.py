@@ -26,16 +26,19 @@ class Strike(BaseModel):
     deadline: float
     """Seconds from the deaths until the proxies had to fall back."""
     healed: float
-    """Seconds from the deaths until the last request that met the canary."""
+    """Seconds from the deaths until the last request that met the overlay."""
 
 
-async def strike(info: StackInfo, served: Callable[[], Awaitable[int]], tell: Callable[[str], None]) -> Strike:
+async def strike(
+    info: StackInfo, served: Callable[[], Awaitable[int]], tell: Callable[[str], None], *, what: str = "the canary"
+) -> Strike:
     """Kills worker, guard and Temporal, watches the traffic until it has healed, and starts them again.
 
     Args:
         info: the running stack; one overlay is laid over its mesh.
-        served: requests that the canary has served so far.
+        served: requests that have met the overlay so far.
         tell: hears how it goes.
+        what: what they met.
     """
     for name in OURS:
         await control.command(info, name, "kill")
@@ -46,7 +49,7 @@ async def strike(info: StackInfo, served: Callable[[], Awaitable[int]], tell: Ca
     deadline = max(overlay.deadline for overlay in overlays) - died
     tell(f"kill -9 {', '.join(OURS)}: nothing of ours is alive; the proxies' own deadline is in {deadline:.1f} s")
     last = await _last_served(served, died, deadline + _AFTERWARDS)
-    tell(f"nobody met the canary any more after {last:.1f} s; starting everything again")
+    tell(f"nobody met {what} any more after {last:.1f} s; starting everything again")
     for name in reversed(OURS):
         await control.command(info, name, "start")
     await _until_ready(info)

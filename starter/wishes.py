@@ -1,4 +1,4 @@
-"""From files to rollouts that may start: everything is read and checked before anything begins."""
+"""From files to operations that may start: everything is read and checked before anything begins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.errors import Problem, SpecError
+from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from autopilot.spec.load import STDIN, load
 from starter.errors import CommandError
 
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One rollout as asked for, and the file it came from."""
+    """One operation as asked for, and the file it came from."""
 
     file: str
-    canary: MeshCanary
+    document: MeshCanary | MeshExperiment
 
     @property
     def ref(self) -> str:
         """`namespace/name`."""
-        return f"{self.canary.metadata.namespace}/{self.canary.metadata.name}"
+        return f"{self.document.metadata.namespace}/{self.document.metadata.name}"
 
 
 def read(files: Sequence[Path]) -> list[Wish]:
-    """Every rollout of the files.
+    """Every operation of the files.
 
     Raises:
         SpecError: something is wrong in any of them.
@@ -45,7 +46,7 @@ def read(files: Sequence[Path]) -> list[Wish]:
             problems += error.problems
             continue
         for document in documents:
-            if isinstance(document, MeshCanary):
+            if isinstance(document, MeshCanary | MeshExperiment):
                 wishes.append(Wish(name, document))
             else:
                 where = f"{document.kind} {document.metadata.name} describes a mesh and starts nothing"
@@ -57,13 +58,16 @@ def read(files: Sequence[Path]) -> list[Wish]:
 
 
 def _rivals(wishes: Sequence[Wish]) -> list[Problem]:
-    """Rollouts of one service in one go: only one could have it."""
+    """Operations on one service in one go: only one could have it."""
     seen: dict[tuple[str, str], Wish] = {}
     problems = []
     for wish in wishes:
-        target = (wish.canary.metadata.namespace, wish.canary.spec.target.service)
+        spec = wish.document.spec
+        if isinstance(spec, ExperimentSpec) and spec.schedule is not None:
+            continue  # its runs come one by one
+        target = (wish.document.metadata.namespace, spec.target.service)
         if first := seen.get(target):
-            message = f"{wish.ref} and {first.ref} (in {first.file}) both shift traffic of {'/'.join(target)}"
+            message = f"{wish.ref} and {first.ref} (in {first.file}) both want {'/'.join(target)}"
             problems.append(Problem(message, wish.file, hint="apply one of them"))
         seen.setdefault(target, wish)
     return problems
@@ -89,6 +93,9 @@ async def problems_of(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False
 
     found = []
     for wish in wishes:
-        problems = [*await meshes.check(mesh, wish.canary, queue=queue), *await sources.check(wish.canary)]
+        if isinstance(wish.document, MeshExperiment):
+            problems = await meshes.check_experiment(mesh, wish.document, queue=queue)
+        else:
+            problems = [*await meshes.check(mesh, wish.document, queue=queue), *await sources.check(wish.document)]
         found += [f"{wish.file}: {wish.ref}: {problem}" for problem in problems]
     return found

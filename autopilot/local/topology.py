@@ -1,5 +1,7 @@
 """The sample shop as a mesh: `web -> reviews -> ratings`, every instance behind a sidecar, an ingress in front.
 
+Ratings runs twice, in two zones, so that one of them can be lost.
+
     clients -> ingress -> [web-v1] web -> [web-v1] -> [reviews-v1 | reviews-v2] reviews -> ratings ...
 
 The weights of `shop/reviews` are where canaries happen: callers' sidecars (here `web-v1`) share its traffic out.
@@ -39,11 +41,13 @@ class Instance:
     service: str
     version: str
     calls: str | None = None
+    zone: str = "a"
+    """Where it runs: an experiment may lose one."""
 
     @property
     def name(self) -> str:
         """What its process, its sidecar and its ports are called."""
-        return f"{self.service}-{self.version}"
+        return f"{self.service}-{self.version}" + ("" if self.zone == "a" else f"-{self.zone}")
 
     @property
     def port_names(self) -> list[str]:
@@ -57,6 +61,7 @@ INSTANCES = (
     Instance("reviews", "v1", calls="ratings"),
     Instance("reviews", "v2", calls="ratings"),
     Instance("ratings", "v1"),
+    Instance("ratings", "v1", zone="b"),
 )
 
 BASE_WEIGHTS = {"web": {"v1": 100.0}, "reviews": {"v1": 100.0}, "ratings": {"v1": 100.0}}
@@ -82,7 +87,12 @@ def build(ports: Mapping[str, int], weights: Mapping[str, Mapping[str, float]] =
     services = []
     for service, shares in weights.items():
         versions = [instance for instance in INSTANCES if instance.service == service]
-        arms = {item.version: MeshArm(endpoints=(address(f"inbound:{item.name}"),)) for item in versions}
+        arms = {
+            version: MeshArm(
+                endpoints=tuple(address(f"inbound:{item.name}") for item in versions if item.version == version)
+            )
+            for version in dict.fromkeys(item.version for item in versions)
+        }
         services.append(MeshService(name=service, namespace=NAMESPACE, arms=arms, weights=dict(shares)))
 
     def sidecar(instance: Instance) -> Proxy:
@@ -98,7 +108,14 @@ def build(ports: Mapping[str, int], weights: Mapping[str, Mapping[str, float]] =
     ingress = Proxy(name=INGRESS, admin=address(f"admin:{INGRESS}"), outbound=(door,))
     return Mesh(
         metadata=Metadata(name=MESH),
-        spec=MeshSpec(services=tuple(services), proxies=(ingress, *(sidecar(instance) for instance in INSTANCES))),
+        spec=MeshSpec(
+            zones={
+                zone: tuple(address(f"inbound:{item.name}") for item in INSTANCES if item.zone == zone)
+                for zone in sorted({item.zone for item in INSTANCES})
+            },
+            services=tuple(services),
+            proxies=(ingress, *(sidecar(instance) for instance in INSTANCES)),
+        ),
     )
 
 

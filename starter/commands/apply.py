@@ -1,4 +1,4 @@
-"""`autopilot apply`: starts the rollouts that files describe, all of them or none."""
+"""`autopilot apply`: starts the operations that files describe, all of them or none."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autopilot.findings import ExperimentInput
 from autopilot.report import Caller, CanaryInput
+from autopilot.spec.canary import CanarySpec
 from starter import render
 from starter.errors import CommandError, explain
 from starter.following import Snapshot, follow, worst
 from starter.identity import caller
 from starter.options import Files, MeshOption, Output, OutputOption, Timeout, Who
 from starter.output import emit, note, show
+from starter.pictures import clock
 from starter.places import heartbeat_timeout
 from starter.wishes import Wish, check_all, read
+
+SCHEDULE = "chaos-schedule/"
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -33,8 +38,9 @@ async def apply(
 ) -> int:
     """Start what the files describe: everything is checked first, and nothing starts unless all of it is fine.
 
-    --timeout limits --wait. Exit codes with --wait: 0 promoted, 1 error, 2 rolled back, 3 undecided (or still running
-    at the timeout), 4 aborted; of several rollouts the worst (1, 2, 4, 3, 0). Without --wait: 0 started, 1 error.
+    An experiment with spec.schedule gets its schedule, and starts nothing at once. --timeout limits --wait. Exit codes
+    with --wait: 0 promoted or passed, 1 error, 2 rolled back or refuted, 3 undecided or void (or still running at the
+    timeout), 4 aborted; of several operations the worst (1, 2, 4, 3, 0). Without --wait: 0 started, 1 error.
     """
     from starter import meshes, operations  # noqa: PLC0415
 
@@ -49,44 +55,60 @@ async def apply(
             emit([{"workflow_id": each} for each in started], output)
         else:
             for each in started:
-                show(f"started {each}")
-            note(f"follow it with `autopilot watch {started[0]}`")
+                show(f"scheduled {each}" if each.startswith(SCHEDULE) else f"started {each}")
+            if running := [each for each in started if not each.startswith(SCHEDULE)]:
+                note(f"follow it with `autopilot watch {running[0]}`")
             await _warn_of_no_worker(client)
         return 0
-    ends = await asyncio.gather(*(_end(client, each, timeout, quiet=output.machine) for each in started))
+    waited = [each for each in started if not each.startswith(SCHEDULE)]
+    ends = await asyncio.gather(*(_end(client, each, timeout, quiet=output.machine) for each in waited))
     if output.machine:
         emit([end.report or end.status for end in ends], output)
     else:
         for end in ends:
             show(render.snapshot(end, timeline=None))
-    return worst([end.code for end in ends])
+    return worst([end.code for end in ends]) if ends else 0
 
 
 async def _start(client: Client, wishes: list[Wish], mesh: str, asks: Caller, *, queue: bool) -> list[str]:
-    from starter import operations  # noqa: PLC0415
 
     started: list[str] = []
     for wish in wishes:
-        meta = wish.canary.metadata
-        wanted = CanaryInput(
-            mesh=mesh,
-            namespace=meta.namespace,
-            name=meta.name,
-            spec=wish.canary.spec,
-            caller=asks,
-            queue=queue,
-            heartbeat_timeout=heartbeat_timeout(),
-        )
         try:
-            await operations.start_canary(client, wanted)
+            started.append(await _begin(client, wish, mesh, asks, queue=queue))
         except Exception as error:
             if not started:
                 raise
             failure = explain(error)  # what was started before goes on: say so
             message = f"{wish.file}: {wish.ref}: {failure.message}\nstarted before it: {', '.join(started)}"
             raise CommandError(message, hint=failure.hint, code=failure.code) from error
-        started.append(wanted.workflow_id)
     return started
+
+
+async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: bool) -> str:
+    """Starts one operation, or has it run by itself; returns its id."""
+    from starter import operations, schedules  # noqa: PLC0415
+
+    meta, spec = wish.document.metadata, wish.document.spec
+    if isinstance(spec, CanarySpec):
+        canary = CanaryInput(
+            mesh=mesh,
+            namespace=meta.namespace,
+            name=meta.name,
+            spec=spec,
+            caller=asks,
+            queue=queue,
+            heartbeat_timeout=heartbeat_timeout(),
+        )
+        await operations.start_canary(client, canary)
+        return canary.workflow_id
+    experiment = ExperimentInput(
+        mesh=mesh, namespace=meta.namespace, name=meta.name, spec=spec, caller=asks, queue=queue
+    )
+    if spec.schedule is not None:
+        return await schedules.put(client, experiment)
+    await operations.start_experiment(client, experiment)
+    return experiment.workflow_id
 
 
 async def _warn_of_no_worker(client: Client) -> None:
@@ -102,6 +124,6 @@ async def _end(client: Client, workflow_id: str, timeout: float, *, quiet: bool)
     async for last in follow(client, workflow_id, timeout=timeout):
         events = last.report.timeline if last.report else last.status.timeline if last.status else ()
         for event in () if quiet else events[told:]:
-            note(f"{render.clock(event.time)} {workflow_id}: {event.text}")
+            note(f"{clock(event.time)} {workflow_id}: {event.text}")
         told = max(told, len(events))
     return last

@@ -85,7 +85,13 @@ async def _report(source: str) -> CanaryReport:
     from starter import operations  # noqa: PLC0415
 
     client = await operations.connect()
-    return await operations.report(client, await operations.resolve(client, source))
+    found = await operations.report(client, await operations.resolve(client, source))
+    if not isinstance(found, CanaryReport):
+        raise CommandError(
+            f"{source} is an experiment: its report holds every look, and there is no test to recompute",
+            hint=f"see `autopilot report {source}`",
+        )
+    return found
 
 
 def _read(path: Path) -> bytes | None:

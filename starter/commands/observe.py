@@ -10,10 +10,12 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from autopilot.findings import ExperimentStatus
 from starter import render
 from starter.following import UNDECIDED, Snapshot, follow, look
 from starter.options import Identity, Output, OutputOption, Timeout
 from starter.output import console, emit, note, show, table
+from starter.pictures import clock
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -89,7 +91,7 @@ async def _log(client: Client, workflow_id: str, timeout: float) -> int:
         noted = snapshot.note
         events = snapshot.status.timeline if snapshot.status else snapshot.report.timeline if snapshot.report else ()
         for event in events[told:]:
-            print(f"{render.clock(event.time)} {event.text}", flush=True)
+            print(f"{clock(event.time)} {event.text}", flush=True)
         told = max(told, len(events))
     show(render.snapshot(snapshot, timeline=0))
     return snapshot.code
@@ -130,7 +132,8 @@ def _sentence(snapshot: Snapshot) -> str:
         return f"{snapshot.workflow_id} {snapshot.report.outcome}: {snapshot.report.reason}"
     if snapshot.status is not None:
         state = snapshot.status
-        return f"{snapshot.workflow_id} {state.phase}: step {state.step} of {len(state.steps)}, {state.weight:g} %"
+        weight = "" if isinstance(state, ExperimentStatus) else f", {state.weight:g} %"
+        return f"{snapshot.workflow_id} {state.phase}: step {state.step} of {len(state.steps)}{weight}"
     return f"{snapshot.workflow_id} runs, but {snapshot.note}"
 
 

@@ -9,23 +9,21 @@ from rich.padding import Padding
 from rich.text import Text
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import Plan, SplitTraffic, Target, Tier
+from autopilot.mesh.model import Plan, SplitTraffic, Target
 from autopilot.report import canary_id
+from autopilot.spec.canary import MeshCanary
+from autopilot.spec.experiment import MeshExperiment
 from autopilot.spec.units import format_seconds
+from starter import plan_chaos
 from starter.errors import ERROR
 from starter.options import Files, MeshOption, Output, OutputOption
 from starter.output import emit, show, table
+from starter.planning import outlook, written
 from starter.wishes import Wish, problems_of, read
 
 if TYPE_CHECKING:
     from autopilot.mesh.port import Mesh
     from autopilot.spec.canary import CanarySpec, CanaryStep
-
-TIERS = {
-    Tier.PROXY: "A: the proxies themselves fall back when the deadline passes",
-    Tier.GUARD: "B: any live guard restores",
-    Tier.CONTROLLER: "C: restored when a controller returns",
-}
 
 
 async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
@@ -37,17 +35,22 @@ async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Out
 
     wishes = read(files)
     async with meshes.open_mesh(mesh) as opened:
-        plans = [await _one(opened, wish) for wish in wishes]
+        plans = [
+            await plan_chaos.one(opened, wish, wish.document)
+            if isinstance(wish.document, MeshExperiment)
+            else await _one(opened, wish, wish.document)
+            for wish in wishes
+        ]
     if output.machine:
         emit(plans, output)
     else:
-        show(Group(*(_picture(each) for each in plans)))
+        show(Group(*(plan_chaos.picture(each) if "faults" in each else _picture(each) for each in plans)))
     return ERROR if any(each["problems"] for each in plans) else 0
 
 
-async def _one(mesh: Mesh, wish: Wish) -> dict[str, Any]:
-    spec = wish.canary.spec
-    namespace = wish.canary.metadata.namespace
+async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
+    spec = canary.spec
+    namespace = canary.metadata.namespace
     target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
     first = spec.walk[0].weight
     change = SplitTraffic(weights={spec.arms.stable: 100 - first, spec.arms.canary: first})
@@ -61,7 +64,7 @@ async def _one(mesh: Mesh, wish: Wish) -> dict[str, Any]:
         if not problems:  # otherwise the check has named it
             problems.append(f"{wish.file}: {wish.ref}: {error}")
     return {
-        "workflow_id": canary_id(mesh.name, namespace, wish.canary.metadata.name),
+        "workflow_id": canary_id(mesh.name, namespace, canary.metadata.name),
         "file": wish.file,
         "target": str(target),
         "arms": {"stable": spec.arms.stable, "canary": spec.arms.canary},
@@ -111,22 +114,6 @@ def _picture(value: dict[str, Any]) -> Group:
         Padding(steps, (0, 0, 0, 2)),
         Text(f"  at least {format_seconds(value['shortest'])}; judged by {', '.join(value['judged_by'])}"),
     ]
-    if tier is not None:
-        parts.append(Text(f"  if everything of ours dies, tier {TIERS[tier]}"))
-    if value["holders"]:
-        parts.append(Text(f"  held by {', '.join(value['holders'])}", "yellow"))
-    parts += [Text(f"  would not start: {problem}", "red") for problem in value["problems"]]
-    if value["diff"]:
-        parts += [Text("  the first step writes", "dim"), Padding(_diff(value["diff"]), (0, 0, 0, 2))]
-    elif tier is not None:
-        parts.append(Text("  the first step changes nothing", "dim"))
-    parts.append(Text(""))
+    parts += outlook(tier, value["holders"], value["problems"])
+    parts += written("the first step", value["diff"], planned=tier is not None)
     return Group(*parts)
-
-
-def _diff(text: str) -> Text:
-    picture = Text()
-    for line in text.splitlines(keepends=True):
-        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        picture.append(line, "bold" if line.startswith(("+++", "---")) else style)
-    return picture

@@ -43,7 +43,7 @@ def test_up_detached_again_and_down(
     subprocess.run([*AUTOPILOT, *words], check=True, timeout=50)
     info = stack.describe(state)
     assert info is not None
-    assert len(alive(info)) == 11
+    assert len(alive(info)) == 13
     assert run(words) == 0
     again = capsys.readouterr().out
     assert "runs already" in again

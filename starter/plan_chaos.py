@@ -1,0 +1,130 @@
+"""What an experiment would do to this mesh: its faults with who undoes them, how far it may go, and the first diff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from autopilot.findings import experiment_id
+from autopilot.mesh.abilities import fault_change
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.model import InjectFault, Target
+from autopilot.spec.allowed import share_allowed
+from autopilot.spec.experiment import MeshExperiment
+from autopilot.spec.faults import describe, describe_scope
+from autopilot.spec.units import format_seconds
+from starter.meshes import faults_of
+from starter.output import table
+from starter.planning import outlook, written
+from starter.wishes import Wish, problems_of
+
+if TYPE_CHECKING:
+    from autopilot.mesh.port import Mesh
+
+
+async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, Any]:
+    """The plan of one experiment, for programs; writes nothing."""
+    spec, namespace = experiment.spec, experiment.metadata.namespace
+    target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
+    problems = await problems_of(mesh, [wish])
+    abilities = {ability.change: ability for ability in await mesh.capabilities()}
+    planned, diff = None, ""
+    holders: tuple[str, ...] = ()
+    first = next((number for number, step in enumerate(spec.method, start=1) if step.faults), None)
+    try:
+        holders = (await mesh.observe(target)).holders
+        if first is not None:
+            planned = await mesh.plan(target, faults_of(spec, first))
+            diff = planned.diff
+    except InvalidChange as error:
+        if not problems:  # otherwise the check has named it
+            problems.append(f"{wish.file}: {wish.ref}: {error}")
+    faults = []
+    for number, step in enumerate(spec.method, start=1):
+        for change in faults_of(spec, number):
+            if not isinstance(change, InjectFault):
+                continue
+            ability = abilities.get(fault_change(change.fault.type))
+            faults.append(
+                {
+                    "step": number,
+                    "hold": step.hold,
+                    "fault": describe(change.fault),
+                    "scope": describe_scope(change.scope) if change.scope else "everything",
+                    "tier": ability.tier if ability else None,
+                    "exactness": ability.note if ability else "",
+                }
+            )
+        faults += [
+            {
+                "step": number,
+                "hold": step.hold,
+                "fault": action.type,
+                "scope": "",
+                "tier": None,
+                "exactness": "reversible: false",
+            }
+            for action in step.actions
+        ]
+    return {
+        "workflow_id": experiment_id(mesh.name, namespace, experiment.metadata.name),
+        "file": wish.file,
+        "target": str(target),
+        "title": spec.title or spec.hypothesis.title,
+        "faults": faults,
+        "probes": [f"{probe.name} ({probe.type}, {probe.mode})" for probe in spec.hypothesis.probes],
+        "abort": [f"{probe.name} ({probe.type})" for probe in spec.abort],
+        "needs_consent": list(spec.needs_consent),
+        "limits": {
+            "maxTraffic": share_allowed(spec),
+            "maxFailures": spec.safety.max_failures,
+            "maxConcurrent": spec.safety.max_concurrent,
+        },
+        "schedule": spec.schedule.model_dump(mode="json", by_alias=True) if spec.schedule else None,
+        "tier": planned.tier if planned else None,
+        "holders": holders,
+        "diff": diff,
+        "problems": problems,
+    }
+
+
+def picture(value: dict[str, Any]) -> Group:
+    """The same for people."""
+    faults = table(
+        ("step", "for", "fault", "meets", "tier", "here it is"),
+        [
+            (
+                str(fault["step"]),
+                format_seconds(fault["hold"]),
+                fault["fault"],
+                fault["scope"] or "-",
+                str(fault["tier"] or "-"),
+                fault["exactness"] or "-",
+            )
+            for fault in value["faults"]
+        ],
+    )
+    limits = value["limits"]
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (value["workflow_id"], "bold"), f"  {value['target']}", f": {value['title']}" if value["title"] else ""
+        ),
+        Padding(faults, (0, 0, 0, 2)),
+        Text(f"  believed: {', '.join(value['probes'])}"),
+        Text(
+            f"  ends where faults meet more than {limits['maxTraffic']:g} % of the requests, after "
+            f"{limits['maxFailures']} failures too many"
+            + (f", or when {', '.join(value['abort'])} fails" if value["abort"] else "")
+        ),
+    ]
+    if value["needs_consent"]:
+        kinds = ",".join(value["needs_consent"])
+        parts.append(Text(f"  needs a worker started with AUTOPILOT_ALLOW_PROBES={kinds}", "yellow"))
+    if value["schedule"]:
+        parts.append(Text(f"  runs by itself: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
+    parts += outlook(value["tier"], value["holders"], value["problems"])
+    parts += written("the first step with faults", value["diff"], planned=value["tier"] is not None)
+    return Group(*parts)
