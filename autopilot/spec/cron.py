@@ -1,9 +1,9 @@
 """Cron expressions that mean one thing: to whoever writes them, to Temporal, and to us when we say what was missed.
 
-Temporal reads the clock on the wall literally: a time that the change to summer time leaves out is left out, where other
-crons move it. One that the change back brings twice comes twice west of Greenwich and once, the later time, east of it
-(*measured*): the later one is what can be relied upon. And where both day of month and day of week are given, Temporal
-wants both to match, cron one of the two. What would be read differently is refused.
+Temporal reads the clock on the wall literally: a time that the change to summer time leaves out is left out, where
+other crons move it. In the hour that the change back brings twice it runs once or twice, as the zone and the time
+before will have it (*measured*), so nothing is counted there. And where both day of month and day of week are given,
+Temporal wants both to match, cron one of the two. What would be read differently is refused.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def _check_field(name: str, field: str) -> None:
 
 
 def between(cron: str, zone: str, after: datetime, until: datetime, most: int = MOST) -> Times:
-    """When the cron was due after one moment and not after the other, in order, as Temporal counts it.
+    """When the cron was due after one moment and not after the other, in order, and as Temporal counts it.
+
+    Of an hour that clocks show twice nothing is told.
 
     Args:
         cron: as `checked` keeps it.
@@ -89,6 +91,7 @@ def between(cron: str, zone: str, after: datetime, until: datetime, most: int = 
 
 
 def _moment(wall: datetime, where: ZoneInfo) -> datetime | None:
-    """When the clocks of a zone show this, the later time where they do twice; None where they never do."""
-    moment = wall.replace(tzinfo=where, fold=1).astimezone(UTC)
-    return moment if moment.astimezone(where).replace(tzinfo=None) == wall else None
+    """When the clocks of a zone show this; None where they never do, or do twice."""
+    first, second = (wall.replace(tzinfo=where, fold=fold).astimezone(UTC) for fold in (0, 1))
+    shown = first.astimezone(where).replace(tzinfo=None) == wall
+    return first if shown and first == second else None
