@@ -27,6 +27,9 @@ ENTRIES = (
     Entry("watch", "Follow one operation live.", "starter.commands.observe:watch", ROLLOUTS),
     Entry("status", "Tell a pipeline how it went, by exit code.", "starter.commands.observe:status", ROLLOUTS),
     Entry("report", "Print the whole story of a finished one.", "starter.commands.report:report", ROLLOUTS),
+    Entry(
+        "schedule", "Recurring experiments: make, list, pause, run now.", "starter.commands.schedule:ENTRIES", ROLLOUTS
+    ),
     Entry("judge", "Recompute the verdicts of a finished one.", "starter.commands.judge:judge", ROLLOUTS),
     Entry("pause", "Hold it where it is; harm still restores.", "starter.commands.operations:pause", COMMANDS),
     Entry("resume", "Go on after a pause.", "starter.commands.operations:resume", COMMANDS),

@@ -26,12 +26,12 @@ class Entry:
     name: str
     help: str
     source: str
-    """`module:function`; the function may be async."""
+    """`module:function`; the function may be async. Or `module:ENTRIES`: a group, whose commands these are."""
     section: str
 
 
 class LazyGroup(TyperGroup):
-    """The root of the command line; its commands stand in `entries`."""
+    """The root of the command line, or a group in it; its commands stand in `entries`."""
 
     entries: Sequence[Entry] = ()
 
@@ -60,11 +60,27 @@ class LazyGroup(TyperGroup):
 
 
 def build(entry: Entry) -> Any:
-    """Imports the entry's function and makes typer's command of it."""
+    """Imports what the entry names, and makes typer's command or group of it."""
     module, _, name = entry.source.partition(":")
     function = getattr(import_module(module), name)
+    if not callable(function):
+        return _group(entry, function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(entry.name, context_settings={"help_option_names": ["-h", "--help"]})(_synchronous(function))
+    return typer.main.get_command(app)
+
+
+def _group(entry: Entry, entries: Sequence[Entry]) -> Any:
+    """A group whose commands are only imported when they are used, too."""
+    app = typer.Typer(
+        name=entry.name,
+        cls=type("Group", (LazyGroup,), {"entries": entries}),
+        add_completion=False,
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=entry.help)(lambda: None)
     return typer.main.get_command(app)
 
 

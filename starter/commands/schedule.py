@@ -1,0 +1,280 @@
+"""`autopilot schedule …`: recurring experiments, and why each of their runs began or did not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from starter.errors import ERROR, CommandError
+from starter.lazy import Entry
+from starter.options import Files, MeshOption, Output, OutputOption, Reason, Who
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.text import Text
+    from temporalio.client import Client
+
+    from autopilot.findings import ExperimentInput
+    from autopilot.report import Caller
+    from autopilot.spec.experiment import MeshExperiment
+    from autopilot.timetable import Missed, RunRecord
+    from starter.schedules import ScheduleRow
+
+_SECTION = "Commands"
+ENTRIES = tuple(
+    Entry(name, text, f"starter.commands.schedule:{function}", _SECTION)
+    for name, text, function in (
+        ("create", "Make the schedules of a file, or bring them up to date.", "create"),
+        ("list", "When each runs next, and what came of the last time.", "list_"),
+        ("runs", "The last runs of one, each with its reason.", "runs"),
+        ("pause", "Start nothing any more; a run under way goes on.", "pause"),
+        ("resume", "Go on; nothing is caught up with.", "resume"),
+        ("trigger", "Run now, outside its windows too.", "trigger"),
+        ("delete", "Remove it; a run under way goes on.", "delete"),
+    )
+)
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="chaos-schedule/MESH/NAMESPACE/NAME, NAMESPACE/NAME, or a unique NAME."),
+]
+
+
+async def create(files: Files, mesh: MeshOption = None, who: Who = None, output: OutputOption = Output.TABLE) -> int:
+    """Make the schedules that experiments with spec.schedule ask for; nothing runs at once.
+
+    Where one is there already it is brought up to date; a pause stays.
+    """
+    from starter import operations, schedules  # noqa: PLC0415
+    from starter.identity import caller  # noqa: PLC0415
+    from starter.output import emit, note, show  # noqa: PLC0415
+
+    wanted = await _wanted(files, mesh, caller(who))
+    client = await operations.connect()
+    made = [await schedules.put(client, each) for each in wanted]
+    if output.machine:
+        emit([{"schedule": each} for each in made], output)
+        return 0
+    for each in made:
+        show(f"scheduled {each}")
+    note(f"`autopilot schedule list` shows when, `autopilot schedule runs {made[0]}` what became of it")
+    return 0
+
+
+async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[ExperimentInput]:
+    """Every experiment of the files, all of them with a schedule.
+
+    Raises:
+        SpecError: a file is wrong.
+        CommandError: it holds something that cannot be scheduled.
+    """
+    from autopilot.findings import ExperimentInput  # noqa: PLC0415
+    from autopilot.spec.experiment import MeshExperiment  # noqa: PLC0415
+    from autopilot.spec.load import STDIN, load  # noqa: PLC0415
+    from starter import meshes  # noqa: PLC0415
+
+    found: list[MeshExperiment] = []
+    for file in files:
+        name = "<stdin>" if file == STDIN else str(file)
+        for document in load(file, name):
+            ref = f"{name}: {document.kind} {document.metadata.name}"
+            if not isinstance(document, MeshExperiment):
+                raise CommandError(f"{ref} cannot be scheduled", hint="only a MeshExperiment with spec.schedule can")
+            if document.spec.schedule is None:
+                raise CommandError(
+                    f"{ref} has no spec.schedule", hint="write spec.schedule.cron, or `autopilot apply` it"
+                )
+            found.append(document)
+    driven = ""
+    if any(each.spec.target.mesh is None for each in found):
+        async with meshes.open_mesh(mesh) as opened:
+            driven = opened.name
+    return [
+        ExperimentInput(
+            mesh=each.spec.target.mesh or driven,
+            namespace=each.metadata.namespace,
+            name=each.metadata.name,
+            spec=each.spec,
+            caller=asks,
+        )
+        for each in found
+    ]
+
+
+async def list_(output: OutputOption = Output.TABLE) -> int:
+    """List the schedules: when each runs next, what came of the last time and why, and what is paused."""
+    from starter import operations, schedules  # noqa: PLC0415
+    from starter.output import emit, note, show, table  # noqa: PLC0415
+
+    rows = await schedules.list_schedules(await operations.connect())
+    if output.machine:
+        emit(rows, output)
+        return 0
+    if not rows:
+        note("nothing is scheduled; make something with `autopilot schedule create -f FILE`")
+        return 0
+    wide = output is Output.WIDE
+    columns = ["schedule", "cron", "next", "last", "came of it"]
+    columns += ["target", "too late", "dropped"] if wide else []
+    show(table(columns, [_row(row, wide=wide) for row in rows]))
+    return 0
+
+
+def _row(row: ScheduleRow, *, wide: bool) -> list[str | Text]:
+    from rich.text import Text  # noqa: PLC0415
+
+    last = row.last
+    paused = Text(f"paused: {row.note or 'no reason given'}", "yellow")
+    came = f"{last.decision}: {last.reason}" if last else "-"
+    cells: list[str | Text] = [
+        row.id,
+        f"{row.cron} {row.time_zone}",
+        paused if row.paused else _moment(row.next),
+        _moment(last.scheduled if last else None),
+        came,
+    ]
+    return [*cells, row.target, str(row.late), str(row.dropped)] if wide else cells
+
+
+async def runs(
+    name: Name,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many at the most.")] = 20,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Show the last runs of one schedule, the newest first, with why each began or did not, and what was missed.
+
+    Temporal forgets them after its retention; the worker keeps every record in the folder `schedules` of its reports.
+    """
+    from starter import schedules  # noqa: PLC0415
+    from starter.output import emit, note, show, table  # noqa: PLC0415
+
+    client, schedule = await _find(name)
+    records = await schedules.runs(client, schedule, limit=limit)
+    if output.machine:
+        emit(records, output)
+        return 0
+    if not records:
+        note(f"{schedule} has not run yet")
+        return 0
+    rows = [cells for record in records for cells in _lines(record)]
+    show(table(["due", "decision", "by", "reason"], rows))
+    return 0
+
+
+def _lines(record: RunRecord) -> list[list[str | Text]]:
+    """The record, and below it what was missed before it."""
+    from rich.text import Text  # noqa: PLC0415
+
+    colours = {"started": "green", "waiting": "yellow", "skipped": ""}
+    decision = Text(record.decision, colours[record.decision])
+    lines: list[list[str | Text]] = [[_moment(record.scheduled), decision, record.by or "cron", record.reason]]
+    if record.more_missed:
+        lines.append(["and more", Text("missed", "red"), "cron", "too many to list"])
+    lines += [
+        [_span(each), Text(f"missed {each.count}", "red"), "cron", each.reason] for each in reversed(record.missed)
+    ]
+    return lines
+
+
+def _span(group: Missed) -> str:
+    first = _moment(group.first)
+    return first if group.count == 1 else f"{first} to {_moment(group.last)}"
+
+
+async def pause(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is the reason of everything that does not run.")],
+    who: Who = None,
+) -> int:
+    """Start nothing any more; a run under way goes on (`autopilot abort` ends it).
+
+    Exit codes: 0 it is paused, 1 it was paused already (its reason stands).
+    """
+    from starter import schedules  # noqa: PLC0415
+    from starter.identity import caller  # noqa: PLC0415
+    from starter.output import note, show  # noqa: PLC0415
+
+    if not reason.strip():
+        raise CommandError("a pause must say why", hint="add --reason '…'")
+    client, schedule = await _find(name)
+    if await schedules.pause(client, schedule, caller(who), reason):
+        show(f"paused {schedule}")
+        return 0
+    note(f"{schedule} was paused already; `autopilot schedule list` shows why")
+    return ERROR
+
+
+async def resume(name: Name, reason: Reason = "", who: Who = None) -> int:
+    """Go on with the next time that is due; what was due meanwhile is not caught up with.
+
+    Exit codes: 0 it goes on, 1 it was not paused.
+    """
+    from starter import schedules  # noqa: PLC0415
+    from starter.identity import caller  # noqa: PLC0415
+    from starter.output import note, show  # noqa: PLC0415
+
+    client, schedule = await _find(name)
+    if await schedules.resume(client, schedule, caller(who), reason):
+        show(f"resumed {schedule}")
+        return 0
+    note(f"{schedule} was not paused")
+    return ERROR
+
+
+async def trigger(
+    name: Name,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="In its freeze too; needs --reason.")] = False,
+    reason: Reason = "",
+    who: Who = None,
+    output: OutputOption = Output.TABLE,
+) -> int:
+    """Run now, outside its windows and while it is paused too; a freeze and a run under way still stand against it.
+
+    --force passes the schedule's own freeze; the administrator's, and the stop button, nobody passes.
+    Exit codes: 0 it began (or waits in turn for the run before), 1 it did not.
+    """
+    from autopilot.timetable import Hand  # noqa: PLC0415
+    from starter import schedules  # noqa: PLC0415
+    from starter.identity import caller  # noqa: PLC0415
+    from starter.output import emit, note, show  # noqa: PLC0415
+
+    if force and not reason.strip():
+        raise CommandError("--force must say why", hint="add --reason '…'")
+    client, schedule = await _find(name)
+    record = await schedules.trigger(client, schedule, Hand(caller=caller(who), reason=reason, force=force))
+    if output.machine:
+        emit(record, output)
+    elif record.decision == "started":
+        show(f"started {record.experiment}")
+        note(f"follow it with `autopilot watch {record.experiment}`")
+    else:
+        show(f"{record.decision}: {record.reason}")
+    return ERROR if record.decision == "skipped" else 0
+
+
+async def delete(name: Name) -> int:
+    """Remove a schedule; a run under way goes on, and its records stay."""
+    from starter import schedules  # noqa: PLC0415
+    from starter.output import show  # noqa: PLC0415
+
+    client, schedule = await _find(name)
+    await schedules.delete(client, schedule)
+    show(f"deleted {schedule}")
+    return 0
+
+
+async def _find(name: str) -> tuple[Client, str]:
+    from starter import operations, schedules  # noqa: PLC0415
+
+    client = await operations.connect()
+    return client, await schedules.resolve(client, name)
+
+
+def _moment(value: datetime | float | None) -> str:
+    if value is None:
+        return "-"
+    moment = value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
