@@ -57,7 +57,7 @@ class Objects:
         try:
             await self._in_thread(lambda: self._find(probe))
         except Absent as error:
-            raise InvalidChange(f"probe {probe.name}: {error}") from error
+            raise InvalidChange(str(error)) from error
 
     async def look(self, probe: KubernetesProbe) -> Seen:
         """Reads the object, or counts those that are selected.

@@ -57,10 +57,10 @@ class Looking:
         """Looks again and again; a look that takes longer than its interval leaves out those that it passes by."""
         loop = asyncio.get_running_loop()
         interval = min(probe.interval, self._tick or probe.interval)
-        began = due = loop.time()
+        due = loop.time()
         while True:
             look = await self._prober.look(probe)
-            if look.ok is not None or loop.time() - began > self._prober.patience(probe):
+            if look.ok is not None or not self._prober.early(probe):
                 self._fresh.append((probe, look))
             pause = interval
             if isinstance(probe, MeshProbe):

@@ -17,7 +17,7 @@ from typing import Final
 
 from activities.meshes import Attached
 from activities.probe_judging import Seen, judged
-from autopilot.mesh.errors import MeshError
+from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.model import Target, baseline_of
 from autopilot.spec.probes import MeshProbe
 from autopilot.spec.units import format_seconds
@@ -221,6 +221,13 @@ class Traffic:
         """Seconds from the first look in which having no data yet means nothing."""
         return max(probe.window, SCRAPES * (self._interval or 0.0)) + max(1.0, probe.interval)
 
+    def early(self, probe: MeshProbe, target: Target) -> bool:
+        """Whether nothing is wrong with the counters, but that they have not been read for long enough."""
+        history = self._histories.get(target)
+        now = self._clock()
+        heard = not self._failure and now - self._read_at <= probe.timeout + _STALE
+        return heard and history is not None and now - history.since < self.patience(probe)
+
     async def refuse(self, target: Target) -> None:
         """Checks that there is such a service, and something that counts its traffic.
 
@@ -228,7 +235,10 @@ class Traffic:
             InvalidChange: there is not.
             MeshUnavailable: the mesh does not answer.
         """
-        self._attached.hub("mesh")
+        if self._attached.proxies is None:
+            raise InvalidChange(
+                "this mesh is read through Prometheus, and this worker knows none: start it with --prometheus URL"
+            )
         await self._arms_of(target)
 
     async def look(self, probe: MeshProbe, target: Target) -> Seen:
@@ -252,7 +262,7 @@ class Traffic:
         if value is None:
             return Seen(None, said, _without(said, history.missing))
         ok, note = await judged(probe.tolerance, value, f"{probe.metric} of {target.ref}: ")
-        return Seen(ok, said, _without(f"{note} ({said})", history.missing) if note else "")
+        return Seen(ok, _without(said, history.missing), f"{note} ({said})" if note else "")
 
     async def read(self) -> None:
         """Reads the counters of every service that is followed, unless somebody has just done so.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from yarl import URL
 from activities.kube_probe import Objects
 from activities.meshes import Attached
 from activities.probe_judging import Judgement, Seen, judged, together
+from activities.probe_names import Names
 from activities.probe_programs import FunctionError, call, run
 from activities.probe_traffic import Traffic
 from autopilot.evidence.hypothesis import Look
@@ -49,7 +52,7 @@ _LONGEST_BODY: Final = 1_000_000
 _VALUE: Final = 120
 _NOTE: Final = 240
 """Characters: looks are kept, sent with every heartbeat, and part of the report."""
-_QUERIES: Final = 8
+_QUERIES: Final = 4
 """PromQL queries under way at once: a Prometheus that hangs must not take all threads of a worker."""
 _IMPORT: Final = 20.0
 """Seconds that a function has to be found in before an experiment begins."""
@@ -94,6 +97,7 @@ class Prober:
         self._session: aiohttp.ClientSession | None = None
         self._objects: Objects | None = None
         self._traffic = Traffic(attached)
+        self._names = Names()
         self._queries = asyncio.Semaphore(_QUERIES)
         self._asked: set[asyncio.Task[float | None]] = set()
 
@@ -108,8 +112,7 @@ class Prober:
             try:
                 await self._refuse(probe)
             except InvalidChange as error:
-                said = str(error)
-                raise InvalidChange(said if probe.name in said else f"probe {probe.name}: {said}") from error
+                raise InvalidChange(f"probe {probe.name}: {error}") from error
 
     async def look(self, probe: Probe) -> Look:
         """Looks once. Takes no longer than the probe's timeout, and raises for nothing that it finds."""
@@ -144,8 +147,12 @@ class Prober:
         """From now on mesh probes count only what happens from now on: another phase begins."""
         self._traffic.forget()
 
+    def early(self, probe: Probe) -> bool:
+        """Whether a look without data means nothing yet: counters are read, but not for long enough."""
+        return isinstance(probe, MeshProbe) and self._traffic.early(probe, self._service(probe))
+
     def patience(self, probe: Probe) -> float:
-        """Seconds from the first look (or from `forget`) in which a look without data means nothing yet."""
+        """Seconds from the first look (or from `forget`) in which that may be so; 0 for most kinds."""
         return self._traffic.patience(probe) if isinstance(probe, MeshProbe) else 0.0
 
     async def close(self) -> None:
@@ -160,6 +167,7 @@ class Prober:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
         await self._traffic.close()
+        await self._names.close()
 
     async def _refuse(self, probe: Probe) -> None:
         if probe.type in OPT_IN and probe.type not in self._allowed:
@@ -169,7 +177,7 @@ class Prober:
             )
         match probe:
             case PromqlProbe():
-                self._attached.query_source(f"probe {probe.name}")
+                self._attached.query_source("promql")
             case MeshProbe():
                 await self._traffic.refuse(self._service(probe))
             case KubernetesProbe():
@@ -181,6 +189,9 @@ class Prober:
                 except (FunctionError, TimeoutError, OSError) as error:
                     said = str(error) or f"{probe.function} is not imported within {format_seconds(_IMPORT)}"
                     raise InvalidChange(f"{said}; it must be where the worker finds its modules") from error
+            case ProcessProbe():
+                if shutil.which(probe.command[0]) is None:
+                    raise InvalidChange(f"there is no program {readable(probe.command[0])} where the worker runs")
             case HttpProbe():
                 _address(probe.url)
             case _:
@@ -214,7 +225,7 @@ class Prober:
         """One request on a connection of its own, as a new user would make it; redirects are not followed."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False, resolver=self._names),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "mesh-autopilot"},
                 timeout=aiohttp.ClientTimeout(total=None),
@@ -246,27 +257,28 @@ class Prober:
     async def _tcp(self, probe: TcpProbe) -> Seen:
         host, _, port = probe.address.rpartition(":")
         began = time.monotonic()
+        why = f"{host} has no address"
         try:
-            _, writer = await asyncio.open_connection(host, int(port))
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
-            return Seen(ok=False, note=f"no connection: {error.strerror or error}")
-        took = time.monotonic() - began
-        writer.transport.abort()  # nobody waits for a polite end
-        return Seen(ok=True, value=f"connected in {took:.3f} s")
+            for family, kind, protocol, _, address in await self._names.find(host, int(port)):
+                with socket.socket(family, kind, protocol) as opened:
+                    opened.setblocking(False)
+                    try:
+                        await asyncio.get_running_loop().sock_connect(opened, address)
+                    except OSError as error:
+                        why = str(error)
+                    else:
+                        return Seen(ok=True, value=f"connected in {time.monotonic() - began:.3f} s")
+        except socket.gaierror as error:
+            why = f"{host}: {error.strerror}"
+        return Seen(ok=False, note=f"no connection: {why}")
 
     async def _promql(self, probe: PromqlProbe) -> Seen:
         names = {"service": self._target.service, "namespace": self._target.namespace}
         query = _PLACE.sub(lambda place: names[place.group(1)], probe.query)
-        source = self._attached.query_source(f"probe {probe.name}")
-
-        async def ask() -> float | None:
-            async with self._queries:
-                return await source.query(query)
-
+        source = self._attached.query_source("promql")
+        await self._queries.acquire()
         # Cancelled, it would leave its thread behind and give its place to the next; so it goes on to its own end.
-        asked = asyncio.create_task(ask(), name=f"query of probe {probe.name}")
+        asked = asyncio.create_task(source.query(query), name=f"query of probe {probe.name}")
         self._asked.add(asked)
         asked.add_done_callback(self._answered)
         value = await asyncio.shield(asked)
@@ -276,6 +288,7 @@ class Prober:
         return Seen(ok, f"{value:.6g}", note)
 
     def _answered(self, task: asyncio.Task[float | None]) -> None:
+        self._queries.release()
         self._asked.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits gets it; where nobody does any more, nobody misses it

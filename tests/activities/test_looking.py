@@ -27,7 +27,7 @@ class Scripted(Prober):
         super().__init__(Attached(mesh=None, proxies=None), TARGET)  # type: ignore[arg-type]
         self.calls: list[tuple[str, float]] = []
         self.forgotten = 0
-        self.quiet_until = 0.0
+        self.quiet_until = self.early_until = 0.0
 
     def _call(self, what: str) -> None:
         self.calls.append((what, asyncio.get_running_loop().time()))
@@ -47,8 +47,11 @@ class Scripted(Prober):
     def forget(self) -> None:
         self.forgotten += 1
 
-    def patience(self, probe: Probe) -> float:
-        return probe.window + 0.2 if isinstance(probe, MeshProbe) else 0.0
+    def early(self, probe: Probe) -> bool:
+        return isinstance(probe, MeshProbe) and asyncio.get_running_loop().time() < self.early_until
+
+    def patience(self, probe: MeshProbe) -> float:
+        return probe.window + 0.2
 
 
 def tcp(name: str, interval: float = 0.2) -> TcpProbe:
@@ -99,13 +102,15 @@ async def test_a_fault_of_ours_does_not_pass_unseen():
 async def test_a_mesh_probe_that_has_nothing_yet_says_nothing_for_as_long_as_that_means_nothing():
     prober = Scripted()
     prober.quiet_until = asyncio.get_running_loop().time() + 0.5
+    prober.early_until = prober.quiet_until + 0.7
     looking = Looking(prober)
     async with looking.following([mesh("early", interval=0.2)]):
         await asyncio.sleep(0.45)
         assert looking.take() == []
         await asyncio.sleep(0.4)
         assert {look.ok for _, look in looking.take()} == {True}
-    prober.quiet_until = asyncio.get_running_loop().time() + 60
+    prober.early_until = asyncio.get_running_loop().time() + 1.2
+    prober.quiet_until = prober.early_until + 60
     looking = Looking(prober)
     async with looking.following([mesh("never", interval=0.2)]):
         await asyncio.sleep(1.1)

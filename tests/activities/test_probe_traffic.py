@@ -199,7 +199,7 @@ async def test_counters_that_stand_still_in_time_are_no_data_soon():
 async def test_a_proxy_that_is_missing_is_named():
     story = Story(steady(errors=10))
     story.missing = {"web": "did not answer"}
-    assert "web is missing: did not answer" in (await story.looks(6, success())).note
+    assert "web is missing: did not answer" in (await story.looks(6, success())).value
 
 
 async def test_where_counters_are_scraped_the_window_is_at_least_a_scrape():

@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -269,7 +270,7 @@ async def test_queries_that_hang_do_not_pile_up():
     asked = probe("promql", query="up", tolerance={"min": 1}, timeout=0.05)
     for look in await asyncio.gather(*(looked(prober, asked) for _ in range(20))):
         assert (look.ok, look.note) == (None, "nothing within 50ms")
-    assert queries.under_way == 8
+    assert queries.under_way == 4
     await prober.close()
 
 
@@ -666,3 +667,41 @@ def test_the_guide_shows_probes_as_they_are_written():
         found = YAML(typ="safe").load(textwrap.dedent(block))
         shown += found if isinstance(found, list) else [*found["hypothesis"]["probes"], *found["abort"]]
     assert {PROBE.validate_python(each).type for each in shown} == {"http", "mesh", "promql", "kubernetes"}
+
+
+# Names
+
+
+async def test_a_name_that_hangs_holds_up_no_other(prober: Prober, monkeypatch: pytest.MonkeyPatch, server: str):
+    """A name server that is silent is asked once a name, in threads that nobody else waits for."""
+    real, stuck, asked = socket.getaddrinfo, threading.Event(), []
+
+    def find(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        if host.startswith("silent"):
+            stuck.wait(10)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    try:
+        hanging = [probe("tcp", address=f"silent-{i}:1", timeout=0.2) for i in range(8)]
+        hanging += [probe("http", url=f"http://silent-{i}:1/", timeout=0.2) for i in range(8)]
+        for _ in range(2):
+            assert {look.ok for look in await asyncio.gather(*(looked(prober, each) for each in hanging))} == {False}
+        assert len(asked) == 8
+        address = server.replace("127.0.0.1", "localhost")
+        began = time.monotonic()
+        await asyncio.to_thread(lambda: None)
+        assert time.monotonic() - began < LATE  # the threads of everybody else are free
+    finally:
+        stuck.set()
+    assert (await looked(prober, probe("http", url=address))).ok is True
+    assert (await looked(prober, probe("tcp", address=address.removeprefix("http://")))).ok is True
+    look = await looked(prober, probe("tcp", address="silent-9:1"))
+    assert (look.ok, look.note) == (False, "no connection: silent-9: Temporary failure in name resolution")
+
+
+async def test_refusals_before_anything_is_run(prober: Prober):
+    with pytest.raises(InvalidChange, match="probe asked: there is no program 'no-such-program'"):
+        await prober.refuse([probe("process", command=["no-such-program"])])
