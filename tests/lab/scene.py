@@ -1,4 +1,4 @@
-"""A small shop in a namespace of its own: `web` calls `reviews`, of which there are two versions."""
+"""A small shop in a namespace of its own: `web` calls `reviews`, or another, of which there are two versions."""
 
 from __future__ import annotations
 
@@ -34,22 +34,27 @@ class Scene:
     namespace: str
     client: str
     """URL at which `web`'s sidecar takes requests to the mesh."""
+    service: str = "reviews"
 
     @property
     def host(self) -> str:
-        """The Host header of requests to `reviews`."""
-        return f"reviews.{self.namespace}.svc.cluster.local"
+        """The Host header of requests to the service."""
+        return f"{self.service}.{self.namespace}.svc.cluster.local"
 
 
-def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True) -> Scene:
+def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str = "reviews") -> Scene:
     """Deployments, Services, subsets and sidecars' configuration; returns once every pod has an address."""
     bind = f"127.1.{next(_NUMBERS)}.1"
-    for name, app, version in (("web", "web", "v1"), ("reviews-v1", "reviews", "v1"), ("reviews-v2", "reviews", "v2")):
+    for name, app, version in (
+        ("web", "web", "v1"),
+        (f"{service}-v1", service, "v1"),
+        (f"{service}-v2", service, "v2"),
+    ):
         api.apply(DEPLOYMENT, _deployment(namespace, name, app, version, sidecar=sidecars))
     for name, selector in (
-        ("reviews", {"app": "reviews"}),
-        ("reviews-v1", {"app": "reviews", "version": "v1"}),
-        ("reviews-v2", {"app": "reviews", "version": "v2"}),
+        (service, {"app": service}),
+        (f"{service}-v1", {"app": service, "version": "v1"}),
+        (f"{service}-v2", {"app": service, "version": "v2"}),
     ):
         ports = [{"name": "http", "port": 80, "targetPort": 8080}]
         api.apply(SERVICE, _object(SERVICE, namespace, name, {"selector": selector, "ports": ports}))
@@ -62,24 +67,24 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True) -> Scene:
         }
         for app, spec in (
             ("web", {"egress": [{**egress, "hosts": ["./*"]}]}),
-            ("reviews", {"ingress": [ingress], "egress": [{"hosts": ["istio-system/*"]}]}),
+            (service, {"ingress": [ingress], "egress": [{"hosts": ["istio-system/*"]}]}),
         ):
             wanted = {"workloadSelector": {"labels": {"app": app}}, **spec}
             api.apply(ISTIO_SIDECAR, _object(ISTIO_SIDECAR, namespace, app, wanted))
-    _until_ready(api, namespace, 3)
-    return Scene(namespace, f"http://{bind}:80")
+    _until_ready(api, namespace, 3, service)
+    return Scene(namespace, f"http://{bind}:80", service)
 
 
-def subsets(api: KubeApi, namespace: str) -> None:
+def subsets(api: KubeApi, namespace: str, service: str = "reviews") -> None:
     """A DestinationRule that tells v1 from v2."""
     found = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-    spec = {"host": "reviews", "subsets": found}
-    api.apply(DESTINATION_RULE, _object(DESTINATION_RULE, namespace, "reviews", spec))
+    spec = {"host": service, "subsets": found}
+    api.apply(DESTINATION_RULE, _object(DESTINATION_RULE, namespace, service, spec))
 
 
-def virtual_service(api: KubeApi, namespace: str, **weights: int) -> Object:
+def virtual_service(api: KubeApi, namespace: str, service: str = "reviews", **weights: int) -> Object:
     """A VirtualService as a user would write it: a tester's header leads to v2, the rest is shared."""
-    destination = {"host": "reviews"}
+    destination = {"host": service}
     rules = [
         {
             "name": "testers",
@@ -93,8 +98,8 @@ def virtual_service(api: KubeApi, namespace: str, **weights: int) -> Object:
             ],
         },
     ]
-    spec = {"hosts": ["reviews"], "http": rules}
-    return api.create(VIRTUAL_SERVICE, _object(VIRTUAL_SERVICE, namespace, "reviews", spec))
+    spec = {"hosts": [service], "http": rules}
+    return api.create(VIRTUAL_SERVICE, _object(VIRTUAL_SERVICE, namespace, service, spec))
 
 
 def http_route(api: KubeApi, namespace: str, **weights: int) -> Object:
@@ -126,12 +131,12 @@ def _object(resource: Resource, namespace: str, name: str, spec: dict[str, Any])
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
 
 
-def _until_ready(api: KubeApi, namespace: str, pods: int) -> None:
+def _until_ready(api: KubeApi, namespace: str, pods: int, service: str) -> None:
     until = time.monotonic() + _LIMIT
     while True:
         found = api.list(POD, namespace)
         there = len(found) == pods and all(pod.get("status", {}).get("podIP") for pod in found)
-        if there and all(addresses(api, namespace, service) for service in ("reviews-v1", "reviews-v2")):
+        if there and all(addresses(api, namespace, name) for name in (f"{service}-v1", f"{service}-v2")):
             return
         if time.monotonic() > until:
             raise TimeoutError(f"{len(found)} of {pods} pods of {namespace} are there after {_LIMIT:g} s")

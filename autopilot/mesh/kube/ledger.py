@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 
 from autopilot.mesh.admission import Admission, Claim
-from autopilot.mesh.audit import Action, AuditRecord
-from autopilot.mesh.books import Books
-from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, MeshUnavailable
-from autopilot.mesh.kube.api import Conflict, Refused
-from autopilot.mesh.kube.book import Book, OpenBook
-from autopilot.mesh.kube.journal import KubeJournal
-from autopilot.mesh.kube.overlays import Marked, Overlays
+from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError
+from autopilot.mesh.kube.api import Conflict
+from autopilot.mesh.kube.book import OpenBook
+from autopilot.mesh.kube.ending import Ending, injected_of, lays, unknown, weights_of
+from autopilot.mesh.kube.faulting import Faulting
+from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
@@ -37,22 +36,18 @@ from autopilot.mesh.model import (
 )
 from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay
-from autopilot.spec.faults import describe
-
-BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
-LOOK_EVERY = 5.0
-"""Seconds between two looks for marks that no lease stands behind."""
 
 
-class KubeLedger:
+class KubeLedger(Ending):
     """Leases and overlays of one mesh in one cluster.
 
     Args:
         store: where they lie.
-        overlayer: lays overlays.
+        overlayer: lays splits.
         max_unattended: seconds without renewal that nothing outlives.
         clock: seconds since the epoch.
         told: hears of every audit record that was written.
+        faults: lays faults; by default as the plain driver does.
     """
 
     def __init__(
@@ -62,14 +57,11 @@ class KubeLedger:
         max_unattended: float,
         clock: Callable[[], float] = time.time,
         told: Callable[[AuditRecord], None] = lambda _: None,
+        *,
+        faults: Faulting | None = None,
     ) -> None:
-        self.store = store
-        self.overlayer = overlayer
-        self.journal = KubeJournal(store)
-        self.books = Books(lambda: self.journal, told)
+        super().__init__(store, overlayer, clock, told, faults=faults)
         self._max_unattended = max_unattended
-        self._clock = clock
-        self._looked = -LOOK_EVERY
 
     def arms(self, target: Target, routes: Sequence[Route] | None = None) -> dict[str, tuple[str, ...]]:
         """The target's arms, and what answers for each.
@@ -86,15 +78,16 @@ class KubeLedger:
         return found
 
     def check(self, target: Target, changes: Sequence[Change]) -> None:
-        """Refuses changes that name what is not there.
+        """Refuses changes that name what is not there, or that cannot be said here.
 
         Raises:
-            InvalidChange: with the arms there are.
+            InvalidChange: with the arms there are, or with what comes nearest.
         """
-        arms = self.arms(target)
-        for change in changes:
-            if not isinstance(change, SplitTraffic):
-                raise InvalidChange(f"{describe(change.fault)} cannot be said here yet")
+        if injected := injected_of(changes):
+            self.faults.check(target, injected)
+        splits = [change for change in changes if isinstance(change, SplitTraffic)]
+        arms = self.arms(target) if splits else {}
+        for change in splits:
             for arm, weight in change.weights.items():
                 if arm not in arms:
                     raise InvalidChange(f"{target.ref} has no arm {arm}; it has {', '.join(arms)}")
@@ -118,8 +111,11 @@ class KubeLedger:
         Raises:
             Forbidden: routes may not be written: better said now than with the lease in hand.
         """
-        routes = self.overlayer.found(target)
-        self.arms(target, routes)
+        if Aspect.FAULTS in aspects and Aspect.TRAFFIC not in aspects:
+            routes = self.faults.found(target)
+        else:
+            routes = self.overlayer.found(target)
+            self.arms(target, routes)
         self._ask_leave(routes)
         claim = Claim(target, tuple(aspects), operation, token, queue)
         while True:
@@ -153,14 +149,29 @@ class KubeLedger:
             book.write_overlay(Overlay(lease=lease, changes=tuple(changes), deadline=deadline))
             self._beat(book, record)
 
-        before, _ = self.weights(lease.target)
-        weights = _weights(changes)
+        before, weights = self._shared(lease), weights_of(changes)
         self.store.step(lease.target, intend)
         digest = self._record("apply", lease, by, changes=changes, before=before, after=weights)
-        routes = self.overlayer.lay(lease.target, lease.holder, weights, deadline)
+        routes, notes = self._lay(lease, changes, deadline)
         self._refuse_ended(lease)
         receipt = self._receipt(lease, routes, self._clock(), digest)
-        return receipt.model_copy(update={"deadline": self._seen_by_proxies(deadline)})
+        seen = self._seen_by_proxies(deadline, changes)
+        return receipt.model_copy(update={"deadline": seen, "notes": tuple(notes)})
+
+    def _lay(self, lease: Lease, changes: Sequence[Change], deadline: float) -> tuple[list[Route], list[str]]:
+        """Lays the changes in place of those before; what it wrote, and what of those before was not ours any more."""
+        target, holder = lease.target, lease.holder
+        routes: list[Route] = []
+        notes: list[str] = []
+        if weights := weights_of(changes):
+            routes += self.overlayer.lay(target, holder, weights, deadline)
+        elif lays(lease, Aspect.TRAFFIC):
+            notes += self.overlayer.take_away(target, holder.fencing)
+        if injected := injected_of(changes):
+            routes += self.faults.lay(target, holder, injected, deadline)[0]
+        elif lays(lease, Aspect.FAULTS):
+            notes += self.faults.take_away(target, holder.fencing)
+        return routes, notes
 
     def renew(self, lease: Lease) -> Standing:
         """Says that the operation lives, and looks after what it has laid; see `Mesh.renew`."""
@@ -178,8 +189,11 @@ class KubeLedger:
 
         standing, overlay = self.store.step(lease.target, beat)
         if overlay is not None:
-            weights = _weights(overlay.changes)
-            done = self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline)
+            done: list[str] = []
+            if weights := weights_of(overlay.changes):
+                done += self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline)
+            if injected := injected_of(overlay.changes):
+                done += self.faults.look_after(lease.target, lease.holder, injected, overlay.deadline)
             if done:
                 self._refuse_ended(lease)
             for why in done:
@@ -211,6 +225,8 @@ class KubeLedger:
             if overlay is None:
                 raise LeaseLost(f"{lease.holder} has laid nothing over {lease.target}: nothing to commit")
             if not overlay.committing:
+                if injected_of(overlay.changes):
+                    raise InvalidChange(f"{lease.holder} has laid faults, which never become the base; lift it")
                 self._held(book, lease)
                 self._refuse_halted(book, lease)
                 # One write decides: before it every net goes back, after it every net goes on.
@@ -226,15 +242,7 @@ class KubeLedger:
         record = book.lease_of(lease)
         if record is None and book.overlay_of(lease) is None:
             return None
-        return self.end(record or _unknown(lease), by)
-
-    def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
-        """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
-        record = self.store.open(seen.lease.target, orders=False).lease_of(seen.lease)
-        if record is None or record.beats != seen.beats:
-            return False
-        self.end(record, by)
-        return True
+        return self.end(record or unknown(lease), by)
 
     def leases(self) -> list[LeaseStatus]:
         """Every lease held."""
@@ -248,10 +256,10 @@ class KubeLedger:
                     LeaseStatus(
                         lease=record.lease,
                         phase=overlay.phase if overlay else LeasePhase.ACTIVE,
-                        tier=self.overlayer.tier,
+                        tier=self.tier(overlay.changes if overlay else ()),
                         acquired=record.acquired,
                         renewed=record.renewed,
-                        deadline=self._seen_by_proxies(overlay.deadline) if overlay else None,
+                        deadline=self._seen_by_proxies(overlay.deadline, overlay.changes) if overlay else None,
                         condemned=record.condemned,
                         halted=Admission(opened).halted(record.lease.holder.operation, book.target),
                         yield_to=record.yield_to,
@@ -259,96 +267,6 @@ class KubeLedger:
                     )
                 )
         return found
-
-    def tidy(self, by: Actor = BY_DEADLINE, books: Sequence[Book] | None = None) -> list[str]:
-        """Ends what is due, and takes away what no lease stands behind; returns what was done.
-
-        Args:
-            by: who does it.
-            books: every book, where they have just been read.
-
-        Raises:
-            MeshError: of the first target that could not be tidied, after all the others.
-        """
-        done, failed = [], []
-        for book in self.store.books() if books is None else books:
-            try:
-                done += self._tidy(book, by)
-            except MeshError as error:
-                failed.append(error)
-        if time.monotonic() - self._looked >= LOOK_EVERY:
-            self._looked = time.monotonic()
-            done += self._sweep_marks(by)
-        self.books.settle()
-        if failed:
-            raise failed[0]
-        return done
-
-    def _tidy(self, book: Book, by: Actor) -> list[str]:
-        done, now = [], self._clock()
-        held = {str(record.lease.holder) for record in book.leases}
-        for overlay in book.overlays:
-            if str(overlay.lease.holder) not in held:
-                self.end(_unknown(overlay.lease), by)
-                done.append(f"{book.target}: removed what {overlay.lease.holder} left without a lease")
-        for record in book.leases:
-            end = record.lease.planned_end
-            if end is not None and now > end and self.lift_if_unchanged(record, by):
-                done.append(f"{book.target}: {record.lease.holder} was to end by now")
-        return done
-
-    def weights(self, target: Target) -> tuple[dict[str, float], dict[str, float]]:
-        """Percent by arm: in force now, and when nobody operates."""
-        return self.overlayer.in_force(target, self.overlayer.found(target))
-
-    def end(self, record: LeaseRecord, by: Actor) -> Receipt:
-        """Takes away what the lease has laid, or finishes its commit where one had begun.
-
-        Routes first, the record next, the lease last: whoever fails in between leaves a lease behind, and does all of
-        it again. A lease that was forgotten has nothing laid any more.
-        """
-        lease = record.lease
-        commit = self._begin_end(lease)
-        before, _ = self.weights(lease.target)
-        notes = self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
-        routes = self.overlayer.found(lease.target)
-        after, _ = self.overlayer.in_force(lease.target, routes)
-
-        def forget(book: OpenBook) -> None:
-            current = book.overlay_of(lease)
-            if current is not None and current.committing and commit is None:
-                raise LeaseLost(f"{lease.holder} began to commit {lease.target} meanwhile")
-            if commit is not None:
-                book.remember_commit(lease)
-            if record.condemned:
-                book.remember_condemned(record)
-            book.forget(lease)
-
-        if notes:
-            by = by.model_copy(update={"why": "; ".join(filter(None, [by.why, *notes]))})
-        action: Action = "lift" if commit is None else "commit"
-        digest = self._record(action, lease, by, before=before, after=after, vital=True)
-        self.store.step(lease.target, forget, orders=False)
-        return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
-
-    def _begin_end(self, lease: Lease) -> dict[str, float] | None:
-        """Says in the book that the lease is being ended, so that no commit begins meanwhile.
-
-        Returns:
-            The weights that become the base, where a commit had begun before; None for a restore.
-        """
-
-        def mark(book: OpenBook) -> Overlay | None:
-            record, overlay = book.lease_of(lease), book.overlay_of(lease)
-            if record is not None and not (overlay is not None and overlay.committing):
-                book.write_lease(record.model_copy(update={"ending": True}))
-            return overlay
-
-        try:
-            overlay = self.store.step(lease.target, mark, orders=False)
-        except (MeshUnavailable, Refused):  # a restore does not wait for that
-            overlay = self.store.open(lease.target, orders=False).overlay_of(lease)
-        return _weights(overlay.changes) if overlay is not None and overlay.committing else None
 
     def _ask_leave(self, routes: Sequence[Route]) -> None:
         """Asks whether the routes may be written, with patches that do nothing."""
@@ -391,55 +309,6 @@ class KubeLedger:
         book.write_lease(LeaseRecord(lease=lease, token=claim.token, acquired=now, renewed=now))
         return lease
 
-    def _sweep_marks(self, by: Actor) -> list[str]:
-        """Takes away what no lease stands behind; what fails is handed on after all the others."""
-        done, failed = [], []
-        for found in self.overlayer.marked(self.store.mesh):
-            try:
-                done += self._sweep_mark(found, by)
-            except MeshError as error:
-                failed.append(error)
-        if failed and not done:
-            raise failed[0]
-        return done
-
-    def _sweep_mark(self, found: Marked, by: Actor) -> list[str]:
-        book = self.store.open(found.target, orders=False)
-        if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
-            return []
-        notes = self.overlayer.take_away(found.target, found.mark.fencing)
-        left = f"{found.mark.operation}#{found.mark.fencing}"
-        said = "; ".join([f"{found.route.name}: took away what {left} left without a lease", *notes])
-        holder = Holder(operation=found.mark.operation, fencing=found.mark.fencing)
-        lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
-        self._record("lift", lease, by.model_copy(update={"why": said}), vital=True)
-        return [said]
-
-    def _record(
-        self,
-        action: Action,
-        lease: Lease,
-        by: Actor,
-        *,
-        changes: Sequence[Change] = (),
-        before: dict[str, float] | None = None,
-        after: dict[str, float] | None = None,
-        vital: bool = False,
-    ) -> str:
-        record = AuditRecord(
-            sequence=0,
-            time=self._clock(),
-            action=action,
-            actor=by,
-            target=str(lease.target),
-            operation=lease.holder.operation,
-            fencing=lease.holder.fencing,
-            changes=tuple(changes),
-            before=before or {},
-            after=after or {},
-        )
-        return self.books.write(record, vital=vital)
-
     def _held(self, book: OpenBook, lease: Lease) -> LeaseRecord:
         record, overlay = book.lease_of(lease), book.overlay_of(lease)
         if record is None:
@@ -458,7 +327,7 @@ class KubeLedger:
     def _refuse_ended(self, lease: Lease) -> None:
         """Where somebody ended us while we wrote, what we wrote must not stay."""
         if self.store.open(lease.target).lease_of(lease) is None:
-            self.overlayer.take_away(lease.target, lease.holder.fencing)
+            self._take_away(lease)
             raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote: taken away again")
 
     def _refuse_halted(self, book: OpenBook, lease: Lease) -> None:
@@ -468,41 +337,22 @@ class KubeLedger:
     def _beat(self, book: OpenBook, record: LeaseRecord) -> None:
         book.write_lease(record.model_copy(update={"renewed": self._clock(), "beats": record.beats + 1}))
 
-    def _seen_by_proxies(self, deadline: float) -> float | None:
+    def tier(self, changes: Sequence[Change]) -> Tier:
+        """Who restores these changes when everything of ours is gone."""
+        return Tier.GUARD if injected_of(changes) else self.overlayer.tier
+
+    def _seen_by_proxies(self, deadline: float, changes: Sequence[Change]) -> float | None:
         """The deadline, where proxies keep it themselves."""
-        return deadline if self.overlayer.tier is Tier.PROXY else None
+        return deadline if self.tier(changes) is Tier.PROXY else None
 
     def _fallen(self, overlay: Overlay | None, now: float) -> bool:
         """Whether the proxies have gone back to the base by themselves."""
-        return self.overlayer.tier is Tier.PROXY and overlay is not None and not overlay.alive(now)
-
-    def _receipt(self, lease: Lease, routes: Sequence[Route], now: float, audit: str) -> Receipt:
-        versions = {route.name: str(route.body["metadata"].get("generation", 0)) for route in routes}
-        written = "\n".join(f"{route.name} {route.body.get('spec')}" for route in routes)
-        return Receipt(
-            target=lease.target,
-            holder=lease.holder,
-            digest=hashlib.sha256(written.encode()).hexdigest(),
-            versions=versions,
-            written=now,
-            audit=audit,
-        )
+        if overlay is None or self.tier(overlay.changes) is not Tier.PROXY:
+            return False
+        return not overlay.alive(now)
 
 
 def _seal(lease: Lease, book: OpenBook) -> None:
     record = book.lease_of(lease)
     if record is not None:
         book.write_lease(record.model_copy(update={"lease": lease}))
-
-
-def _unknown(lease: Lease) -> LeaseRecord:
-    """A record for what lies there without one."""
-    return LeaseRecord(lease=lease, token="", acquired=0, renewed=0)
-
-
-def _weights(changes: Sequence[Change]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for change in changes:
-        if isinstance(change, SplitTraffic):
-            found |= change.weights
-    return found

@@ -236,18 +236,27 @@ def restore(body: Object, lists: Sequence[WeightList], mark: Mark) -> tuple[list
 
 def annotate(body: Object, mark: Mark) -> list[Operation]:
     """Writes the mark."""
-    text = mark.model_dump_json()
-    if body["metadata"].get("annotations") is None:
-        return [{"op": "add", "path": "/metadata/annotations", "value": {PREFIX + mark.service: text}}]
-    return [{"op": "add", "path": _place(mark.service), "value": text}]
+    return annotated(body, PREFIX + mark.service, mark.model_dump_json())
 
 
 def unmark(body: Object, service: str) -> list[Operation]:
     """Removes the mark, and the annotations with it where it was the only one."""
+    return unannotated(body, PREFIX + service)
+
+
+def annotated(body: Object, name: str, text: str) -> list[Operation]:
+    """Writes one annotation."""
+    if body["metadata"].get("annotations") is None:
+        return [{"op": "add", "path": "/metadata/annotations", "value": {name: text}}]
+    return [{"op": "add", "path": _place(name), "value": text}]
+
+
+def unannotated(body: Object, name: str) -> list[Operation]:
+    """Removes one annotation, and all with it where it was the only one."""
     annotations = body["metadata"].get("annotations") or {}
-    if PREFIX + service not in annotations:
+    if name not in annotations:
         return []
-    return [{"op": "remove", "path": "/metadata/annotations" if len(annotations) == 1 else _place(service)}]
+    return [{"op": "remove", "path": "/metadata/annotations" if len(annotations) == 1 else _place(name)}]
 
 
 def changes(operations: Sequence[Operation]) -> bool:
@@ -326,5 +335,5 @@ def _set(path: str, before: int | None, after: int) -> list[Operation]:
     return [{"op": "test", "path": path, "value": before}, {"op": "replace", "path": path, "value": after}]
 
 
-def _place(service: str) -> str:
-    return f"/metadata/annotations/{(PREFIX + service).replace('/', '~1')}"
+def _place(name: str) -> str:
+    return f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}"

@@ -17,13 +17,15 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshError, MeshUnavailable
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.commander import KubeCommander
+from autopilot.mesh.kube.ending import injected_of, weights_of
+from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
-from autopilot.mesh.kube.routes import Routes
+from autopilot.mesh.kube.routes import Route, Routes, addresses
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
@@ -33,7 +35,6 @@ from autopilot.mesh.model import (
     Lease,
     Plan,
     Receipt,
-    SplitTraffic,
     Target,
     TargetState,
 )
@@ -81,7 +82,8 @@ class KubeMesh(ThreadedMesh):
         overlays: Overlays = Overlayer(store, self.routes)
         if self.spec.driver == "envoyfilter":
             overlays = FilterOverlayer(store, self.routes, self.spec.filters_namespace, clock)
-        self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told)
+        faults = Faulting(store, self.routes, self.spec.driver)
+        self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
         self._watchman = Watchman()
@@ -114,7 +116,10 @@ class KubeMesh(ThreadedMesh):
         def read() -> TargetState:
             overlayer = self.ledger.overlayer
             routes = overlayer.found(target)
-            arms = self.ledger.arms(target, routes)
+            # One without versions is one of its own.
+            arms = overlayer.routes.arms(target, routes) or {
+                target.service: addresses(self.api, target.namespace, target.service)
+            }
             now, base = overlayer.in_force(target, routes)
             if not now:
                 now = base = self._by_endpoints(target, arms)
@@ -132,8 +137,6 @@ class KubeMesh(ThreadedMesh):
 
     def _by_endpoints(self, target: Target, arms: dict[str, tuple[str, ...]]) -> dict[str, float]:
         """Without a route a Service shares its traffic among all its endpoints."""
-        from autopilot.mesh.kube.routes import addresses  # noqa: PLC0415
-
         all_of_them = {address.partition(":")[0] for address in addresses(self.api, target.namespace, target.service)}
         counted = {
             arm: len(all_of_them & {address.partition(":")[0] for address in found}) for arm, found in arms.items()
@@ -146,17 +149,18 @@ class KubeMesh(ThreadedMesh):
 
         def read() -> Plan:
             self.ledger.check(target, changes)
-            weights: dict[str, float] = {}
-            for change in changes:
-                if isinstance(change, SplitTraffic):
-                    weights |= change.weights
+            deadline = self._clock() + self.max_unattended
             diff: list[str] = []
-            overlayer = self.ledger.overlayer
-            for before, after in overlayer.planned(target, weights, self._clock() + self.max_unattended):
+            planned: list[tuple[Route | None, Object]] = []
+            if weights := weights_of(changes):
+                planned += self.ledger.overlayer.planned(target, weights, deadline)
+            if injected := injected_of(changes):
+                planned += self.ledger.faults.planned(target, injected, deadline)
+            for before, after in planned:
                 name = f"{after['kind']} {after['metadata']['namespace']}/{after['metadata']['name']}"
                 old, new = _readable(before.body if before else {}), _readable(after)
                 diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
-            return Plan(target=target, tier=overlayer.tier, diff="\n".join(diff))
+            return Plan(target=target, tier=self.ledger.tier(changes), diff="\n".join(diff))
 
         return await self.in_thread(read)
 

@@ -182,7 +182,7 @@ class Overlayer:
             return
         if changed := marks.foreign(route.lists, mark):
             raise TakenOver(
-                f"{_editor(route.body)} changed the weights of {route.name} (rule {', '.join(changed)}) since "
+                f"{editor(route.body)} changed the weights of {route.name} (rule {', '.join(changed)}) since "
                 f"{mark.operation} set them; what is theirs stays as it is"
             )
 
@@ -264,7 +264,7 @@ def _before(one: WeightList, before: Mapping[str, int | None]) -> dict[str, floa
     return {arm: 100 * weight / total for arm, weight in weights.items()} if total else {}
 
 
-def _editor(body: Object) -> str:
+def editor(body: Object) -> str:
     """Who wrote last, as far as the object knows."""
     fields = body["metadata"].get("managedFields") or []
     others = [one for one in fields if one.get("manager") != MANAGER and one.get("subresource", "") == ""]

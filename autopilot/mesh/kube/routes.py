@@ -136,6 +136,18 @@ def service_of(api: KubeApi, target: Target) -> Object:
     return found
 
 
+def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
+    """The labels by which the target's Service selects its pods.
+
+    Raises:
+        InvalidChange: there is no such Service, or it selects none.
+    """
+    selector: dict[str, str] = (service_of(api, target).get("spec") or {}).get("selector") or {}
+    if not selector:
+        raise InvalidChange(f"Service {target.ref} selects no pods, so nothing tells which are its own; name another")
+    return selector
+
+
 def addresses(api: KubeApi, namespace: str, service: str) -> tuple[str, ...]:
     """Addresses of the ready endpoints of a Service, `host:port`."""
     found = set()

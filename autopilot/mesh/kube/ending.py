@@ -1,0 +1,253 @@
+"""How leases end in a cluster: restored, or committed, by whoever comes by; and what no lease stands behind is swept.
+
+Routes first, the record next, the lease last. Nothing here needs leave: to restore, nobody waits for a halt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from autopilot.mesh.audit import Action, AuditRecord
+from autopilot.mesh.books import Books
+from autopilot.mesh.errors import LeaseLost, MeshError, MeshUnavailable
+from autopilot.mesh.kube.api import Refused
+from autopilot.mesh.kube.book import Book, OpenBook
+from autopilot.mesh.kube.faulting import Faulting
+from autopilot.mesh.kube.journal import KubeJournal
+from autopilot.mesh.kube.overlays import Marked, Overlays
+from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import Aspect, Change, Holder, InjectFault, Lease, Receipt, SplitTraffic, Target
+from autopilot.mesh.orders import Actor
+from autopilot.mesh.records import LeaseRecord, Overlay
+
+BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
+LOOK_EVERY = 5.0
+"""Seconds between two looks for marks that no lease stands behind."""
+
+
+class Ending:
+    """The half of a ledger that ends leases.
+
+    Args:
+        store: where they lie.
+        overlayer: lays splits.
+        clock: seconds since the epoch.
+        told: hears of every audit record that was written.
+        faults: lays faults.
+    """
+
+    def __init__(
+        self,
+        store: KubeStore,
+        overlayer: Overlays,
+        clock: Callable[[], float] = time.time,
+        told: Callable[[AuditRecord], None] = lambda _: None,
+        *,
+        faults: Faulting | None = None,
+    ) -> None:
+        self.store = store
+        self.overlayer = overlayer
+        self.faults = faults or Faulting(store, overlayer.routes, "plain")
+        self.journal = KubeJournal(store)
+        self.books = Books(lambda: self.journal, told)
+        self._clock = clock
+        self._looked = -LOOK_EVERY
+
+    def tidy(self, by: Actor = BY_DEADLINE, books: Sequence[Book] | None = None) -> list[str]:
+        """Ends what is due, and takes away what no lease stands behind; returns what was done.
+
+        Args:
+            by: who does it.
+            books: every book, where they have just been read.
+
+        Raises:
+            MeshError: of the first target that could not be tidied, after all the others.
+        """
+        done, failed = [], []
+        for book in self.store.books() if books is None else books:
+            try:
+                done += self._tidy(book, by)
+            except MeshError as error:
+                failed.append(error)
+        if time.monotonic() - self._looked >= LOOK_EVERY:
+            self._looked = time.monotonic()
+            done += self._sweep_marks(by)
+        self.books.settle()
+        if failed:
+            raise failed[0]
+        return done
+
+    def _tidy(self, book: Book, by: Actor) -> list[str]:
+        done, now = [], self._clock()
+        held = {str(record.lease.holder) for record in book.leases}
+        for overlay in book.overlays:
+            if str(overlay.lease.holder) not in held:
+                self.end(unknown(overlay.lease), by)
+                done.append(f"{book.target}: removed what {overlay.lease.holder} left without a lease")
+        for record in book.leases:
+            end = record.lease.planned_end
+            if end is not None and now > end and self.lift_if_unchanged(record, by):
+                done.append(f"{book.target}: {record.lease.holder} was to end by now")
+        return done
+
+    def weights(self, target: Target) -> tuple[dict[str, float], dict[str, float]]:
+        """Percent by arm: in force now, and when nobody operates."""
+        return self.overlayer.in_force(target, self.overlayer.found(target))
+
+    def end(self, record: LeaseRecord, by: Actor) -> Receipt:
+        """Takes away what the lease has laid, or finishes its commit where one had begun.
+
+        Routes first, the record next, the lease last: whoever fails in between leaves a lease behind, and does all of
+        it again. A lease that was forgotten has nothing laid any more.
+        """
+        lease = record.lease
+        overlay = self._begin_end(lease)
+        commit = weights_of(overlay.changes) if overlay is not None and overlay.committing else None
+        before = self._shared(lease)
+        notes = self._take_away(lease, commit)
+        routes = self.overlayer.found(lease.target) if lays(lease, Aspect.TRAFFIC) else []
+        after, _ = self.overlayer.in_force(lease.target, routes)
+
+        def forget(book: OpenBook) -> None:
+            current = book.overlay_of(lease)
+            if current is not None and current.committing and commit is None:
+                raise LeaseLost(f"{lease.holder} began to commit {lease.target} meanwhile")
+            if commit is not None:
+                book.remember_commit(lease)
+            if record.condemned:
+                book.remember_condemned(record)
+            book.forget(lease)
+
+        if notes:
+            by = by.model_copy(update={"why": "; ".join(filter(None, [by.why, *notes]))})
+        action: Action = "lift" if commit is None else "commit"
+        digest = self._record(action, lease, by, before=before, after=after, vital=True)
+        self.store.step(lease.target, forget, orders=False)
+        return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
+
+    def _take_away(self, lease: Lease, commit: Mapping[str, float] | None = None) -> list[str]:
+        """Takes away what this lease, or one before it, has laid; what was not ours any more, one sentence each."""
+        notes: list[str] = []
+        if lays(lease, Aspect.FAULTS):
+            notes += self.faults.take_away(lease.target, lease.holder.fencing)
+        if lays(lease, Aspect.TRAFFIC):
+            notes += self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
+        return notes
+
+    def _shared(self, lease: Lease) -> dict[str, float]:
+        """Percent by arm in force now, where the lease may change it."""
+        return self.weights(lease.target)[0] if lays(lease, Aspect.TRAFFIC) else {}
+
+    def _begin_end(self, lease: Lease) -> Overlay | None:
+        """Says in the book that the lease is being ended, so that no commit begins meanwhile.
+
+        Returns:
+            What it has laid: where a commit had begun before, that becomes the base.
+        """
+
+        def mark(book: OpenBook) -> Overlay | None:
+            record, overlay = book.lease_of(lease), book.overlay_of(lease)
+            if record is not None and not (overlay is not None and overlay.committing):
+                book.write_lease(record.model_copy(update={"ending": True}))
+            return overlay
+
+        try:
+            return self.store.step(lease.target, mark, orders=False)
+        except (MeshUnavailable, Refused):  # a restore does not wait for that
+            return self.store.open(lease.target, orders=False).overlay_of(lease)
+
+    def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
+        """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
+        record = self.store.open(seen.lease.target, orders=False).lease_of(seen.lease)
+        if record is None or record.beats != seen.beats:
+            return False
+        self.end(record, by)
+        return True
+
+    def _sweep_marks(self, by: Actor) -> list[str]:
+        """Takes away what no lease stands behind; what fails is handed on after all the others."""
+        done, failed = [], []
+        for found in [*self.overlayer.marked(self.store.mesh), *self.faults.marked(self.store.mesh)]:
+            try:
+                done += self._sweep_mark(found, by)
+            except MeshError as error:
+                failed.append(error)
+        if failed and not done:
+            raise failed[0]
+        return done
+
+    def _sweep_mark(self, found: Marked, by: Actor) -> list[str]:
+        book = self.store.open(found.target, orders=False)
+        if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
+            return []
+        holder = Holder(operation=found.mark.operation, fencing=found.mark.fencing)
+        lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
+        notes = self._take_away(lease)
+        left = f"{found.mark.operation}#{found.mark.fencing}"
+        said = "; ".join([f"{found.route.name}: took away what {left} left without a lease", *notes])
+        self._record("lift", lease, by.model_copy(update={"why": said}), vital=True)
+        return [said]
+
+    def _record(
+        self,
+        action: Action,
+        lease: Lease,
+        by: Actor,
+        *,
+        changes: Sequence[Change] = (),
+        before: dict[str, float] | None = None,
+        after: dict[str, float] | None = None,
+        vital: bool = False,
+    ) -> str:
+        record = AuditRecord(
+            sequence=0,
+            time=self._clock(),
+            action=action,
+            actor=by,
+            target=str(lease.target),
+            operation=lease.holder.operation,
+            fencing=lease.holder.fencing,
+            changes=tuple(changes),
+            before=before or {},
+            after=after or {},
+        )
+        return self.books.write(record, vital=vital)
+
+    def _receipt(self, lease: Lease, routes: Sequence[Route], now: float, audit: str) -> Receipt:
+        versions = {route.name: str(route.body["metadata"].get("generation", 0)) for route in routes}
+        written = "\n".join(f"{route.name} {route.body.get('spec')}" for route in routes)
+        return Receipt(
+            target=lease.target,
+            holder=lease.holder,
+            digest=hashlib.sha256(written.encode()).hexdigest(),
+            versions=versions,
+            written=now,
+            audit=audit,
+        )
+
+
+def lays(lease: Lease, aspect: Aspect) -> bool:
+    """Whether the lease may have laid something of this aspect; of what has no lease, nobody knows."""
+    return not lease.aspects or aspect in lease.aspects
+
+
+def injected_of(changes: Sequence[Change]) -> list[InjectFault]:
+    """The faults among changes."""
+    return [change for change in changes if isinstance(change, InjectFault)]
+
+
+def unknown(lease: Lease) -> LeaseRecord:
+    """A record for what lies there without one."""
+    return LeaseRecord(lease=lease, token="", acquired=0, renewed=0)
+
+
+def weights_of(changes: Sequence[Change]) -> dict[str, float]:
+    """Percent by arm, where traffic is split among changes."""
+    found: dict[str, float] = {}
+    for change in changes:
+        if isinstance(change, SplitTraffic):
+            found |= change.weights
+    return found

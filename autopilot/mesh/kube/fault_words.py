@@ -1,0 +1,287 @@
+"""What a fault and its scope are in Istio's words: fields of a rule, and what makes its matches narrower.
+
+Pure. What cannot be said exactly is refused, and the message names what comes nearest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.kube.api import Object
+from autopilot.spec.faults import (
+    GRPC_CODES,
+    Abort,
+    Cookie,
+    Delay,
+    Fault,
+    GrpcAbort,
+    HeaderMatch,
+    Retries,
+    Scope,
+    Timeout,
+    describe,
+)
+
+_NOT_HEADERS = frozenset({"uri", "scheme", "method", "authority"})
+"""Istio documents that it heeds no header matches of these names."""
+_MOST = 3
+"""Scopes of one target at a time: every combination of them is a rule of its own."""
+_GRPC_NAMES = {code: name for name, code in GRPC_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What a request must say, and who must send it, beside what a rule asks for already."""
+
+    headers: Mapping[str, Object] = field(default_factory=dict)
+    """Name → Istio's StringMatch."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the caller's pods."""
+    namespace: str = ""
+    """Of the caller; empty for any."""
+
+    @property
+    def everybody(self) -> bool:
+        """Whether it narrows nothing."""
+        return not (self.headers or self.labels or self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One fault as fields of a rule."""
+
+    fields: Mapping[str, Object | str]
+    """`fault`, `retries` or `timeout` → its value."""
+    narrowing: Narrowing
+    words: str
+    arm: str = ""
+    """Only in rules that lead to this version alone; empty for all."""
+
+
+def wish(fault: Fault, scope: Scope, *, labels: Mapping[str, str] | None = None, namespace: str = "") -> Wish:
+    """A fault in Istio's words.
+
+    Args:
+        fault: a kind that VirtualServices can say.
+        scope: whom it meets.
+        labels: of the pods that `scope.source` means.
+        namespace: of those pods.
+
+    Raises:
+        InvalidChange: it cannot be said exactly.
+    """
+    words = describe(fault)
+    if scope.view == "policy":
+        raise InvalidChange(
+            f"scope.view: {words} in the policy view cannot be said in VirtualServices; nearest: view app"
+        )
+    if scope.users is not None:
+        raise InvalidChange(
+            "scope.users: VirtualServices know no fixed share of users; nearest: percentage, for a share of requests, "
+            "or headers, for users who say who they are"
+        )
+    headers = {name: _string_match(match) for name, match in scope.headers.items()}
+    if wrong := sorted(_NOT_HEADERS & headers.keys()):
+        raise InvalidChange(f"scope.headers.{wrong[0]}: Istio heeds no header of that name; use another header")
+    if scope.cookie is not None:
+        if "cookie" in headers:
+            raise InvalidChange("scope.cookie: stands beside headers.cookie; write one of them")
+        headers["cookie"] = {"regex": cookie_pattern(scope.cookie)}
+    narrowing = Narrowing(headers, dict(labels or {}), namespace)
+    return Wish(_fields(fault, scope, words), narrowing, words, scope.arm or "")
+
+
+def cookie_pattern(cookie: Cookie) -> str:
+    """A regular expression (RE2, the whole header) for requests that carry the cookie."""
+    value = re.escape(cookie.value) if cookie.value is not None else "[^;]*"
+    return rf"(?:.*;\s*)?{re.escape(cookie.name)}={value}(?:\s*;.*)?"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as Istio writes them."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def said_in(rule: Object, fields: Mapping[str, Object | str]) -> dict[str, Object | str]:
+    """The fields as they are to stand in this rule: what it retries on stays as the user wrote it."""
+    found = dict(fields)
+    retries = found.get("retries")
+    if isinstance(retries, dict) and retries["attempts"]:  # with none, Istio allows nothing beside it
+        found["retries"] = {**(rule.get("retries") or {}), **retries}
+    return found
+
+
+def combined(wishes: Sequence[Wish]) -> list[tuple[Narrowing, dict[str, Object | str]]]:
+    """What one rule becomes: narrower rules in their order, the narrowest first, and last what everybody meets.
+
+    The first rule that matches decides, so a request that several scopes mean needs a rule in which all of it stands.
+
+    Raises:
+        InvalidChange: two faults of one kind mean the same requests, or there are too many scopes.
+    """
+    scopes: list[Narrowing] = []
+    for one in wishes:
+        if not one.narrowing.everybody and one.narrowing not in scopes:
+            scopes.append(one.narrowing)
+    if len(scopes) > _MOST:
+        raise InvalidChange(
+            f"{len(scopes)} scopes at a time need too many rules; lay at most {_MOST}, and the others in another step"
+        )
+    found: list[tuple[Narrowing, dict[str, Object | str]]] = []
+    for size in range(len(scopes), -1, -1):
+        for chosen in itertools.combinations(scopes, size):
+            narrowing = _all_of(chosen)
+            met = [one for one in wishes if one.narrowing.everybody or one.narrowing in chosen]
+            if narrowing is not None and met:
+                found.append((narrowing, _merged(met)))
+    return found
+
+
+def narrowed(matches: object, narrowing: Narrowing, key: str) -> list[Object]:
+    """Every match of a rule, and the scope: empty where no request can be both.
+
+    Args:
+        matches: of the rule; none for all requests.
+        narrowing: the scope.
+        key: of the rule, for people.
+
+    Raises:
+        InvalidChange: Istio has no way to say both.
+    """
+    given = matches if isinstance(matches, list) and matches else [{}]
+    return [found for match in given if (found := _match_and(match, narrowing, key)) is not None]
+
+
+def _match_and(match: Object, narrowing: Narrowing, key: str) -> Object | None:
+    found = dict(match)
+    if narrowing.headers:
+        headers = _headers_and(match.get("headers") or {}, narrowing.headers, f"rule {key}")
+        if headers is None:
+            return None
+        found["headers"] = headers
+    if not (narrowing.labels or narrowing.namespace):
+        return found
+    if match.get("gateways"):
+        raise InvalidChange(
+            f"scope.source: rule {key} matches by gateways, where Istio heeds no source; nearest: a header that this "
+            "caller sends"
+        )
+    labels = _labels_and(match.get("sourceLabels") or {}, narrowing.labels)
+    theirs = match.get("sourceNamespace") or narrowing.namespace
+    if labels is None or (narrowing.namespace and theirs != narrowing.namespace):
+        return None
+    found["sourceLabels"] = labels
+    found["sourceNamespace"] = theirs
+    return found
+
+
+def _all_of(scopes: Iterable[Narrowing]) -> Narrowing | None:
+    """Requests that all the scopes mean; None where none can be."""
+    found = Narrowing()
+    for one in scopes:
+        headers = _headers_and(found.headers, one.headers, "another scope")
+        labels = _labels_and(found.labels, one.labels)
+        if headers is None or labels is None:
+            return None
+        if one.namespace and found.namespace and one.namespace != found.namespace:
+            return None
+        found = Narrowing(headers, labels, found.namespace or one.namespace)
+    return found
+
+
+def _labels_and(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str] | None:
+    if any(other.get(name, value) != value for name, value in one.items()):
+        return None
+    return {**one, **other}
+
+
+def _headers_and(one: Mapping[str, Object], other: Mapping[str, Object], where: str) -> dict[str, Object] | None:
+    found = dict(one)
+    spelled = {name.lower(): name for name in one}
+    for name, match in other.items():
+        known = spelled.get(name)
+        if known is None:
+            found[name] = match
+            continue
+        both = _both(found[known], match, f"scope.headers.{name}: {where}")
+        if both is None:
+            return None
+        found[known] = both
+    return found
+
+
+def _both(one: Object, other: Object, where: str) -> Object | None:
+    """One StringMatch for two; None where no text is both."""
+    if one == other or not other:
+        return one
+    if not one:
+        return other
+    (kind, text), (second, another) = (next(iter(match.items())) for match in (one, other))
+    if kind == second == "exact":
+        return None
+    if {kind, second} == {"exact", "prefix"}:
+        exact, prefix = (text, another) if kind == "exact" else (another, text)
+        return {"exact": exact} if str(exact).startswith(str(prefix)) else None
+    if kind == second == "prefix":
+        longer, shorter = sorted((str(text), str(another)), key=len, reverse=True)
+        return {"prefix": longer} if longer.startswith(shorter) else None
+    raise InvalidChange(
+        f"{where} matches the same header by {kind} {text!r}, and Istio takes one match a header; use another header"
+    )
+
+
+def _merged(wishes: Sequence[Wish]) -> dict[str, Object | str]:
+    found: dict[str, Object | str] = {}
+    for one in wishes:
+        for name, value in one.fields.items():
+            there = found.get(name)
+            if there is None:
+                found[name] = value
+            elif isinstance(there, dict) and isinstance(value, dict) and name == "fault" and not there.keys() & value:
+                found[name] = {**there, **value}
+            else:
+                raise InvalidChange(
+                    f"{one.words}: another fault of its kind means the same requests, and a rule says one of each; "
+                    "lay them in steps of their own, or give them scopes that exclude each other"
+                )
+    return found
+
+
+def _fields(fault: Fault, scope: Scope, words: str) -> dict[str, Object | str]:
+    percentage = {"value": _number(100.0 if scope.percentage is None else scope.percentage)}
+    match fault:
+        case Delay():
+            if fault.jitter:
+                raise InvalidChange(f"{words}: VirtualServices know no jitter; nearest: a fixed delay, without jitter")
+            return {"fault": {"delay": {"fixedDelay": duration(fault.delay), "percentage": percentage}}}
+        case Abort():
+            return {"fault": {"abort": {"httpStatus": fault.status, "percentage": percentage}}}
+        case GrpcAbort():
+            return {"fault": {"abort": {"grpcStatus": _GRPC_NAMES[fault.code], "percentage": percentage}}}
+    if scope.percentage not in (None, 100):
+        raise InvalidChange(
+            f"{words}: a rule's policy holds for all of its requests; nearest: percentage 100, or headers or source "
+            "for some of them"
+        )
+    if isinstance(fault, Timeout):
+        return {"timeout": duration(fault.timeout)}
+    if not isinstance(fault, Retries):
+        raise InvalidChange(f"{words}: VirtualServices cannot say it")
+    tried: Object = {"attempts": fault.retries}
+    if fault.retries and fault.per_try_timeout is not None:
+        tried["perTryTimeout"] = duration(fault.per_try_timeout)
+    return {"retries": tried}
+
+
+def _number(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _string_match(match: HeaderMatch) -> Object:
+    if match.present:
+        return {}
+    return next({name: text} for name, text in match.model_dump(exclude_none=True).items())

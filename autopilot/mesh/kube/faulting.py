@@ -1,0 +1,136 @@
+"""Faults of a cluster's mesh, whatever they are said in: VirtualServices, or NetworkPolicies of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autopilot.mesh.abilities import ability
+from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.overlays import Marked
+from autopilot.mesh.kube.partitions import Partitions
+from autopilot.mesh.kube.route_faults import RouteFaults
+from autopilot.mesh.kube.routes import Route, Routes, selector_of, service_of
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.spec.faults import Partition, describe
+
+
+class Faulting:
+    """Lays faults, looks after them and takes them away. All of it is safe to repeat.
+
+    Args:
+        store: of the mesh.
+        routes: what its routes are written in.
+        driver: as its file names it.
+    """
+
+    def __init__(self, store: KubeStore, routes: Routes, driver: str) -> None:
+        self._api = store.api
+        self._provider, self._driver = routes.provider, driver
+        self._routes = RouteFaults(store, routes) if isinstance(routes, IstioRoutes) else None
+        self._partitions = Partitions(
+            store.api, routes.labels if isinstance(routes, IstioRoutes) else self._labels_by_services
+        )
+
+    def found(self, target: Target) -> list[Route]:
+        """The routes that faults of the target are said in; a partition needs none.
+
+        Raises:
+            InvalidChange: no such target.
+            Forbidden: NetworkPolicies may not be looked for: better said before anything is laid.
+        """
+        service_of(self._api, target)
+        self._partitions.of(target)
+        return [] if self._routes is None else self._routes.found(target)
+
+    def check(self, target: Target, injected: Sequence[InjectFault]) -> None:
+        """Refuses what cannot be said here, or not over what is there. Writes nothing.
+
+        Raises:
+            InvalidChange: with what comes nearest.
+        """
+        service_of(self._api, target)
+        for one in injected:
+            able = ability(self._provider, self._driver, one.fault.type)
+            if not able.supported:
+                raise InvalidChange(
+                    f"{describe(one.fault)}: provider {self._provider}, driver {self._driver}, {able.note}"
+                )
+        said = _said(injected)
+        if said and self._routes is not None:
+            self._routes.check(target, self._routes.wishes(target, said))
+        self._partitions.bodies(target, Holder(operation="planned", fencing=0), injected, 0.0)
+
+    def lay(
+        self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float
+    ) -> tuple[list[Route], list[str]]:
+        """Lays these faults, and takes away what this holder laid before; returns what was written, and what was done.
+
+        Raises:
+            TakenOver: somebody else has changed what we laid.
+            LeaseLost: a later holder has laid something.
+            InvalidChange: they cannot be laid over what is there.
+        """
+        said = _said(injected)
+        written: list[Route] = []
+        done: list[str] = []
+        if self._routes is not None and said:
+            written, done = self._routes.lay(target, holder, self._routes.wishes(target, said))
+        elif self._routes is not None:
+            self._routes.take_away(target, holder.fencing)
+        policies, more = self._partitions.lay(target, holder, injected, deadline)
+        return [*written, *policies], [*done, *more]
+
+    def look_after(self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float) -> list[str]:
+        """Makes what was laid what it should be, after edits of others; says what was done, one sentence each.
+
+        Raises:
+            TakenOver: somebody else has changed it.
+        """
+        done, said = [], _said(injected)
+        if self._routes is not None and said:
+            done += self._routes.lay(target, holder, self._routes.wishes(target, said), adopt=True)[1]
+        if len(said) < len(injected):
+            done += self._partitions.lay(target, holder, injected, deadline)[1]
+        return done
+
+    def take_away(self, target: Target, fencing: int) -> list[str]:
+        """Takes away what this holder, or one before it, has laid; partitions first, for they cost most.
+
+        Returns:
+            What could not be restored because somebody else had changed it, one sentence each.
+        """
+        failed, notes = None, []
+        try:
+            self._partitions.take_away(target, fencing)
+        except MeshError as error:
+            failed = error  # one object's trouble is not another's
+        if self._routes is not None:
+            notes = self._routes.take_away(target, fencing)
+        if failed is not None:
+            raise failed
+        return notes
+
+    def planned(
+        self, target: Target, injected: Sequence[InjectFault], deadline: float
+    ) -> list[tuple[Route | None, Object]]:
+        """Every object as it stands (None: it does not), and as the API server says it would be. Writes nothing."""
+        said, found = _said(injected), []
+        if self._routes is not None and said:
+            found = self._routes.planned(target, self._routes.wishes(target, said))
+        return [*found, *self._partitions.planned(target, injected, deadline)]
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every fault of this mesh in the cluster."""
+        return [*(self._routes.marked(mesh) if self._routes else ()), *self._partitions.marked(mesh)]
+
+    def _labels_by_services(self, namespace: str, service: str, arm: str | None) -> dict[str, str]:
+        """Where versions are Services, what these select."""
+        return selector_of(self._api, Target(mesh="", namespace=namespace, service=arm or service))
+
+
+def _said(injected: Sequence[InjectFault]) -> list[InjectFault]:
+    """Those that routes say."""
+    return [one for one in injected if not isinstance(one.fault, Partition)]

@@ -1,0 +1,333 @@
+"""Faults in VirtualServices that are not ours: how they are laid over rules, kept true, and taken back exactly.
+
+Pure. A fault for everybody is a field of the user's rule. One for some requests is a *copy* of the rule, put directly
+before it: the same in everything but a narrower match and the fault. A copy is never the master of anything: whatever
+becomes of the rule (weights, headers, its place), the next look makes the copy follow. A *mark*, one annotation in the
+same patch, says what stood in the fields before; copies are told by their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.kube.api import Object, Operation
+from autopilot.mesh.kube.fault_words import Narrowing, Wish, combined, narrowed, said_in
+from autopilot.mesh.kube.marks import annotated, told_apart, unannotated, unchanged
+from autopilot.mesh.kube.routes import rule_key
+from autopilot.mesh.model import Holder, Plain
+
+PREFIX = "fault.meshautopilot.io/"
+"""Of the annotation, which ends in the service's name: one VirtualService may lead to several targets."""
+FIELDS = ("fault", "retries", "timeout")
+"""Of a rule: all that a fault ever changes in it."""
+_COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
+
+Shares = Callable[[Object], Mapping[str, float]]
+"""Percent of a rule's traffic by arm of the target, elsewhere under an empty name; nothing where it leads elsewhere."""
+
+
+class LaidRule(Plain):
+    """What was done to one rule's own fields."""
+
+    key: str
+    before: dict[str, Any]
+    """Field → what was written there; those that were not there are not here."""
+    laid: dict[str, Any]
+    """Field → what we wrote."""
+
+
+class FaultMark(Plain):
+    """Says on the object itself whose faults are laid over it, and what was there before."""
+
+    service: str
+    """Of the target; its namespace is the object's."""
+    operation: str
+    fencing: int
+    rules: tuple[LaidRule, ...] = ()
+    made: bool = False
+    """Whether the whole object is ours: it goes when the faults do."""
+
+
+def marks_of(body: Object) -> list[FaultMark]:
+    """Every mark of faults on an object.
+
+    A mark that cannot be read (it was edited by hand) is left out; copies without a mark stand for one of their own.
+    """
+    found: dict[str, FaultMark] = {}
+    for name, text in (body.get("metadata", {}).get("annotations") or {}).items():
+        if name.startswith(PREFIX):
+            with contextlib.suppress(ValidationError):
+                mark = FaultMark.model_validate_json(text)
+                found[mark.service] = mark
+    for rule in rules_of(body):
+        if (told := _told(rule)) is None:
+            continue
+        service, fencing = told
+        known = found.get(service, FaultMark(service=service, operation="somebody", fencing=-1))
+        found[service] = known.model_copy(update={"fencing": max(fencing, known.fencing)})
+    return list(found.values())
+
+
+def mark_of(body: Object, service: str) -> FaultMark | None:
+    """The mark of one target."""
+    return next((mark for mark in marks_of(body) if mark.service == service), None)
+
+
+def is_ours(body: Object) -> bool:
+    """Whether the whole object was made to say faults: it is no route of anybody's."""
+    return any(mark.made for mark in marks_of(body))
+
+
+def is_copy(rule: Object) -> bool:
+    """Whether a rule is a narrower copy of ours."""
+    return _told(rule) is not None
+
+
+def rules_of(body: Object) -> list[Object]:
+    """The HTTP rules of a VirtualService, copies among them."""
+    found: list[Object] = (body.get("spec") or {}).get("http") or []
+    return found
+
+
+def foreign(body: Object, mark: FaultMark) -> list[str]:
+    """Fields that are neither as we wrote them nor as they were before: `rule KEY: FIELD`."""
+    found = []
+    rules = _keyed(_users(rules_of(body)))
+    for laid in mark.rules:
+        rule = rules.get(laid.key)
+        if rule is not None:
+            found += [f"rule {laid.key}: {name}" for name in laid.laid if not _known(rule, laid, name)]
+    return found
+
+
+def reapplied(body: Object, mark: FaultMark) -> bool:
+    """Whether somebody has written what was there before: a GitOps tool that knows nothing of faults."""
+    rules = _keyed(_users(rules_of(body)))
+    return any(
+        (rule := rules.get(laid.key)) is not None and any(rule.get(name) != value for name, value in laid.laid.items())
+        for laid in mark.rules
+    )
+
+
+def base_of(body: Object, service: str, mark: FaultMark | None) -> list[Object]:
+    """The rules as they would be without what was laid for this service: what is no longer ours stays as it is."""
+    found = [copy.deepcopy(rule) for rule in rules_of(body) if not _is_copy_for(rule, service)]
+    rules = _keyed(_users(found))
+    for laid in mark.rules if mark else ():
+        rule = rules.get(laid.key)
+        for name, value in laid.laid.items() if rule is not None else ():
+            if rule is None or rule.get(name) != value:
+                continue
+            if name in laid.before:
+                rule[name] = laid.before[name]
+            else:
+                rule.pop(name, None)
+    return found
+
+
+def lay(
+    body: Object,
+    wishes: Sequence[Wish],
+    shares: Shares,
+    *,
+    service: str,
+    holder: Holder,
+    adopt: bool = False,
+) -> tuple[list[Operation], FaultMark | None]:
+    """The patch that makes the object say these faults and none that were laid before, and the mark that it leaves.
+
+    Where no rule of it takes a request that they mean, there is no mark, and the patch takes back what was laid.
+
+    Args:
+        body: the object as it was read; the patch holds for this resourceVersion alone.
+        wishes: what is to be said.
+        shares: which rules lead to the target.
+        service: the target's.
+        holder: who lays.
+        adopt: whether a fault that stands there without a mark, and is the one wished for, is ours: somebody has taken
+            the mark away.
+
+    Raises:
+        InvalidChange: it would overwrite a fault of the user's, or meet requests that it is not meant for.
+    """
+    before = mark_of(body, service)
+    base = base_of(body, service, before)
+    wanted, laid = said_over(base, wishes, shares, service=service, fencing=holder.fencing, adopt=adopt)
+    if not laid and not any(_is_copy_for(rule, service) for rule in wanted):
+        return (restore(body, before)[0] if before else unchanged(body)), None
+    mark = FaultMark(service=service, operation=holder.operation, fencing=holder.fencing, rules=tuple(laid))
+    operations = [*unchanged(body), *edits(rules_of(body), wanted, service)]
+    if not _bears(body, mark):
+        operations += annotated(body, PREFIX + service, mark.model_dump_json())
+    return operations, mark
+
+
+def said_over(
+    base: Sequence[Object],
+    wishes: Sequence[Wish],
+    shares: Shares,
+    *,
+    service: str,
+    fencing: int,
+    adopt: bool = False,
+) -> tuple[list[Object], list[LaidRule]]:
+    """The rules with the faults said over them, copies among them, and what was done to the rules' own fields.
+
+    Raises:
+        InvalidChange: see `lay`.
+    """
+    keys = iter(_keys(_users(base)))
+    wanted: list[Object] = []
+    laid: list[LaidRule] = []
+    number = 0
+    for given in base:
+        if is_copy(given):  # of another target's
+            wanted.append(given)
+            continue
+        rule, key = dict(given), next(keys)
+        concerning = _concerning(wishes, shares(rule), key)
+        if adopt and any(to.everybody and fields.get("fault") == rule.get("fault") for to, fields in concerning):
+            rule.pop("fault", None)
+        for narrowing, fields in concerning:
+            if "fault" in rule and "fault" in fields:
+                raise InvalidChange(
+                    f"rule {key} says a fault of its own ({_brief(rule['fault'])}), which is never overwritten; "
+                    "take it out first"
+                )
+            said = said_in(rule, fields)
+            if narrowing.everybody:
+                was = {name: rule[name] for name in said if name in rule}
+                laid.append(LaidRule(key=key, before=was, laid=said))
+                rule |= said  # the narrower ones, which are the rule's copies, came before
+            elif matches := narrowed(rule.get("match"), narrowing, key):
+                called = f"autopilot.{service}.{fencing}.{number}"
+                wanted.append({**copy.deepcopy(rule), **said, "name": called, "match": matches})
+                number += 1
+        wanted.append(rule)
+    return wanted, laid
+
+
+def restore(body: Object, mark: FaultMark) -> tuple[list[Operation], list[str]]:
+    """The patch that takes back what is still ours, mark included, and what is to be said of the rest."""
+    rules = _keyed(_users(rules_of(body)))
+    notes = [
+        f"rule {laid.key} is gone, or matches something else now: nothing of it was restored"
+        for laid in mark.rules
+        if laid.key not in rules
+    ]
+    notes += [f"{where} is not ours: it was left as it is" for where in foreign(body, mark)]
+    base = base_of(body, mark.service, mark)
+    operations = [*unchanged(body), *edits(rules_of(body), base, mark.service)]
+    return [*operations, *unannotated(body, PREFIX + mark.service)], notes
+
+
+def edits(current: Sequence[Object], wanted: Sequence[Object], service: str) -> list[Operation]:
+    """JSON patch operations that make one list of rules the other: they differ in copies and in `FIELDS` alone."""
+    found: list[Operation] = []
+    moved = _placed(current, service) != _placed(wanted, service)
+    here, there = list(current), list(wanted)
+    if moved:
+        for index in reversed(range(len(here))):
+            if _is_copy_for(here[index], service):
+                found.append({"op": "remove", "path": f"/spec/http/{index}"})
+                del here[index]
+        there = [rule for rule in wanted if not _is_copy_for(rule, service)]
+    for index, (one, other) in enumerate(zip(here, there, strict=True)):
+        for name in FIELDS:
+            found += _set(f"/spec/http/{index}/{name}", one, other, name)
+    if moved:
+        found += [
+            {"op": "add", "path": f"/spec/http/{index}", "value": rule}
+            for index, rule in enumerate(wanted)
+            if _is_copy_for(rule, service)
+        ]
+    return found
+
+
+def _concerning(
+    wishes: Sequence[Wish], shares: Mapping[str, float], key: str
+) -> list[tuple[Narrowing, dict[str, Object | str]]]:
+    """What the rule becomes; empty where nothing of it is the target's."""
+    if not any(shares.get(arm) for arm in shares if arm):
+        return []
+    concerned = [one for one in wishes if not one.arm or _alone(one, shares, key)]
+    if concerned and shares.get(""):
+        raise InvalidChange(
+            f"rule {key} leads elsewhere too: {concerned[0].words} in it would meet requests to others; "
+            "give the target a rule of its own"
+        )
+    return combined(concerned)
+
+
+def _alone(one: Wish, shares: Mapping[str, float], key: str) -> bool:
+    """Whether the rule leads to the wish's version and to no other."""
+    share = shares.get(one.arm, 0.0)
+    if 0 < share < 100 - 1e-9:
+        raise InvalidChange(
+            f"scope.arm: rule {key} gives {one.arm} {share:g} % of its requests, and its fault would meet the others "
+            f"too; nearest: leave out arm, or a header for which the route leads to {one.arm} alone"
+        )
+    return share > 0
+
+
+def _set(path: str, before: Object, after: Object, name: str) -> list[Operation]:
+    if name not in before:
+        return [{"op": "add", "path": path, "value": after[name]}] if name in after else []
+    test = {"op": "test", "path": path, "value": before[name]}
+    if name not in after:
+        return [test, {"op": "remove", "path": path}]
+    return [] if before[name] == after[name] else [test, {"op": "replace", "path": path, "value": after[name]}]
+
+
+def _bears(body: Object, mark: FaultMark) -> bool:
+    text = (body["metadata"].get("annotations") or {}).get(PREFIX + mark.service)
+    return bool(text == mark.model_dump_json())
+
+
+def _placed(rules: Iterable[Object], service: str) -> list[tuple[int, Object]]:
+    """Each copy, and how many other rules stand before it."""
+    found, others = [], 0
+    for rule in rules:
+        if _is_copy_for(rule, service):
+            found.append((others, rule))
+        else:
+            others += 1
+    return found
+
+
+def _users(rules: Iterable[Object]) -> list[Object]:
+    return [rule for rule in rules if not is_copy(rule)]
+
+
+def _keys(rules: Sequence[Object]) -> list[str]:
+    return told_apart(rule_key(rule.get("name"), rule.get("match")) for rule in rules)
+
+
+def _keyed(rules: Sequence[Object]) -> dict[str, Object]:
+    return dict(zip(_keys(rules), rules, strict=True))
+
+
+def _known(rule: Object, laid: LaidRule, name: str) -> bool:
+    as_before = rule.get(name) == laid.before[name] if name in laid.before else name not in rule
+    return as_before or rule.get(name) == laid.laid[name]
+
+
+def _told(rule: Object) -> tuple[str, int] | None:
+    found = _COPY.fullmatch(str(rule.get("name") or ""))
+    return (found["service"], int(found["fencing"])) if found else None
+
+
+def _is_copy_for(rule: Object, service: str) -> bool:
+    told = _told(rule)
+    return told is not None and told[0] == service
+
+
+def _brief(fault: object) -> str:
+    return " and ".join(sorted(fault)) if isinstance(fault, dict) and fault else "empty"

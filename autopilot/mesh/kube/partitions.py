@@ -1,0 +1,169 @@
+"""Partitions: NetworkPolicies of our own that let the target's pods have no traffic.
+
+One object a fault, named with the fencing number and labelled with lease and deadline. Taking it away is deleting it,
+and changes nothing of anybody else's. A late write of a former holder bears a lower number: the next sweep deletes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autopilot.mesh.errors import InvalidChange, LeaseLost
+from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
+from autopilot.mesh.kube.filters_render import DEADLINE, FENCING, MESH, SERVICE, selector
+from autopilot.mesh.kube.filters_standing import MANAGED
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.overlays import Marked
+from autopilot.mesh.kube.resources import NETWORK_POLICY
+from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.spec.faults import Partition, Scope
+
+OPERATION = "meshautopilot.io/operation"
+"""Annotation: whose it is, since a label may not hold a workflow id."""
+_FAULT = "meshautopilot.io/fault"
+_TYPES = {"ingress": ["Ingress"], "egress": ["Egress"], "both": ["Ingress", "Egress"]}
+
+Labels = Callable[[str, str, str | None], dict[str, str]]
+"""What the pods of a namespace's service bear, or those of one version of it."""
+
+
+class Partitions:
+    """NetworkPolicies of one mesh in one cluster. `labels` finds the pods."""
+
+    def __init__(self, api: KubeApi, labels: Labels) -> None:
+        self._api = api
+        self._labels = labels
+
+    def bodies(self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float) -> list[Object]:
+        """The policies that say the partitions among these faults.
+
+        Raises:
+            InvalidChange: the scope means some of the requests, or pods that cannot be told.
+        """
+        found = []
+        for number, (fault, scope) in enumerate((one.fault, one.scope) for one in injected):
+            if not isinstance(fault, Partition):
+                continue
+            arm = _arm(scope)
+            found.append(
+                {
+                    "apiVersion": NETWORK_POLICY.api_version,
+                    "kind": NETWORK_POLICY.kind,
+                    "metadata": {
+                        "name": f"autopilot.{target.service}.{holder.fencing}.{number}",
+                        "namespace": target.namespace,
+                        "labels": {
+                            **_labels_of(target),
+                            FENCING: str(holder.fencing),
+                            DEADLINE: str(int(deadline)),
+                        },
+                        "annotations": {OPERATION: holder.operation},
+                    },
+                    "spec": {
+                        "podSelector": {"matchLabels": self._labels(target.namespace, target.service, arm)},
+                        "policyTypes": _TYPES[fault.direction],
+                    },
+                }
+            )
+        return found
+
+    def lay(
+        self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float
+    ) -> tuple[list[Route], list[str]]:
+        """Writes the policies, and deletes what was laid before; says what was done, one sentence each.
+
+        Raises:
+            LeaseLost: a later holder has laid something.
+        """
+        wanted = {body["metadata"]["name"]: body for body in self.bodies(target, holder, injected, deadline)}
+        there = {str(body["metadata"]["name"]): body for body in self.of(target)}
+        if later := next((body for body in there.values() if _fencing(body) > holder.fencing), None):
+            raise LeaseLost(f"{_operation(later)}#{_fencing(later)} has cut {target.ref} off since")
+        written, done = [], []
+        for name, body in wanted.items():
+            known = there.pop(name, None)
+            if known is not None and _says(known, body):
+                written.append(Route(NETWORK_POLICY, known, ()))
+                continue
+            written.append(Route(NETWORK_POLICY, self._api.apply(NETWORK_POLICY, body), ()))
+            if known is None or known.get("spec") != body["spec"]:
+                done.append(f"{written[-1].name} was gone, or said something else: laid again")
+        for name in there:
+            self._api.delete(NETWORK_POLICY, name, target.namespace)
+        return written, done
+
+    def of(self, target: Target) -> list[Object]:
+        """Every policy of ours for the target."""
+        return self._api.list(NETWORK_POLICY, target.namespace, labels=selector(_labels_of(target)))
+
+    def take_away(self, target: Target, fencing: int) -> None:
+        """Deletes what this holder, or one before it, has laid."""
+        for body in self.of(target):
+            if _fencing(body) <= fencing:
+                self._api.delete(NETWORK_POLICY, str(body["metadata"]["name"]), target.namespace)
+
+    def planned(
+        self, target: Target, injected: Sequence[InjectFault], deadline: float
+    ) -> list[tuple[Route | None, Object]]:
+        """The policies that would be written, as the API server says they would be."""
+        holder = Holder(operation="planned", fencing=0)
+        bodies = self.bodies(target, holder, injected, deadline)
+        return [(None, self._api.create(NETWORK_POLICY, body, dry_run=True)) for body in bodies]
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every policy of this mesh in the cluster."""
+        try:
+            bodies = self._api.list(NETWORK_POLICY, labels=selector({**_OURS, MESH: mesh}))
+        except Forbidden:  # who has not this right has laid nothing: it is asked for before. A lease's end says so
+            return []
+        found = []
+        for body in bodies:
+            meta = body["metadata"]
+            target = Target(mesh=mesh, namespace=meta["namespace"], service=meta["labels"].get(SERVICE, ""))
+            mark = Mark(service=target.service, operation=_operation(body), fencing=_fencing(body))
+            found.append(Marked(target, Route(NETWORK_POLICY, body, ()), mark))
+        return found
+
+
+_OURS = {**MANAGED, _FAULT: "partition"}
+
+
+def _labels_of(target: Target) -> dict[str, str]:
+    return {**_OURS, MESH: target.mesh, SERVICE: target.service}
+
+
+def _arm(scope: Scope | None) -> str | None:
+    if scope is None:
+        return None
+    narrower = [
+        name
+        for name, there in (
+            ("percentage", scope.percentage not in (None, 100)),
+            ("headers", scope.headers),
+            ("cookie", scope.cookie),
+            ("users", scope.users),
+            ("source", scope.source),
+        )
+        if there
+    ]
+    if narrower:
+        raise InvalidChange(
+            f"scope.{narrower[0]}: a partition cuts whole pods off, whoever asks; nearest: leave the scope out, or an "
+            "abort with status 503"
+        )
+    return scope.arm
+
+
+def _fencing(body: Object) -> int:
+    told = str(body["metadata"]["labels"].get(FENCING, ""))
+    return int(told) if told.isdigit() else 0
+
+
+def _operation(body: Object) -> str:
+    return str((body["metadata"].get("annotations") or {}).get(OPERATION, "somebody"))
+
+
+def _says(body: Object, wanted: Object) -> bool:
+    same_labels = body["metadata"].get("labels") == wanted["metadata"]["labels"]
+    return bool(body.get("spec") == wanted["spec"] and same_labels)

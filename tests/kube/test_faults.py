@@ -1,0 +1,462 @@
+"""Faults in an Istio mesh: real sidecars, real requests, and everybody else's edits.
+
+`ratings` for the user jason is the example of Istio's own documentation: a delay of 7 s there, a shorter one here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
+from autopilot.mesh.kube import faults
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh.kube.resources import LEASE, NETWORK_POLICY, SERVICE, VIRTUAL_SERVICE
+from autopilot.mesh.model import Aspect, InjectFault, Lease, Target, Tier
+from autopilot.spec.faults import (
+    Abort,
+    Bandwidth,
+    Blackhole,
+    Cookie,
+    Delay,
+    Fault,
+    GrpcAbort,
+    HeaderMatch,
+    Partition,
+    Retries,
+    Scope,
+    Source,
+    Timeout,
+)
+from tests.kube.world import ME, World
+from tests.lab import scene
+from tests.lab.find import Cluster
+from tests.lab.pods import PORT
+
+pytestmark = [pytest.mark.timeout(120)]
+
+JASON = Scope(headers={"end-user": HeaderMatch(exact="jason")})
+USER = {"end-user": "jason"}
+OTHERS: tuple[dict[str, str], ...] = ({}, {"end-user": "ann"}, {"end-user": "jason2"})
+EVERYBODY = Scope(percentage=100)
+_RUNS = itertools.count(1)
+
+
+class Ratings:
+    """A namespace whose `web` calls `ratings` through its sidecar."""
+
+    def __init__(self, api: KubeApi, made: scene.Scene, session: aiohttp.ClientSession, mesh: KubeMesh) -> None:
+        self.api, self.scene, self.session, self.mesh = api, made, session, mesh
+        self.target = Target(mesh="lab", namespace=made.namespace, service="ratings")
+
+    async def take(self, ttl: float = 60, mesh: KubeMesh | None = None, operation: str = "chaos/lab/test/x") -> Lease:
+        return await (mesh or self.mesh).acquire(
+            self.target,
+            [Aspect.FAULTS, Aspect.RESILIENCE],
+            operation=operation,
+            token=f"{next(_RUNS)}",
+            ttl=ttl,
+            by=ME,
+        )
+
+    async def lay(self, lease: Lease, *faults_: tuple[Fault, Scope | None]) -> None:
+        changes = [InjectFault(fault=fault, scope=scope) for fault, scope in faults_]
+        receipt = await self.mesh.apply(lease, changes, ME)
+        await self.mesh.verify(receipt)
+
+    def route(self) -> Object:
+        found = self.api.get(VIRTUAL_SERVICE, "ratings", self.target.namespace)
+        assert found is not None
+        return found
+
+    def edit(self, *operations: dict[str, Any]) -> None:
+        """Somebody else writes the route."""
+        self.api.patch(VIRTUAL_SERVICE, "ratings", self.target.namespace, operations)
+
+    async def ask(self, headers: dict[str, str]) -> tuple[int, float]:
+        began = time.monotonic()
+        given = {"Host": self.scene.host, **headers}
+        async with self.session.get(f"{self.scene.client}/", headers=given) as response:
+            await response.read()
+            return response.status, time.monotonic() - began
+
+    async def grpc_status(self, headers: dict[str, str]) -> str | None:
+        given = {"Host": self.scene.host, "content-type": "application/grpc", **headers}
+        async with self.session.post(f"{self.scene.client}/", headers=given) as response:
+            return response.headers.get("grpc-status")
+
+    async def met(self, headers: dict[str, str], number: int = 30) -> Counter[str]:
+        """What so many requests met: their status, and `slow` where they took longer than half a second."""
+        answers = await asyncio.gather(*(self.ask(headers) for _ in range(number)))
+        return Counter(f"{status}{' slow' if seconds > 0.5 else ''}" for status, seconds in answers)
+
+    async def until(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
+        """Waits until all of a few requests meet that, and then some more."""
+        until = time.monotonic() + within
+        while set(found := await self.met(headers, 5)) != {wanted}:
+            assert time.monotonic() < until, f"{headers} meet {found}, and not {wanted}"
+            await asyncio.sleep(0.05)
+        assert set(await self.met(headers)) == {wanted}
+
+    async def nobody_but_jason(self, wanted: str) -> None:
+        await self.until(USER, wanted)
+        for headers in OTHERS:
+            assert set(await self.met(headers)) == {"200"}
+
+    async def nobody(self) -> None:
+        for headers in (USER, *OTHERS):
+            await self.until(headers, "200")
+
+    async def behave(self, **behaviour: Any) -> None:
+        for version in ("v1", "v2"):
+            address = scene.pod_address(self.api, self.target.namespace, "ratings", version)
+            async with self.session.post(f"http://{address}:{PORT}/_shop", json=behaviour) as response:
+                assert response.status == 200
+
+    def policies(self) -> list[Object]:
+        return self.api.list(NETWORK_POLICY, self.target.namespace)
+
+
+@pytest_asyncio.fixture
+async def ratings(
+    api: KubeApi, namespace: str, lab: Cluster, open_kube: Callable[..., KubeMesh]
+) -> AsyncIterator[Ratings]:
+    made = await asyncio.to_thread(scene.furnish, api, namespace, service="ratings")
+    scene.subsets(api, namespace, "ratings")
+    scene.virtual_service(api, namespace, "ratings", v1=100, v2=0)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        one = Ratings(api, made, session, open_kube("istio"))
+        await one.behave(errors=0.0, first_tries=0.0, delay=0.0, hang=False)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    if set(await one.met({}, 3)) == {"200"}:
+                        break
+                except aiohttp.ClientError:
+                    pass  # its sidecar is not there yet
+                await asyncio.sleep(0.2)
+        yield one
+
+
+def same(before: Object, after: Object) -> bool:
+    keys = ("labels", "annotations")
+    return bool(
+        before["spec"] == after["spec"]
+        and all(before["metadata"].get(key) == after["metadata"].get(key) for key in keys)
+    )
+
+
+# Who meets them
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("fault", "wanted"),
+    [
+        (Delay(delay=1), "200 slow"),
+        (Abort(status=500), "500"),
+        (Retries(retries=0), "500"),
+        (Timeout(timeout=0.2), "504"),
+    ],
+    ids=["delay", "abort", "retries", "timeout"],
+)
+async def test_istios_own_example_meets_jason_and_nobody_else(ratings: Ratings, fault: Fault, wanted: str) -> None:
+    if isinstance(fault, Retries):
+        retries = {"attempts": 2, "retryOn": "5xx"}
+        ratings.edit({"op": "add", "path": "/spec/http/1/retries", "value": retries})
+        await ratings.behave(first_tries=1.0)
+        await ratings.nobody()
+    before = ratings.route()
+    plan = await ratings.mesh.plan(ratings.target, [InjectFault(fault=fault, scope=JASON)])
+    assert plan.tier is Tier.GUARD
+    assert "end-user" in plan.diff
+    assert same(ratings.route(), before)
+    lease = await ratings.take()
+    if isinstance(fault, Timeout):
+        await ratings.behave(delay=0.4)
+    await ratings.lay(lease, (fault, JASON))
+    await ratings.nobody_but_jason(wanted)
+    (status,) = [one for one in await ratings.mesh.leases() if one.lease == lease]
+    assert (status.tier, status.deadline) == (Tier.GUARD, None)
+    await ratings.mesh.renew(lease)
+    assert len(faults.rules_of(ratings.route())) == 4  # a copy of each rule: jason may be a tester too
+    await ratings.mesh.lift(lease, ME)
+    await ratings.nobody()
+    assert same(ratings.route(), before)
+
+
+@pytest.mark.e2e
+async def test_a_share_of_all_requests_is_one_field_of_each_rule(ratings: Ratings) -> None:
+    before = ratings.route()
+    lease = await ratings.take()
+    await ratings.lay(lease, (Abort(status=503), Scope(percentage=50)))
+    rules = faults.rules_of(ratings.route())
+    assert [rule["fault"]["abort"]["percentage"] for rule in rules] == [{"value": 50}] * 2
+    async with asyncio.timeout(10):
+        while not (found := await ratings.met({}, 100))["503"]:
+            pass
+    found = await ratings.met({}, 400)
+    assert 120 < found["503"] < 280
+    assert found["503"] + found["200"] == 400
+    await ratings.lay(lease, (GrpcAbort(code=14), JASON))  # another step, in place of the one before
+    await ratings.until({}, "200")
+    async with asyncio.timeout(10):
+        while await ratings.grpc_status(USER) != "14":
+            pass
+    assert await ratings.grpc_status({}) is None
+    await ratings.lay(lease)
+    await ratings.nobody()
+    assert same(ratings.route(), before)
+    await ratings.mesh.lift(lease, ME)
+
+
+@pytest.mark.e2e
+async def test_callers_and_cookies_are_told_apart(ratings: Ratings) -> None:
+    for name in ("web", "job"):
+        spec = {"selector": {"app": name}, "ports": [{"port": 80}]}
+        meta = {"name": name, "namespace": ratings.target.namespace}
+        ratings.api.create(SERVICE, {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+    lease = await ratings.take()
+    web, job = (Scope(source=Source(service=name)) for name in ("web", "job"))
+    session = Scope(cookie=Cookie(name="session", value="abc"))
+    await ratings.lay(lease, (Delay(delay=1), job), (Abort(status=501), session))
+    await ratings.until({"cookie": "a=b; session=abc"}, "501")
+    assert set(await ratings.met({"cookie": "session=abcd"})) == set(await ratings.met({})) == {"200"}
+    await ratings.lay(lease, (Abort(status=500), web))
+    await ratings.until({}, "500")
+    await ratings.mesh.lift(lease, ME)
+    await ratings.nobody()
+
+
+@pytest.mark.e2e
+async def test_a_service_without_a_route_has_one_while_faults_are_laid(ratings: Ratings) -> None:
+    namespace = ratings.target.namespace
+    ratings.api.delete(VIRTUAL_SERVICE, "ratings", namespace)
+    await ratings.until({}, "200")
+    lease = await ratings.take()
+    await ratings.lay(lease, (Abort(status=500), JASON))
+    await ratings.nobody_but_jason("500")
+    state = await ratings.mesh.observe(ratings.target)
+    assert {arm.name for arm in state.arms} == {"v1", "v2"}
+    await ratings.mesh.renew(lease)
+    scene.virtual_service(ratings.api, namespace, "ratings", v1=100, v2=0)  # somebody writes one meanwhile
+    await ratings.mesh.renew(lease)
+    assert len(ratings.api.list(VIRTUAL_SERVICE, namespace)) == 1
+    await ratings.nobody_but_jason("500")
+    ratings.api.delete(VIRTUAL_SERVICE, "ratings", namespace)
+    await ratings.mesh.renew(lease)
+    await ratings.mesh.lift(lease, ME)
+    assert ratings.api.list(VIRTUAL_SERVICE, namespace) == []
+    await ratings.nobody()
+
+
+# Who goes back
+
+
+@pytest.mark.e2e
+async def test_when_the_worker_is_dead_a_guard_restores(ratings: Ratings, open_kube: Callable[..., KubeMesh]) -> None:
+    before = ratings.route()
+    lease = await ratings.take(ttl=1.0)
+    await ratings.lay(lease, (Abort(status=500), JASON))
+    await ratings.nobody_but_jason("500")
+    guard, began = open_kube("istio"), time.monotonic()
+    guard.sweep_every = 0.2
+    while not same(ratings.route(), before):
+        await guard.sweep()
+        assert time.monotonic() - began < 10
+        await asyncio.sleep(0.2)
+    print(f"restored {time.monotonic() - began:.2f} s after the guard came up")
+    await ratings.nobody()
+    with pytest.raises(LeaseLost):
+        await ratings.mesh.renew(lease)
+    with pytest.raises(LeaseLost):
+        await ratings.mesh.apply(lease, [InjectFault(fault=Abort(), scope=JASON)], ME)
+    assert same(ratings.route(), before)
+
+
+async def test_a_later_holder_wins_and_what_has_no_lease_is_swept(
+    ratings: Ratings, open_kube: Callable[..., KubeMesh]
+) -> None:
+    before = ratings.route()
+    lease = await ratings.take()
+    await ratings.lay(lease, (Abort(status=500), JASON))
+    late = ratings.mesh.ledger.faults
+    await ratings.mesh.lift(lease, ME)
+    again = await ratings.take(operation="chaos/lab/test/y")
+    await ratings.lay(again, (Delay(delay=1), EVERYBODY))
+    said = ratings.route()["spec"]
+    with pytest.raises(LeaseLost, match="has laid something"):
+        late.lay(ratings.target, lease.holder, [InjectFault(fault=Abort(), scope=JASON)], 0.0)
+    late.take_away(ratings.target, lease.holder.fencing)
+    assert ratings.route()["spec"] == said
+    ratings.api.delete(LEASE, "autopilot.ratings", ratings.target.namespace)
+    done = await open_kube("istio").sweep()
+    assert any("without a lease" in sentence for sentence in done)
+    assert same(ratings.route(), before)
+
+
+# Other people's edits
+
+
+@pytest.mark.e2e
+async def test_the_copies_follow_weights_that_somebody_sets_meanwhile(ratings: Ratings) -> None:
+    lease = await ratings.take()
+    await ratings.lay(lease, (Delay(delay=1), JASON))
+    at = [index for index, rule in enumerate(faults.rules_of(ratings.route())) if len(rule["route"]) > 1]
+    (copied, theirs) = at
+    ratings.edit(
+        {"op": "replace", "path": f"/spec/http/{theirs}/route/0/weight", "value": 0},
+        {"op": "replace", "path": f"/spec/http/{theirs}/route/1/weight", "value": 100},
+        {"op": "add", "path": "/metadata/labels", "value": {"team": "shop"}},
+    )
+    await ratings.mesh.renew(lease)
+    rules = faults.rules_of(ratings.route())
+    assert [one["weight"] for one in rules[copied]["route"]] == [0, 100]
+    assert rules[copied]["route"] == rules[theirs]["route"]
+    await ratings.nobody_but_jason("200 slow")
+    receipt = await ratings.mesh.lift(lease, ME)
+    assert receipt is not None
+    assert receipt.notes == ()
+    body = ratings.route()
+    assert [one["weight"] for one in faults.rules_of(body)[1]["route"]] == [0, 100]
+    assert body["metadata"]["labels"] == {"team": "shop"}
+    assert "annotations" not in body["metadata"]
+
+
+@pytest.mark.parametrize("scope", [JASON, EVERYBODY], ids=["a user", "everybody"])
+async def test_what_a_gitops_tool_wrote_back_is_laid_again(ratings: Ratings, scope: Scope) -> None:
+    before = ratings.route()
+    lease = await ratings.take()
+    await ratings.lay(lease, (Abort(status=500), scope))
+    said = ratings.route()["spec"]
+    ratings.edit({"op": "replace", "path": "/spec", "value": before["spec"]})
+    await ratings.mesh.renew(lease)
+    assert ratings.route()["spec"] == said
+    # `kubectl replace` takes the mark away as well
+    ratings.edit(
+        {"op": "replace", "path": "/spec", "value": before["spec"]}, {"op": "remove", "path": "/metadata/annotations"}
+    )
+    await ratings.mesh.renew(lease)
+    assert ratings.route()["spec"] == said
+    # somebody who takes the mark away alone
+    ratings.edit({"op": "remove", "path": "/metadata/annotations"})
+    await ratings.mesh.renew(lease)
+    await ratings.mesh.lift(lease, ME)
+    assert same(ratings.route(), before)
+    records = await ratings.mesh.audit()
+    assert any("laid again" in record.actor.why for record in records if record.target == str(ratings.target))
+
+
+async def test_a_fault_of_the_users_is_never_overwritten(ratings: Ratings) -> None:
+    theirs = {"abort": {"httpStatus": 418, "percentage": {"value": 0.1}}}
+    ratings.edit({"op": "add", "path": "/spec/http/1/fault", "value": theirs})
+    lease = await ratings.take()
+    for scope in (JASON, EVERYBODY):
+        with pytest.raises(InvalidChange, match="rule everybody says a fault of its own"):
+            await ratings.lay(lease, (Delay(delay=1), scope))
+    ratings.edit({"op": "remove", "path": "/spec/http/1/fault"})
+    await ratings.lay(lease, (Delay(delay=1), JASON))
+    index = len(faults.rules_of(ratings.route())) - 1
+    ratings.edit({"op": "add", "path": f"/spec/http/{index}/fault", "value": theirs})
+    with pytest.raises(TakenOver, match="a fault of its own"):
+        await ratings.mesh.renew(lease)
+    await ratings.mesh.lift(lease, ME)
+    assert [rule.get("fault") for rule in faults.rules_of(ratings.route())] == [None, theirs]
+
+
+async def test_a_fault_that_somebody_else_has_changed_is_theirs(ratings: Ratings) -> None:
+    lease = await ratings.take()
+    await ratings.lay(lease, (Delay(delay=1), EVERYBODY))
+    ratings.edit({"op": "replace", "path": "/spec/http/1/fault/delay/fixedDelay", "value": "3s"})
+    with pytest.raises(TakenOver, match="what is theirs stays"):
+        await ratings.mesh.renew(lease)
+    receipt = await ratings.mesh.lift(lease, ME)
+    assert receipt is not None
+    assert "rule everybody: fault is not ours" in receipt.notes[0]
+    testers, everybody = faults.rules_of(ratings.route())
+    assert "fault" not in testers
+    assert everybody["fault"]["delay"]["fixedDelay"] == "3s"
+
+
+# What is refused
+
+
+async def test_faults_are_never_committed(ratings: Ratings) -> None:
+    lease = await ratings.take()
+    await ratings.lay(lease, (Delay(delay=1), JASON))
+    with pytest.raises(InvalidChange, match="never become the base"):
+        await ratings.mesh.commit(lease, ME)
+    await ratings.mesh.lift(lease, ME)
+
+
+async def test_what_a_provider_cannot_say_is_refused_with_what_comes_nearest(world: World) -> None:
+    lease = await world.mesh.acquire(world.target, [Aspect.FAULTS], operation="chaos/a/b/c", token="run", ttl=60)
+    before = world.route()
+    refused: list[tuple[Fault, str]] = [(Bandwidth(limit=10), "delay"), (Blackhole(), "partition")]
+    if world.provider != "istio":
+        refused = [(Abort(), "a version that answers so"), (Blackhole(), "partition")]
+    for fault, nearest in refused:
+        changes = [InjectFault(fault=fault, scope=JASON)]
+        with pytest.raises(InvalidChange, match=f"nearest: .*{nearest}"):
+            await world.mesh.plan(world.target, changes)
+        with pytest.raises(InvalidChange, match=f"nearest: .*{nearest}"):
+            await world.mesh.apply(lease, changes, ME)
+    with pytest.raises(InvalidChange, match=r"scope\.headers: a partition"):
+        await world.mesh.apply(lease, [InjectFault(fault=Partition(), scope=JASON)], ME)
+    with pytest.raises(InvalidChange, match=r"has no (arm|Service|version) "):
+        await world.mesh.apply(
+            lease, [InjectFault(fault=Abort() if world.provider == "istio" else Partition(), scope=Scope(arm="v9"))], ME
+        )
+    await world.mesh.lift(lease, ME)
+    assert same(world.route(), before)
+
+
+# Partitions
+
+
+async def test_a_partition_is_an_object_of_our_own(world: World, open_kube: Callable[..., KubeMesh]) -> None:
+    def policies() -> list[Object]:
+        return world.api.list(NETWORK_POLICY, world.namespace)
+
+    before = world.route()
+    cut = [
+        InjectFault(fault=Partition()),
+        InjectFault(fault=Partition(direction="egress"), scope=Scope(arm=world.canary)),
+    ]
+    assert "policyTypes" in (await world.mesh.plan(world.target, cut)).diff
+    assert policies() == []
+    lease = await world.mesh.acquire(world.target, [Aspect.FAULTS], operation="chaos/a/b/c", token="run", ttl=1)
+    await world.mesh.apply(lease, cut, ME)
+    one, two = sorted(policies(), key=lambda body: str(body["metadata"]["name"]))
+    assert one["spec"] == {"podSelector": {"matchLabels": {"app": "reviews"}}, "policyTypes": ["Ingress"]}
+    assert two["spec"]["podSelector"] == {"matchLabels": {"app": "reviews", "version": "v2"}}
+    labels = one["metadata"]["labels"]
+    assert labels["meshautopilot.io/fencing"] == str(lease.holder.fencing)
+    assert float(labels["meshautopilot.io/deadline"]) > time.time() - 1
+    world.api.delete(NETWORK_POLICY, one["metadata"]["name"], world.namespace)
+    await world.mesh.renew(lease)
+    assert len(policies()) == 2
+    await world.mesh.apply(lease, cut[:1], ME)
+    assert len(policies()) == 1
+    guard = open_kube(world.provider)  # nobody renews any more
+    guard.sweep_every = 0.2
+    async with asyncio.timeout(10):
+        while policies():
+            await guard.sweep()
+            await asyncio.sleep(0.2)
+    # a late write of a holder that is gone
+    world.mesh.ledger.faults.lay(world.target, lease.holder, cut[:1], 0.0)
+    assert len(policies()) == 1
+    done = await open_kube(world.provider).sweep()
+    assert any("NetworkPolicy" in sentence and "without a lease" in sentence for sentence in done)
+    assert policies() == []
+    assert same(world.route(), before)
