@@ -95,7 +95,7 @@ class ScheduleActivities(ScheduleSignatures):
                 running=running,
                 waiting=await self._waiting(request, description) if running else "",
                 waited=None if request.waited_since is None else now - request.waited_since,
-                refused=refused,
+                refused=_stopped(request, description) or refused,
                 frozen=frozen,
             ),
         )
@@ -270,6 +270,16 @@ class ScheduleActivities(ScheduleSignatures):
                 return "the schedule is gone"
             raise
         return "paused" if paused else "it was paused already"
+
+
+def _stopped(request: AskRequest, description: ScheduleDescription | None) -> str:
+    """What befell the schedule while its run waited: Temporal knows of it, the run does not."""
+    if request.waited_since is None or request.wanted.hand is not None:
+        return ""
+    if description is None:
+        return "the schedule was deleted while this run waited"
+    state = description.schedule.state
+    return f"the schedule was paused while this run waited: {state.note or 'no reason given'}" if state.paused else ""
 
 
 def _counted(description: ScheduleDescription | None) -> Counted | None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client, ScheduleBackfill, WorkflowExecutionStatus
+from temporalio.client import Client, Schedule, ScheduleBackfill, WorkflowExecutionStatus
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -25,7 +25,7 @@ from autopilot.mesh.port import Mesh
 from autopilot.report import Command
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import ExperimentSpec
-from autopilot.timetable import RunRecord
+from autopilot.timetable import RunRecord, ScheduledInput
 from starter import schedules
 from workflows.scheduled import ScheduledRun
 
@@ -88,7 +88,7 @@ def experiment(*, name: str = "", deadline: float = 600.0, **schedule: Any) -> E
 
 
 def at(text: str) -> datetime:
-    """`2026-03-02 10:00` in UTC."""
+    """`2020-03-02 10:00` in UTC."""
     return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
 
 
@@ -108,16 +108,17 @@ class Stage:
         return (self.now or datetime.now(UTC)).timestamp()
 
     async def put(self, wanted: ExperimentInput, since: datetime | None = None) -> str:
-        """Makes the schedule, at rest, so that the real clock of the server starts nothing meanwhile.
+        """Makes the schedule, and lets it end long ago, so that the real clock of the server starts nothing meanwhile.
 
         `since` is when it was made by the test's own clock.
         """
         made = await schedules.put(self.client, wanted)
-        handle = self.client.get_schedule_handle(made)
-        if since is not None:
-            born = {"since": since.timestamp()}
-            await change(self.client, handle, lambda there, given: (there, given.model_copy(update=born)))
-        await handle.pause(note="the test's clock rules")
+
+        def end(there: Schedule, given: ScheduledInput) -> tuple[Schedule, ScheduledInput]:
+            there.spec.end_at = at("2022-01-01 00:00")
+            return there, given if since is None else given.model_copy(update={"since": since.timestamp()})
+
+        await change(self.client, self.client.get_schedule_handle(made), end)
         return made
 
     async def due(self, schedule: str, when: datetime, *, late: float = 0.0) -> str:

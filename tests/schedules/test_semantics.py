@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import ScheduleBackfill
+from temporalio.worker import Replayer
 
 from activities.schedule_signatures import PauseRequest
 from autopilot.report import Caller
@@ -22,6 +23,8 @@ from autopilot.spec.schedule import Freeze
 from autopilot.timetable import Hand
 from starter import schedules
 from tests.schedules.conftest import PlayedChaos, Stage, at, experiment
+from worker.plugin import AutopilotPlugin
+from workflows.scheduled import ScheduledRun
 
 pytestmark = pytest.mark.devserver
 ANN = Caller(who="ann")
@@ -43,33 +46,33 @@ class Row:
     ceilings: Ceilings = field(default_factory=Ceilings)
 
 
-MONDAY = "2026-03-02 09:00"  # ten o'clock in Berlin
+MONDAY = "2020-03-02 09:00"  # ten o'clock in Berlin
 TABLE = {
     "on time": Row("0 10 * * mon-fri", MONDAY, "started", "due"),
-    "in its window": Row("* * * * *", "2026-03-02 15:59", "started", "due", more={"windows": HOURS}),
+    "in its window": Row("* * * * *", "2020-03-02 15:59", "started", "due", more={"windows": HOURS}),
     "at the window's end": Row(
-        "* * * * *", "2026-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
     ),
     "summer time moves the window": Row(
-        "* * * * *", "2026-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
     ),
-    "at the week-end": Row("* * * * *", "2026-03-07 10:00", "skipped", "sat 11:00", more={"windows": HOURS}),
+    "at the week-end": Row("* * * * *", "2020-03-07 10:00", "skipped", "sat 11:00", more={"windows": HOURS}),
     "jittered out of the window": Row(
-        "59 16 * * *", "2026-03-02 15:59", "skipped", "outside its windows", 120, {"windows": HOURS, "jitter": "10m"}
+        "59 16 * * *", "2020-03-02 15:59", "skipped", "outside its windows", 120, {"windows": HOURS, "jitter": "10m"}
     ),
     "frozen": Row(
         "0 10 * * *",
-        "2026-12-24 09:00",
+        "2020-12-24 09:00",
         "skipped",
-        "2026-12-20 to 2027-01-06 are frozen: holidays",
-        more={"freeze": [{"start": "2026-12-20", "end": "2027-01-06", "reason": "holidays"}]},
+        "2020-12-20 to 2021-01-06 are frozen: holidays",
+        more={"freeze": [{"start": "2020-12-20", "end": "2021-01-06", "reason": "holidays"}]},
     ),
     "frozen by the administrator": Row(
         "0 10 * * *",
         MONDAY,
         "skipped",
         "frozen for the whole mesh: audit",
-        ceilings=Ceilings(freeze=(Freeze(start=date(2026, 3, 2), end=date(2026, 3, 2), reason="audit"),)),
+        ceilings=Ceilings(freeze=(Freeze(start=date(2020, 3, 2), end=date(2020, 3, 2), reason="audit"),)),
     ),
     "the stop button": Row("0 10 * * *", MONDAY, "skipped", "halted by ann", refusal="halted by ann: fire"),
     "a short outage": Row("0 10 * * *", MONDAY, "started", "caught up with, 4m late", 240),
@@ -96,36 +99,36 @@ async def test_overlap_skip_names_the_run_before(stage: Stage) -> None:
     wanted = experiment(overlap="skip")
     schedule = await stage.put(wanted)
     first = await stage.decided(schedule, at(MONDAY))
-    second = await stage.decided(schedule, at("2026-03-03 09:00"))
+    second = await stage.decided(schedule, at("2020-03-03 09:00"))
     assert (first.decision, second.decision) == ("started", "skipped")
     assert wanted.workflow_id in second.reason
     assert "overlap: skip" in second.reason
     assert await stage.end(wanted) == f"{schedule} schedule {schedule}: over"
-    third = await stage.decided(schedule, at("2026-03-04 09:00"))
+    third = await stage.decided(schedule, at("2020-03-04 09:00"))
     assert third.decision == "started"
     assert third.missed == ()
 
 
 async def test_overlap_queue_lets_one_wait_and_tells_of_the_others(stage: Stage) -> None:
     wanted = experiment(cron="* * * * *", overlap="queue")
-    schedule = await stage.put(wanted, since=at("2026-03-02 08:59"))
-    assert (await stage.decided(schedule, at("2026-03-02 09:00"))).decision == "started"
-    second = await stage.due(schedule, at("2026-03-02 09:01"))
+    schedule = await stage.put(wanted, since=at("2020-03-02 08:59"))
+    assert (await stage.decided(schedule, at("2020-03-02 09:00"))).decision == "started"
+    second = await stage.due(schedule, at("2020-03-02 09:01"))
     assert "waits for its end" in (await stage.waiting(second)).reason
-    third = await stage.due(schedule, at("2026-03-02 09:02"))
+    third = await stage.due(schedule, at("2020-03-02 09:02"))
     by_hand = await schedules.trigger(stage.client, schedule, Hand(caller=ANN))
     assert (by_hand.decision, by_hand.by) == ("skipped", "ann")
     assert f"{second} waits for it already" in by_hand.reason
-    stage.now = at("2026-03-02 09:04")
+    stage.now = at("2020-03-02 09:04")
     await stage.end(wanted)
     record = await stage.record(second)
     assert (record.decision, record.waited) == ("started", 180)
     (group,) = record.missed
-    assert (group.count, group.first) == (3, at("2026-03-02 09:02").timestamp())
+    assert (group.count, group.first) == (3, at("2020-03-02 09:02").timestamp())
     assert group.reason == f"{second} waited already"
     assert not await stage.exists(third)
     await stage.end(wanted)
-    after = await stage.decided(schedule, at("2026-03-02 09:05"))
+    after = await stage.decided(schedule, at("2020-03-02 09:05"))
     assert (after.decision, after.missed) == ("started", ())
 
 
@@ -133,28 +136,48 @@ async def test_overlap_queue_waits_no_longer_than_the_deadline(stage: Stage) -> 
     wanted = experiment(overlap="queue", deadline=1.1)
     schedule = await stage.put(wanted)
     await stage.decided(schedule, at(MONDAY))
-    record = await stage.decided(schedule, at("2026-03-03 09:00"))
+    record = await stage.decided(schedule, at("2020-03-03 09:00"))
     assert record.decision == "skipped"
     assert f"{wanted.workflow_id} was still, or again, under way" in record.reason
 
 
 async def test_a_freeze_that_begins_while_it_waits_is_heeded(stage: Stage) -> None:
-    wanted = experiment(overlap="queue", freeze=[{"start": "2026-03-04", "end": "2026-03-05"}])
+    wanted = experiment(overlap="queue", freeze=[{"start": "2020-03-04", "end": "2020-03-05"}])
     schedule = await stage.put(wanted)
     await stage.decided(schedule, at(MONDAY))
-    second = await stage.due(schedule, at("2026-03-03 09:00"))
+    second = await stage.due(schedule, at("2020-03-03 09:00"))
     await stage.waiting(second)
-    stage.now = at("2026-03-04 00:10")
+    stage.now = at("2020-03-04 00:10")
     await stage.end(wanted)
     record = await stage.record(second)
-    assert (record.decision, record.reason) == ("skipped", "2026-03-04 to 2026-03-05 are frozen")
+    assert (record.decision, record.reason) == ("skipped", "2020-03-04 to 2020-03-05 are frozen")
+
+
+@pytest.mark.parametrize("event", ["paused", "deleted"])
+async def test_what_befalls_a_schedule_while_its_run_waits_is_heeded(stage: Stage, event: str) -> None:
+    """A refuted hypothesis, for instance: the run that waits for that one's end must not begin."""
+    wanted = experiment(overlap="queue")
+    schedule = await stage.put(wanted)
+    await stage.decided(schedule, at(MONDAY))
+    second = await stage.due(schedule, at("2020-03-03 09:00"))
+    await stage.waiting(second)
+    if event == "paused":
+        await schedules.pause(stage.client, schedule, ANN, "it broke the shop")
+    else:
+        await schedules.delete(stage.client, schedule)
+    await stage.end(wanted)
+    record = await stage.record(second)
+    assert record.decision == "skipped"
+    assert f"the schedule was {event} while this run waited" in record.reason
+    history = await stage.client.get_workflow_handle(second).fetch_history()
+    await Replayer(workflows=[ScheduledRun], plugins=[AutopilotPlugin()]).replay_workflow(history)
 
 
 async def test_overlap_cancel_other_ends_the_run_before(stage: Stage) -> None:
     wanted = experiment(overlap="cancelOther")
     schedule = await stage.put(wanted)
     first = await stage.decided(schedule, at(MONDAY))
-    second = await stage.decided(schedule, at("2026-03-03 09:00"))
+    second = await stage.decided(schedule, at("2020-03-03 09:00"))
     assert second.decision == "started", second.reason
     before = stage.client.get_workflow_handle(wanted.workflow_id, run_id=first.experiment_run)
     assert f"aborted by schedule {schedule}: the next scheduled run replaces it" in await before.result()
@@ -174,10 +197,10 @@ async def test_a_schedule_ends_no_run_of_a_person(stage: Stage) -> None:
 
 async def test_a_day_without_temporal_is_told_of_in_one_line_and_runs_once(stage: Stage) -> None:
     wanted = experiment(cron="* * * * *")
-    schedule = await stage.put(wanted, since=at("2026-03-02 08:59"))
-    await stage.decided(schedule, at("2026-03-02 09:00"))
+    schedule = await stage.put(wanted, since=at("2020-03-02 08:59"))
+    await stage.decided(schedule, at("2020-03-02 09:00"))
     await stage.end(wanted)
-    record = await stage.decided(schedule, at("2026-03-03 09:00"))
+    record = await stage.decided(schedule, at("2020-03-03 09:00"))
     assert record.decision == "started"
     (group,) = record.missed
     assert group.count == 1439
@@ -188,9 +211,9 @@ async def test_a_day_of_cron_times_at_once_is_no_storm(stage: Stage) -> None:
     """As a catch-up without bounds, or somebody's backfill of yesterday, would have it."""
     wanted = experiment(cron="*/30 * * * *")
     schedule = await stage.put(wanted)
-    stage.now = at("2026-03-03 09:00")
+    stage.now = at("2020-03-03 09:00")
     handle = stage.client.get_schedule_handle(schedule)
-    await handle.backfill(ScheduleBackfill(start_at=at("2026-03-02 00:01"), end_at=at("2026-03-03 00:01")))
+    await handle.backfill(ScheduleBackfill(start_at=at("2020-03-02 00:01"), end_at=at("2020-03-03 00:01")))
     async with asyncio.timeout(15):
         while (info := (await handle.describe()).info).num_actions + info.num_actions_skipped_overlap < 48:
             await asyncio.sleep(0.05)
@@ -201,20 +224,32 @@ async def test_a_day_of_cron_times_at_once_is_no_storm(stage: Stage) -> None:
 
 
 async def test_what_a_pause_kept_from_running_has_the_pauses_reason(stage: Stage) -> None:
-    wanted = experiment(cron="* * * * *")
+    soon = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=10)
+    wanted = experiment(cron=f"{soon.minute} * * * *", timeZone="UTC")
     schedule = await schedules.put(stage.client, wanted)
     assert await schedules.pause(stage.client, schedule, ANN, "the database is being moved")
     assert not await schedules.pause(stage.client, schedule, ANN, "again")
-    (row,) = await schedules.list_schedules(stage.client)
+    row = await _row(stage, schedule)
     assert (row.paused, row.next) == (True, None)
     assert row.note == "paused by ann: the database is being moved"
-    began = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    record = await stage.decided(schedule, began + timedelta(minutes=5))
+    record = await stage.decided(schedule, soon + timedelta(hours=5))
     assert [(each.count, each.reason) for each in record.missed] == [
         (5, "the schedule was paused: paused by ann: the database is being moved")
     ]
     assert await schedules.resume(stage.client, schedule, ANN)
-    assert not (await schedules.list_schedules(stage.client))[0].paused
+    assert not await schedules.resume(stage.client, schedule, ANN)
+    assert not (await _row(stage, schedule)).paused
+    assert all(pause.until for pause in (await schedules.wish(stage.client, schedule)).pauses)
+
+
+async def _row(stage: Stage, schedule: str) -> schedules.ScheduleRow:
+    """As `list` has it; Temporal lists what is new a moment later."""
+    async with asyncio.timeout(10):
+        while True:
+            for row in await schedules.list_schedules(stage.client):
+                if row.id == schedule:
+                    return row
+            await asyncio.sleep(0.05)
 
 
 async def test_a_refuted_hypothesis_pauses_it_once(stage: Stage) -> None:
@@ -223,25 +258,24 @@ async def test_a_refuted_hypothesis_pauses_it_once(stage: Stage) -> None:
     request = PauseRequest(schedule=schedule, note="chaos/local/shop/slow refuted its hypothesis: p99")
     assert await stage.activities.pause_after(request) == "paused"
     assert await stage.activities.pause_after(request) == "it was paused already"
-    (row,) = await schedules.list_schedules(stage.client)
-    assert row.note == request.note
+    assert (await _row(stage, schedule)).note == request.note
     await schedules.put(stage.client, wanted)
-    assert (await schedules.list_schedules(stage.client))[0].paused, "putting it again must not let it go on"
+    assert (await _row(stage, schedule)).paused, "putting it again must not let it go on"
     await schedules.delete(stage.client, schedule)
     assert await stage.activities.pause_after(request) == "the schedule is gone"
 
 
 async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
-    freeze = [{"start": "2026-03-08", "end": "2026-03-08", "reason": "sale"}]
+    freeze = [{"start": "2020-03-08", "end": "2020-03-08", "reason": "sale"}]
     wanted = experiment(windows=HOURS, freeze=freeze)
     schedule = await stage.put(wanted)
-    stage.now = at("2026-03-08 03:00")
+    stage.now = at("2020-03-08 03:00")
     refused = await schedules.trigger(stage.client, schedule, Hand(caller=ANN))
-    assert (refused.decision, refused.reason) == ("skipped", "2026-03-08 to 2026-03-08 are frozen: sale")
+    assert (refused.decision, refused.reason) == ("skipped", "2020-03-08 to 2020-03-08 are frozen: sale")
     forced = await schedules.trigger(stage.client, schedule, Hand(caller=ANN, force=True, reason="a drill"))
     assert (forced.decision, forced.reason) == ("started", "asked for by ann: a drill")
     assert await stage.end(wanted) == f"{schedule} ann: over"
-    stage.now = at("2026-03-07 03:00")
+    stage.now = at("2020-03-07 03:00")
     assert (await schedules.trigger(stage.client, schedule, Hand(caller=ANN))).decision == "started"
     assert [each.by for each in await _listed(stage, schedule, 3)] == ["ann", "ann", "ann"]
 
@@ -264,7 +298,7 @@ async def test_put_again_brings_it_up_to_date(stage: Stage) -> None:
     found = await stage.client.get_schedule_handle(schedule).describe()
     assert found.schedule.policy.catchup_window == timedelta(minutes=1)
     assert (await schedules.wish(stage.client, schedule)).since > before.since
-    (row,) = await schedules.list_schedules(stage.client)
+    row = await _row(stage, schedule)
     assert (row.cron, row.target) == ("30 11 * * *", "shop/reviews")
 
 
