@@ -25,6 +25,8 @@ from starter.output import table
 from starter.pictures import PHASE_STYLE, exposure, facts, heading, headline, indented, timeline_of
 
 BAR = 20
+_SEEN = 0.02
+"""Tries a request more than before that are worth a line."""
 VERDICT_STYLE = {
     Verdict.PASS: "bold green",
     Verdict.FAIL: "bold red",
@@ -99,7 +101,9 @@ def _step(step: StepFinding) -> list[RenderableType]:
     parts: list[RenderableType] = [heading(f"step {step.number}: {step.name}{took}: {step.reason}")]
     if step.effects:
         parts.append(indented(_effects(step.effects)))
-    changed = [hop for hop in step.amplification if hop.during is not None and round(hop.during, 2) != 1.0]
+    changed = [
+        hop for hop in step.amplification if hop.during is not None and hop.during - (hop.before or 1.0) >= _SEEN
+    ]
     if changed:
         parts.append(indented(_hops(changed)))
     parts += [indented(Text(acted.undone or acted.done)) for acted in step.actions]

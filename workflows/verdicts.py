@@ -49,7 +49,7 @@ def of_method(findings: Sequence[Held], steps: Sequence[StepFinding]) -> Ending:
     if during and hypothesis_verdict(during) != "pass":
         unseen = next(record for record in during if record.verdict != "pass")
         return Ending(Outcome.INCONCLUSIVE, f"{unseen.name} could not be seen while faults were laid: {unseen.reason}")
-    return Ending(Outcome.PASSED, "the hypothesis held while faults were met, and afterwards")
+    return Ending(Outcome.PASSED, "the hypothesis held while faults were met")
 
 
 def after_restore(ending: Ending, after: Steady | None, trouble: str) -> Ending:
@@ -73,6 +73,8 @@ def after_restore(ending: Ending, after: Steady | None, trouble: str) -> Ending:
                 return _unless_passed(
                     ending, outcome, f"after the restore the hypothesis {said}: {record.name}: {record.reason}"
                 )
+    if ending.outcome is Outcome.PASSED:
+        return Ending(ending.outcome, f"{ending.reason}, and afterwards")
     return ending
 
 

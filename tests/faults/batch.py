@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from autopilot.report import canary_id
+from autopilot.findings import ExperimentReport
+from autopilot.report import CanaryReport
 from tests.faults.cell import Cell
 from tests.faults.dataplane import Routes
 from tests.faults.events import Event
@@ -21,7 +22,6 @@ from tests.faults.scene import Scene
 from tests.faults.waiting import WaitedInVain, until
 from tests.faults.walks import Point
 from tests.faults.world import World
-from workflows.canary import CanaryWorkflow
 
 _NUMBERS = itertools.count(1)
 _REST = 45.0
@@ -41,7 +41,7 @@ async def run(world: World, event: Event, points: Sequence[Point]) -> list[Cell]
     number = next(_NUMBERS)
     cells = []
     for index, (point, target) in enumerate(zip(points, world.targets, strict=False)):
-        operation = canary_id(target.mesh, target.namespace, f"b{number}-{index}")
+        operation = point.walk.operation(target, f"b{number}-{index}")
         cells.append(Cell(point, event.name, event.net, target, operation))
     sampler = Sampler(list(world.planes.values()))
     scene = Scene(world, cells, sampler)
@@ -73,7 +73,7 @@ async def at_rest(scene: Scene) -> bool:
     if scene.sampler.held:
         return False
     try:
-        running = await scene.world.client.count_workflows(f"{_RUNNING} AND WorkflowType = 'Canary'")
+        running = await scene.world.client.count_workflows(f"{_RUNNING} AND WorkflowType IN ('Canary', 'Chaos')")
     except RPCError:
         return False
     return running.count == 0
@@ -143,7 +143,8 @@ def may_end(cell: Cell, event: Event) -> frozenset[str]:
 
 async def _outcome(scene: Scene, cell: Cell) -> str:
     """What the rollout reported; empty where it left no report."""
-    handle = scene.world.client.get_workflow_handle_for(CanaryWorkflow.run, cell.operation)
+    kind: type[CanaryReport | ExperimentReport] = CanaryReport if cell.point.walk.kind == "canary" else ExperimentReport
+    handle = scene.world.client.get_workflow_handle(cell.operation, result_type=kind)
     try:
         return (await asyncio.wait_for(handle.result(), 2)).outcome.value
     except (WorkflowFailureError, RPCError, TimeoutError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from autopilot.report import canary_id
 from tests.faults.batch import clear, rest
 from tests.faults.cell import Cell
 from tests.faults.sampler import Sampler
@@ -29,7 +28,7 @@ async def find(world: World, walks: Iterable[Walk]) -> list[Point]:
             plain.name,
             plain.net,
             target,
-            canary_id(target.mesh, target.namespace, f"points-{walk.name}"),
+            walk.operation(target, f"points-{walk.name}"),
         )
         for walk, target in zip(walks, world.targets, strict=False)
     ]

@@ -12,7 +12,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from autopilot.mesh.model import Target
 from autopilot.report import Caller, Command
-from starter.operations import start_canary
 from tests.faults.cell import Cell
 from tests.faults.control import Passed
 from tests.faults.sampler import Sampler
@@ -48,9 +47,7 @@ class Scene:
                 self.world.control.stop_at(cell.operation, cell.point.label)
             name = cell.operation.rpartition("/")[2]
             cell.started = time.time()
-            await start_canary(
-                self.world.client, cell.point.walk.input(cell.target, name, ttl=ttl, heartbeat=heartbeat)
-            )
+            await cell.point.walk.start(self.world.client, cell.target, name, ttl=ttl, heartbeat=heartbeat)
         with contextlib.suppress(WaitedInVain):  # whoever does not get there is not covered, and says so
             await until(lambda: all(cell.reached for cell in self.cells), "points", limit=limit, every=0.02)
 

@@ -62,6 +62,7 @@ class MeshPlace:
             f"metadata: {{name: {self.name}}}",
             "spec:",
             f"  maxUnattended: {max_unattended:g}s",
+            "  chaos: {maxTraffic: 100%, maxConcurrent: 100}",
             "  services:",
             *services,
             "  proxies:",

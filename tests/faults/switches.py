@@ -12,6 +12,7 @@ from activities.meshes import Meshes
 from autopilot.mesh.envoy.files import write_atomically
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.witness import Counted, Hop, Mark, Witness
 from tests.faults.control import Control
 
 TELEMETRY_DOWN = "telemetry-down"
@@ -40,6 +41,32 @@ class Unreachable:
         await self._source.close()
 
 
+class Blind:
+    """The same for whoever sees what experiments do."""
+
+    def __init__(self, witness: Witness, control: Control) -> None:
+        self._witness = witness
+        self._control = control
+
+    def seen_by(self, subject: Subject, mark: Mark) -> str:
+        return self._witness.seen_by(subject, mark)
+
+    async def effects(self, subject: Subject, marks: Sequence[Mark]) -> list[Counted]:
+        self._look()
+        return await self._witness.effects(subject, marks)
+
+    async def hops(self, subjects: Sequence[Subject]) -> list[Hop]:
+        self._look()
+        return await self._witness.hops(subjects)
+
+    async def close(self) -> None:
+        await self._witness.close()
+
+    def _look(self) -> None:
+        if self._control.is_on(TELEMETRY_DOWN):
+            raise TelemetryError("no Envoy answered: the crash suite has taken telemetry down")
+
+
 def install(control: Control, meshes: Meshes) -> None:
     """Puts the switches between the worker and the world."""
 
@@ -55,3 +82,4 @@ def install(control: Control, meshes: Meshes) -> None:
             module.write_atomically = write  # type: ignore[attr-defined]
     for attached in meshes.attached.values():
         attached.proxies.source = Unreachable(attached.proxies.source, control)
+        attached.witness = Blind(attached.witness, control)

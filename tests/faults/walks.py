@@ -1,4 +1,4 @@
-"""The rollouts whose every point is a kill point: one that is promoted, and ones that end in each other way."""
+"""The operations whose every point is a kill point: rollouts and experiments that end well, and in each other way."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
+from temporalio.client import Client
+
+from autopilot.findings import ExperimentInput, experiment_id
 from autopilot.mesh.model import Target
-from autopilot.report import Caller, CanaryInput
+from autopilot.report import Caller, CanaryInput, canary_id
 from autopilot.spec.canary import CanarySpec
+from autopilot.spec.experiment import ExperimentSpec
+from starter.operations import start_canary, start_experiment
 
 Action = Literal["harm", "abort", "pause", "resume", "terminate"]
 LONG = 60.0
 """Seconds a step is held that is meant to be ended by something else."""
-WATCHES = "during telemetry.watch"
+WATCHES = ("during telemetry.watch", "during chaos.hold")
 """How the points begin at which the next action of a walk is due."""
+MET = 418
+"""What a request is answered that meets an experiment's fault: clients tell it from everything else."""
 COMMIT = "mesh.commit 1"
 
 
@@ -30,6 +37,53 @@ class Walk:
     commits: bool
     own_until: str = ""
     """The last point that is not another walk's too; empty: its last."""
+
+    kind: Literal["canary", "chaos"] = "canary"
+
+    def operation(self, target: Target, name: str) -> str:
+        """Its workflow id."""
+        make = canary_id if self.kind == "canary" else experiment_id
+        return make(target.mesh, target.namespace, name)
+
+    async def start(self, client: Client, target: Target, name: str, *, ttl: float, heartbeat: float) -> None:
+        """Starts it."""
+        if self.kind == "canary":
+            await start_canary(client, self.input(target, name, ttl=ttl, heartbeat=heartbeat))
+        else:
+            await start_experiment(client, self.experiment(target, name, ttl=ttl, heartbeat=heartbeat))
+
+    def experiment(self, target: Target, name: str, *, ttl: float, heartbeat: float) -> ExperimentInput:
+        """Half of the requests to a service are answered by its caller's proxy."""
+        spec = {
+            "target": {"service": target.service},
+            "scope": {"percentage": 50},
+            "hypothesis": {
+                "probes": [
+                    {
+                        "name": "asked",
+                        "type": "mesh",
+                        "metric": "requestRate",
+                        "window": 1,
+                        "least": 1,
+                        "tolerance": {"min": 0},
+                    }
+                ]
+            },
+            "method": [{"faults": [{"fault": {"type": "abort", "status": MET}}], "hold": max(1.0, self.hold)}],
+            "safety": {"maxTraffic": 100, "maxConcurrent": 100, "maxFailures": 5000},
+            "tick": 0.25,
+            "settle": 0.2,
+            "deadline": 600,
+        }
+        return ExperimentInput(
+            mesh=target.mesh,
+            namespace=target.namespace,
+            name=name,
+            spec=ExperimentSpec.model_validate(spec),
+            caller=Caller(who="crash suite"),
+            ttl=ttl,
+            heartbeat_timeout=heartbeat,
+        )
 
     def input(self, target: Target, name: str, *, ttl: float, heartbeat: float) -> CanaryInput:
         """The rollout of version 2 of a service."""
@@ -68,6 +122,8 @@ WALKS = {
         Walk("aborted", ("abort",), LONG, commits=False),
         Walk("paused", ("pause", "resume"), 1.0, commits=True, own_until="after telemetry.watch 2"),
         Walk("terminated", ("terminate",), LONG, commits=False),
+        Walk("experiment", (), 1.5, commits=False, kind="chaos"),
+        Walk("experiment-aborted", ("abort",), LONG, commits=False, kind="chaos"),
     )
 }
 
@@ -101,13 +157,19 @@ def points_of(walk: Walk, passed: list[tuple[str, float]]) -> list[Point]:
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
-    """Without those at which a walk is still where the first walk was, or is again."""
+    """Without those at which a walk is still where the first walk of its kind was, or is again."""
     by_walk: dict[str, list[Point]] = {}
     for point in points:
         by_walk.setdefault(point.walk.name, []).append(point)
-    first, *others = by_walk.values()
-    found = list(first)
-    for walked in others:
+    found: list[Point] = []
+    firsts: dict[str, list[Point]] = {}
+    for walked in by_walk.values():
+        kind = walked[0].walk.kind
+        if kind not in firsts:
+            firsts[kind] = walked
+            found += walked
+            continue
+        first = firsts[kind]
         alike = sum(1 for _ in takewhile(lambda pair: pair[0].label == pair[1].label, zip(first, walked, strict=False)))
         last = next((n for n, point in enumerate(walked) if point.label == point.walk.own_until), len(walked) - 1)
         found += walked[alike : last + 1]
