@@ -1,8 +1,8 @@
 """What users met of services lately, for probes: counters read at each look, and the difference over a window.
 
-Counters are a service's own, where its callers count them: what was answered, and how. A fault that lies at a
-service's callers ends requests before any of these counters sees them (an abort, a denial), or holds them back (a
-delay): whoever wants to see it asks for the service one hop up.
+Counters are those that a service's callers have of it: what was answered, and how. A fault that lies at the callers
+ends requests before these see them (an abort, a denial), or holds them back (a delay). Where the mesh has a witness
+that counts what proxies answered themselves, aborts count as what they were for users; delays show one hop up alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,6 +31,7 @@ from autopilot.telemetry.model import (
     TelemetryError,
 )
 from autopilot.telemetry.slowness import Open
+from autopilot.telemetry.witness import Hop
 
 SCRAPES: Final = 2.5
 """Scrape intervals without a sample after which there is none: one may fail, and one is always late."""
@@ -48,7 +49,10 @@ class Totals:
     """What was counted of a service since looking began."""
 
     time: float
+    answered: float = 0.0
+    """Requests completed, as the service's own counters have it."""
     completed: float = 0.0
+    """The same with those that proxies ended themselves."""
     failed: float = 0.0
     given: float = 0.0
     timed: dict[float, float] = field(default_factory=dict)
@@ -76,9 +80,11 @@ class History:
     missing: dict[str, str] = field(default_factory=dict)
     _series: dict[str, _Series] = field(default_factory=dict)
     _tellers: dict[str, str] = field(default_factory=dict)
+    _hops: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Requests and failures by caller, as a witness had them last."""
 
-    def fold(self, observation: Observation) -> None:
-        """Takes what was read."""
+    def fold(self, observation: Observation, hops: Sequence[Hop] = ()) -> None:
+        """Takes what was read; `hops` are those to this service, where there is a witness."""
         self.missing = dict(observation.missing)
         samples = [sample for sample in observation.samples if _finite(sample) and sample.time >= self.since]
         self._listen(samples)
@@ -87,7 +93,7 @@ class History:
         newest = max((sample.time for sample in samples), default=0.0)
         if newest <= last.time:
             return
-        self.looks.append(self._sum(newest, last, [one for one in grown if one is not None]))
+        self.looks.append(self._sum(newest, last, [one for one in grown if one is not None], hops))
         while len(self.looks) > 2 and self.looks[1].time <= newest - self.longest:
             self.looks.popleft()
 
@@ -114,16 +120,34 @@ class History:
             return None
         return known.grow(sample, self.boundaries, self.longest) if sample.time > known.latest.time else None
 
-    def _sum(self, now: float, last: Totals, grown: list[_Growth]) -> Totals:
+    def _witnessed(self, hops: Iterable[Hop]) -> tuple[float, float]:
+        """Requests and failures since the last look; what began anew is left out."""
+        requests = failures = 0.0
+        for hop in hops:
+            for series, done in hop.requests.items():
+                name, bad = f"{hop.caller}|{series}", hop.failures.get(series, 0.0)
+                before = self._hops.get(name)
+                self._hops[name] = (done, bad)
+                if before is not None and done >= before[0] and bad >= before[1]:
+                    requests += done - before[0]
+                    failures += bad - before[1]
+        return requests, failures
+
+    def _sum(self, now: float, last: Totals, grown: list[_Growth], hops: Iterable[Hop]) -> Totals:
         def total(of: Callable[[_Growth], dict[float, float]], before: dict[float, float]) -> dict[float, float]:
             return {
                 each: before.get(each, 0.0) + sum(of(one).get(each, 0.0) for one in grown) for each in self.boundaries
             }
 
+        answered = sum(one.completed for one in grown)
+        completed, failed = self._witnessed(hops)
+        if not self._hops:
+            completed, failed = answered, sum(one.failed for one in grown)
         return Totals(
             time=now,
-            completed=last.completed + sum(one.completed for one in grown),
-            failed=last.failed + sum(one.failed for one in grown),
+            answered=last.answered + answered,
+            completed=last.completed + completed,
+            failed=last.failed + failed,
             given=last.given + sum(one.given for one in grown),
             timed=total(lambda one: one.timed, last.timed),
             late=total(lambda one: one.late, last.late),
@@ -296,15 +320,17 @@ class Traffic:
             )
             for target in histories
         ]
+        witness = self._attached.witness
         try:
             observations = await self._hub.source.observe(subjects)
+            hops = await witness.hops(subjects) if witness is not None else []
         except TelemetryError as failure:
             self._failure = str(failure)
             return
         self._failure = ""
         self._read_at = self._clock()
-        for history, observation in zip(histories.values(), observations, strict=True):
-            history.fold(observation)
+        for (target, history), observation in zip(histories.items(), observations, strict=True):
+            history.fold(observation, [hop for hop in hops if hop.service == target.ref])
 
     async def _arms_of(self, target: Target) -> tuple[str, ...]:
         """Its arms, and those that double them; asked for now and then, for a rollout may bring one."""
@@ -336,7 +362,8 @@ def _measured(probe: MeshProbe, since: Totals, now: Totals) -> tuple[float | Non
     seconds = now.time - since.time
     span = f"in {format_seconds(round(seconds, 1))}"
     if probe.metric == "requestRate":
-        given = now.given - since.given
+        ended = (now.completed - now.answered) - (since.completed - since.answered)
+        given = now.given - since.given + max(0.0, ended)
         if seconds < _WHOLE * probe.window:
             return None, f"counted for {format_seconds(round(seconds, 1))} of {format_seconds(probe.window)} so far"
         return given / seconds, f"{given / seconds:.4g} requests a second {span}"

@@ -78,8 +78,8 @@ class PromqlProbe(_Probe):
 class MeshProbe(_Probe):
     """Reads the mesh's own telemetry of a service as its users met it, over the last `window`.
 
-    A fault that lies before the service, at its callers, ends or holds back requests that no counter of the service's
-    own sees: whoever wants to see it asks for a service one hop up.
+    A fault at the service's callers holds back or ends requests that the service never sees: whoever wants to know
+    what that does asks for a service one hop up.
     """
 
     type: Literal["mesh"] = "mesh"

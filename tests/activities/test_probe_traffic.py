@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from autopilot.spec.tolerance import Tolerance
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
+from autopilot.telemetry.witness import Hop
 from tests.telemetry.conftest import Lab, envoy, envoy_binary
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
 
@@ -52,16 +53,38 @@ class Shop:
         return TargetState(target=target, arms=arms)
 
 
+class Aborts:
+    """A witness: requests and failures of callers by time."""
+
+    def __init__(self, tell: Callable[[float], dict[str, tuple[float, float]]]) -> None:
+        self.tell = tell
+        self.now: Callable[[], float] = lambda: 0.0
+
+    async def hops(self, subjects: Sequence[Subject]) -> list[Hop]:
+        found = [Hop("other", "shop/ratings", {"other": 9999 * self.now()}, {}, {"other": 9999 * self.now()})]
+        for caller, (requests, failures) in self.tell(self.now()).items():
+            found.append(Hop(caller, "shop/reviews", {caller: requests}, {}, {caller: failures}))
+        return found
+
+
 class Story:
     """Samples by time, and a clock that is turned by hand."""
 
-    def __init__(self, tell: Callable[[float], list[SeriesSample]], interval: float | None = None) -> None:
+    def __init__(
+        self,
+        tell: Callable[[float], list[SeriesSample]],
+        interval: float | None = None,
+        witness: Aborts | None = None,
+    ) -> None:
         self.now = BEGIN
         self.tell = tell
         self.missing: dict[str, str] = {}
         self.shop = Shop()
         self.source = ScriptedSource(self._observe, interval=interval)
-        self.traffic = Traffic(Attached(mesh=self.shop, proxies=Hub(self.source)), clock=lambda: self.now)  # type: ignore[arg-type]
+        attached = Attached(mesh=self.shop, proxies=Hub(self.source), witness=witness)  # type: ignore[arg-type]
+        self.traffic = Traffic(attached, clock=lambda: self.now)
+        if witness is not None:
+            witness.now = lambda: self.now - BEGIN
 
     def _observe(self, number: int, subject: Subject) -> Observation:
         return seen(self.now, *self.tell(self.now - BEGIN), subject=subject, **self.missing)
@@ -252,6 +275,41 @@ async def test_streams_whose_answer_has_begun_do_not_hang():
     story = Story(lambda t: hanging(t, since=0, answered=1.0))
     look = await story.looks(20, success(tolerance={"equals": 1}))
     assert look.ok is True, look
+
+
+# What proxies end themselves
+
+
+async def test_aborts_that_proxies_made_are_what_users_met():
+    """10 of 20 requests a second never get as far as the service's own counters."""
+    asked = success(tolerance={"max": 1})
+    look = await Story(steady(), witness=Aborts(lambda t: {"web": (20 * t, 10 * t)})).looks(6, asked)
+    assert look.value == "50 of 100 requests failed in 5s"
+    rate = success(metric="requestRate", tolerance={"equals": 20})
+    look = await Story(steady(), witness=Aborts(lambda t: {"web": (20 * t, 10 * t)})).looks(6, rate)
+    assert look.ok is True, look
+
+
+async def test_a_witness_that_begins_anew_or_later_is_left_out():
+    def tell(t: float) -> dict[str, tuple[float, float]]:
+        found = {"web": (100 + 10 * t, 100.0) if t < 3.5 else (10 * (t - 3.5), 0.0)}
+        return found | ({"late": (5000.0 + 10 * t, 5000.0)} if t > 2 else {})
+
+    look = await Story(steady(), witness=Aborts(tell)).looks(6, success())
+    assert look.value == "0 of 70 requests failed in 5s"
+
+
+async def test_a_witness_that_does_not_answer_is_no_data():
+    def tell(t: float) -> dict[str, tuple[float, float]]:
+        raise TelemetryError("none of web answered; check that the proxies run")
+
+    look = await Story(steady(), witness=Aborts(tell)).looks(6, success())
+    assert (look.ok, look.note) == (None, "none of web answered; check that the proxies run")
+
+
+async def test_a_witness_that_knows_nothing_of_the_service_changes_nothing():
+    look = await Story(steady(errors=1), witness=Aborts(lambda t: {})).looks(6, success())
+    assert look.value == "5 of 50 requests failed in 5s"
 
 
 # Other metrics
