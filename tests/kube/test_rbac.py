@@ -1,7 +1,8 @@
-"""The rights in deploy/rbac.yaml are enough for a whole rollout and for a guard, and for nothing else."""
+"""The rights in deploy/rbac*.yaml are enough for rollouts, faults, guards and actions each, and for nothing else."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import DEPLOYMENT, Resource
+from autopilot.mesh.kube.resources import DEPLOYMENT, NETWORK_POLICY, NODE, POD, Resource
+from autopilot.mesh.model import Aspect, InjectFault
+from autopilot.spec.experiment import Cordon, Drain, PodKill, Scale
+from autopilot.spec.faults import Abort, Fault, HeaderMatch, Partition, Scope
 from tests.kube.world import ME, World
-from tests.lab.cluster import NAMESPACE, documents
+from tests.lab.cluster import NAMESPACE, NODE_NAME, documents
 from tests.lab.find import Cluster
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -28,9 +32,22 @@ KINDS = {
 
 @pytest.fixture
 def granted(api: KubeApi, lab: Cluster) -> Iterator[None]:
-    """The user `autopilot` has what the file gives to its service account."""
+    """The user `autopilot` has what these files give to its service account."""
+    with _granted(api, "rbac.yaml", "rbac-envoyfilter.yaml"):
+        yield
+
+
+@pytest.fixture
+def granted_actions(api: KubeApi, granted: None) -> Iterator[None]:
+    """And what actions need."""
+    with _granted(api, "rbac-actions.yaml"):
+        yield
+
+
+@contextlib.contextmanager
+def _granted(api: KubeApi, *files: str) -> Iterator[None]:
     applied: list[Object] = []
-    for body in [*documents(DEPLOY / "rbac.yaml"), *documents(DEPLOY / "rbac-envoyfilter.yaml")]:
+    for body in [body for file in files for body in documents(DEPLOY / file)]:
         if "subjects" in body:
             body["subjects"] = [{"kind": "User", "name": "autopilot", "apiGroup": GROUP}]
         api.apply(KINDS[body["kind"]], body)
@@ -74,3 +91,56 @@ async def test_and_for_nothing_else(world: World, granted: None, open_kube: Call
         mesh.api.list(DEPLOYMENT, world.namespace)
     with pytest.raises(Forbidden, match="secrets"):
         mesh.api.list(Resource("", "v1", "secrets", "Secret"), world.namespace)
+
+
+async def test_they_are_enough_for_faults(world: World, granted: None, open_kube: Callable[..., KubeMesh]) -> None:
+    mesh = open_kube(world.provider, "autopilot")
+    before = world.route()
+    said: list[Fault] = [Partition()]
+    if world.provider == "istio":
+        said.append(Abort(status=503))
+    scope = Scope(headers={"end-user": HeaderMatch(exact="jason")})
+    changes = [InjectFault(fault=one, scope=None if isinstance(one, Partition) else scope) for one in said]
+    await mesh.plan(world.target, changes)
+    lease = await mesh.acquire(world.target, [Aspect.FAULTS], operation="chaos/lab/test/x", token="run", ttl=60, by=ME)
+    await mesh.apply(lease, changes, ME)
+    await mesh.renew(lease)
+    await mesh.lift(lease, ME)
+    await open_kube(world.provider, "autopilot").sweep()
+    assert world.route()["spec"] == before["spec"]
+    assert world.api.list(NETWORK_POLICY, world.namespace) == []
+    with pytest.raises(Forbidden, match="pods"):
+        mesh.workloads.act(world.target, PodKill(), f"{world.namespace} without rights")
+    with pytest.raises(Forbidden, match="nodes"):
+        mesh.workloads.act(world.target, Cordon(node=NODE_NAME), "without rights")
+
+
+async def test_without_rights_for_policies_an_experiment_is_told_before_anything_is_laid(
+    world: World, granted: None, api: KubeApi, open_kube: Callable[..., KubeMesh]
+) -> None:
+    (role,) = [body for body in documents(DEPLOY / "rbac.yaml") if body["kind"] == "ClusterRole"]
+    role["rules"] = [rule for rule in role["rules"] if "networkpolicies" not in rule["resources"]]
+    api.apply(KINDS["ClusterRole"], role)
+    mesh = open_kube(world.provider, "autopilot")
+    with pytest.raises(Forbidden, match="networkpolicies"):
+        await mesh.acquire(world.target, [Aspect.FAULTS], operation="chaos/lab/test/x", token="run", ttl=60)
+    await _a_whole_rollout(world, mesh)  # which needs none of them
+    await mesh.sweep()
+
+
+def test_they_are_enough_for_actions(world: World, granted_actions: None, open_kube: Callable[..., KubeMesh]) -> None:
+    workloads = open_kube(world.provider, "autopilot").workloads
+    key = f"{world.namespace} with rights"
+    assert "killed reviews-v1" in workloads.act(world.target, PodKill(arm=world.stable, grace=0), key).done
+    scale = Scale(workload="deployment/reviews-v2", replicas=2)
+    workloads.act(world.target, scale, key)
+    assert "back to 1" in workloads.undo(world.target, scale, key).undone
+    node = f"node-{world.namespace}"
+    world.api.apply(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+    meta = {"name": "alone", "namespace": world.namespace}
+    spec = {"nodeName": node, "containers": [{"name": "app", "image": "shop/alone:v1"}]}
+    world.api.apply(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    drain = Drain(node=node)
+    assert f"{world.namespace}/alone" in workloads.act(world.target, drain, f"{key} drain").done
+    assert "take pods again" in workloads.undo(world.target, drain, f"{key} drain").undone
+    world.api.delete(NODE, node)

@@ -7,7 +7,6 @@ holds where it is and goes on.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autopilot.mesh.errors import MeshError, MeshUnavailable
-from autopilot.mesh.kube.resources import Resource
+from autopilot.mesh.kube.answers import names_an_object, parsed, retry_after, says, told
+from autopilot.mesh.kube.resources import POD, Resource
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
@@ -99,12 +99,16 @@ class KubeApi:
         """
         return self._call("GET", resource, resource.path(namespace, name), missing_is_none=True)
 
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Object]:
-        """All objects of a namespace (of all, without one) that carry the labels (a label selector)."""
+    def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Object]:
+        """All objects of a namespace (of all, without one) that these selectors mean."""
         found: list[Object] = []
         query: dict[str, str] = {"limit": str(_PAGE)}
         if labels:
             query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
         while True:
             page = self._call("GET", resource, resource.path(namespace), query=query) or {}
             found += page.get("items", [])
@@ -142,7 +146,7 @@ class KubeApi:
         self,
         resource: Resource,
         name: str,
-        namespace: str,
+        namespace: str | None,
         operations: Sequence[Operation],
         *,
         dry_run: bool = False,
@@ -164,7 +168,16 @@ class KubeApi:
         query = {**_query(), "force": "true"}
         return self._call("PATCH", resource, path, body=body, patch="apply", query=query) or {}
 
-    def delete(self, resource: Resource, name: str, namespace: str | None = None, *, version: str = "") -> bool:
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        version: str = "",
+        uid: str = "",
+        grace: int | None = None,
+    ) -> bool:
         """Deletes the object; False where it was gone.
 
         Args:
@@ -172,13 +185,34 @@ class KubeApi:
             name: its name.
             namespace: its namespace.
             version: only at this resourceVersion.
+            uid: only this very object, and no other of its name.
+            grace: seconds that it has to end; by default its own.
 
         Raises:
-            Conflict: it is at another.
+            Conflict: it is at another, or another.
         """
-        body = {"preconditions": {"resourceVersion": version}} if version else None
+        only = {key: value for key, value in (("resourceVersion", version), ("uid", uid)) if value}
+        body: Object = {"preconditions": only} if only else {}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
         path = resource.path(namespace, name)
-        return self._call("DELETE", resource, path, body=body, missing_is_none=True) is not None
+        return self._call("DELETE", resource, path, body=body or None, missing_is_none=True) is not None
+
+    def evict(self, pod: str, namespace: str, uid: str) -> bool:
+        """Asks for this pod to go, as its disruption budgets allow; False where it was gone.
+
+        Raises:
+            MeshUnavailable: a budget did not allow it while we tried.
+            Conflict: another pod has its name.
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        path = f"{POD.path(namespace, pod)}/eviction"
+        return self._call("POST", POD, path, body=body, missing_is_none=True) is not None
 
     def close(self) -> None:
         """Lets go of connections."""
@@ -210,8 +244,8 @@ class KubeApi:
                 trouble, unsure = error, True
             else:
                 if status < 300:
-                    return _parsed(text, path)
-                if status == 404 and missing_is_none and _names_an_object(text):
+                    return parsed(text, path)
+                if status == 404 and missing_is_none and names_an_object(text):
                     return None
                 if status == 401 and not renewed:
                     renewed = True  # the token may have been renewed since it was read
@@ -223,7 +257,7 @@ class KubeApi:
                 if status not in _PASSING:
                     raise trouble
                 unsure = unsure or status != 429
-                wait = max(wait, _retry_after(headers))
+                wait = max(wait, retry_after(headers))
             if attempt >= _ATTEMPTS or time.monotonic() + wait > until:
                 raise trouble
             self._sleep(wait)
@@ -233,7 +267,7 @@ class KubeApi:
         """What stands there now, where that is what was to be written: the answer was lost, the write was not."""
         if conflict.unsure:
             found = self.get(resource, body["metadata"]["name"], _namespace(body))
-            if found is not None and _says(found, body):
+            if found is not None and says(found, body):
                 return found
         raise conflict
 
@@ -315,52 +349,8 @@ def _namespace(body: Object) -> str | None:
     return namespace
 
 
-def _parsed(text: str, path: str) -> Object:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise MeshUnavailable(f"the answer to {path} is no JSON; is that a Kubernetes API server?") from error
-    if not isinstance(found, dict):
-        raise MeshUnavailable(f"the answer to {path} is no object; is that a Kubernetes API server?")
-    return found
-
-
-def _status(text: str) -> Object:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _names_an_object(text: str) -> bool:
-    """Whether a 404 means that this object is not there; otherwise the kind is not."""
-    return bool(_status(text).get("details", {}).get("name"))
-
-
-def _says(found: object, wanted: object, *, whole: bool = True) -> bool:
-    """Whether an object says all that was written; what an API server adds by itself does not count."""
-    if not isinstance(wanted, dict) or not isinstance(found, dict):
-        return found == wanted
-    left_out = {"metadata", "status"} if whole else set()
-    same = all(_says(found.get(key), value, whole=False) for key, value in wanted.items() if key not in left_out)
-    if not whole or not same:
-        return same
-    return all(
-        _says(found["metadata"].get(key) or {}, wanted["metadata"].get(key) or {}, whole=False)
-        for key in ("labels", "annotations")
-    )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        return float(headers.get("Retry-After", 0))
-    except ValueError:
-        return 0.0
-
-
 def _error(status: int, text: str, method: str, resource: Resource, path: str) -> MeshError:
-    said = _status(text).get("message") or text[:300] or "no reason was given"
+    said = told(text).get("message") or text[:300] or "no reason was given"
     what = f"{method} {path}"
     match status:
         case 401:
@@ -370,8 +360,8 @@ def _error(status: int, text: str, method: str, resource: Resource, path: str) -
         case 403:
             return _forbidden(what, said, resource)
         case 404:
-            return _missing(what, said, method, resource, an_object=_names_an_object(text))
-        case 409 | 422 if status == 409 or (method == "PATCH" and not _status(text).get("details", {}).get("causes")):
+            return _missing(what, said, method, resource, an_object=names_an_object(text))
+        case 409 | 422 if status == 409 or (method == "PATCH" and not told(text).get("details", {}).get("causes")):
             return Conflict(f"{what}: {said}")
         case 429 | 500 | 502 | 503 | 504:
             return MeshUnavailable(f"{what}: the API server answers {status} ({said}); try again when it has recovered")

@@ -28,6 +28,7 @@ from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.routes import Route, Routes, addresses
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.workloads import Workloads
 from autopilot.mesh.model import (
     ArmState,
     Capability,
@@ -105,6 +106,11 @@ class KubeMesh(ThreadedMesh):
     def ceilings(self) -> Ceilings:
         """How far experiments may go."""
         return self.spec.chaos
+
+    @property
+    def workloads(self) -> Workloads:
+        """Takes actions on pods, workloads and nodes, which stand outside the promise."""
+        return Workloads(self.api, self.spec.namespace)
 
     async def capabilities(self) -> list[Capability]:
         """What can be changed, and who undoes it."""

@@ -38,8 +38,6 @@ SERVICE = Resource("", "v1", "services", "Service")
 POD = Resource("", "v1", "pods", "Pod")
 ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 NODE = Resource("", "v1", "nodes", "Node")
-EVICTION = Resource("policy", "v1", "evictions", "Eviction")
-"""A subresource of pods: it is created at the pod that is to go."""
 NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 STATEFUL_SET = Resource("apps", "v1", "statefulsets", "StatefulSet")
 DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")

@@ -165,11 +165,12 @@ def pods(api: KubeApi, namespace: str, labels: Mapping[str, str]) -> tuple[str, 
         return ()
     selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     return tuple(
-        sorted(str(body["status"]["podIP"]) for body in api.list(POD, namespace, labels=selector) if _is_ready(body))
+        sorted(str(body["status"]["podIP"]) for body in api.list(POD, namespace, labels=selector) if is_ready(body))
     )
 
 
-def _is_ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
+    """Whether a pod takes requests now."""
     status: dict[str, Any] = pod.get("status") or {}
     ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or [])
     return ready and bool(status.get("podIP")) and "deletionTimestamp" not in pod["metadata"]

@@ -1,0 +1,90 @@
+"""Which pods an action means, written down before the first of them goes: so that a repeated one means no others."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.resources import CONFIG_MAP
+from autopilot.mesh.kube.store import KubeStore, config_map
+from autopilot.mesh.model import Plain
+
+NAME = "autopilot-actions"
+"""Of the ConfigMap, in Autopilot's own namespace."""
+_MOST = 100
+"""Actions that are remembered: the latest. A ConfigMap holds a mebibyte, and an action a thousand pods at the most."""
+_ROOM = 700_000
+
+
+class KeptPod(Plain):
+    """One pod, and no other of its name."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class _Kept(Plain):
+    key: str
+    time: float
+    pods: tuple[KeptPod, ...]
+
+
+class KeptActions:
+    """What actions on pods have meant, in one cluster."""
+
+    def __init__(self, api: KubeApi, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._store = KubeStore(api, "", namespace)
+
+    def pods(self, key: str, choose: Callable[[], list[Object]]) -> tuple[KeptPod, ...]:
+        """The pods that this action means: those of the first time, or those that `choose` says now.
+
+        Raises:
+            MeshError: they could not be written down; nothing was done.
+        """
+
+        def once() -> tuple[KeptPod, ...]:
+            body = self._api.get(CONFIG_MAP, NAME, self._namespace)
+            made = body or config_map(NAME, self._namespace)
+            data: dict[str, str] = dict(made.get("data") or {})
+            name = hashlib.sha256(key.encode()).hexdigest()[:40]
+            if (known := _read(data.get(name))) is not None:
+                return known.pods
+            pods = tuple(_pod(one) for one in choose())
+            kept = _Kept(key=key, time=time.time(), pods=pods)
+            made["data"] = _shortened({**data, name: kept.model_dump_json()})
+            (self._api.replace if body else self._api.create)(CONFIG_MAP, made)
+            return pods
+
+        return self._store.persistently(once, f"ConfigMap {self._namespace}/{NAME}")
+
+
+def _pod(body: Object) -> KeptPod:
+    meta = body["metadata"]
+    return KeptPod(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+
+
+def _read(text: str | None) -> _Kept | None:
+    try:
+        return _Kept.model_validate_json(text) if text else None
+    except ValidationError:
+        return None  # edited by hand: as if it had never been
+
+
+def _shortened(data: dict[str, str]) -> dict[str, str]:
+    """The latest entries that find room."""
+    times = {name: kept.time for name, text in data.items() if (kept := _read(text)) is not None}
+    found: dict[str, str] = {}
+    room = _ROOM
+    for name in sorted(times, key=lambda name: -times[name])[:_MOST]:
+        room -= len(data[name].encode())
+        if room < 0 and found:
+            break
+        found[name] = data[name]
+    return found

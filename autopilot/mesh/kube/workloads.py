@@ -1,0 +1,250 @@
+"""Actions on workloads and nodes, which stand outside the promise: what they end does not come back by our doing.
+
+Each has a key, of this action in this run: taken twice it is done once. Which pods are meant is written down before the
+first of them goes; a workload and a node bear an annotation that says who changed them, and what there was before.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from autopilot.findings import Acted
+from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
+from autopilot.mesh.kube.actions_kept import KeptActions
+from autopilot.mesh.kube.api import Conflict, KubeApi, Object
+from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.marks import annotated, unannotated, unchanged
+from autopilot.mesh.kube.resources import DEPLOYMENT, NODE, POD, STATEFUL_SET, Resource
+from autopilot.mesh.kube.routes import is_ready, selector_of
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import Target
+from autopilot.spec.experiment import Action, Cordon, Drain, PodKill, Scale
+
+SCALED = "meshautopilot.io/scaled"
+CORDONED = "meshautopilot.io/cordoned"
+_KINDS: dict[str, Resource] = {"deployment": DEPLOYMENT, "statefulset": STATEFUL_SET}
+_MIRROR = "kubernetes.io/config.mirror"
+_PATIENCE = 3
+"""So many pods that cannot leave for now, and the others wait for the next try: each was asked for a few seconds."""
+_ENDED = ("Succeeded", "Failed")
+
+
+class Workloads:
+    """Takes actions in one cluster, and puts back what can be put back.
+
+    Synchronous, like every step in a cluster: call it from a thread.
+
+    Args:
+        api: the cluster.
+        namespace: Autopilot's own, where it is written down which pods were meant.
+    """
+
+    def __init__(self, api: KubeApi, namespace: str = "autopilot") -> None:
+        self._api = api
+        self._kept = KeptActions(api, namespace)
+        self._store = KubeStore(api, "", namespace)
+
+    def act(self, target: Target, action: Action, key: str) -> Acted:
+        """Takes the action; taken again with the same key, it does what is left of it.
+
+        Raises:
+            InvalidChange: what it names is not there, or not as it must be; nothing was done.
+            MeshUnavailable: a disruption budget does not allow it now, or the API server does not answer: try again.
+            Forbidden: we may not; the message names the verb and the resource.
+        """
+        match action:
+            case PodKill():
+                done = self._kill(target, action, key)
+            case Scale():
+                done = self._again(lambda: self._scale(target, action, key), action.workload)
+            case Cordon():
+                done = self._again(lambda: self._cordon(action.node, key), f"node {action.node}")
+            case Drain():
+                done = self._drain(action.node, key)
+        return Acted(action=action.type, done=done)
+
+    def undo(self, target: Target, action: Action, key: str) -> Acted:
+        """Puts back what this very action changed, where it is still as the action left it; safe to repeat.
+
+        Returns:
+            `undone` says what was put back, or why nothing was; empty where nothing could be.
+
+        Raises:
+            MeshUnavailable: the API server does not answer: try again.
+        """
+        match action:
+            case PodKill():
+                undone = ""
+            case Scale():
+                undone = self._again(lambda: self._scale_back(target, action, key), action.workload)
+            case Cordon() | Drain():
+                undone = self._again(lambda: self._uncordon(action.node, key), f"node {action.node}")
+        return Acted(action=action.type, done="", undone=undone)
+
+    # Pods
+
+    def _kill(self, target: Target, action: PodKill, key: str) -> str:
+        def choose() -> list[Object]:
+            ready = [body for body in self._pods_of(target, action.arm) if is_ready(body)]
+            whose = f"{target.ref} {action.arm}" if action.arm else target.ref
+            if len(ready) < action.count:
+                raise InvalidChange(
+                    f"{whose} has {len(ready)} ready pods, and {action.count} are to be killed; write a smaller count, "
+                    "or start more"
+                )
+            return random.sample(ready, action.count)
+
+        meant = self._kept.pods(key, choose)
+        for pod in meant:
+            try:
+                self._api.delete(
+                    POD,
+                    pod.name,
+                    pod.namespace,
+                    uid=pod.uid,
+                    grace=None if action.grace is None else round(action.grace),
+                )
+            except Conflict:
+                continue  # another pod has its name: this one is gone
+        return f"killed {_listed([pod.name for pod in meant])}"
+
+    def _drain(self, node: str, key: str) -> str:
+        cordoned = self._again(lambda: self._cordon(node, key), f"node {node}")
+        meant = self._kept.pods(key, lambda: self._evictable(node))
+        blocked: list[MeshError] = []
+        for pod in meant:
+            try:
+                self._api.evict(pod.name, pod.namespace, pod.uid)
+            except Conflict:
+                continue  # another pod has its name: this one is gone
+            except MeshUnavailable as error:
+                blocked.append(MeshUnavailable(f"{pod.namespace}/{pod.name} stays on {node} for now: {error}"))
+                if len(blocked) >= _PATIENCE:
+                    break
+        if blocked:
+            raise blocked[0]
+        return f"{cordoned}; evicted {_listed([f'{pod.namespace}/{pod.name}' for pod in meant])}"
+
+    def _evictable(self, node: str) -> list[Object]:
+        """Pods that can leave a node: not what a DaemonSet or the node itself puts there, and not what has ended."""
+        found = []
+        for body in self._api.list(POD, fields=f"spec.nodeName={node}"):
+            meta = body["metadata"]
+            owners = {owner["kind"] for owner in meta.get("ownerReferences") or []}
+            stays = owners & {"DaemonSet", "Node"} or _MIRROR in (meta.get("annotations") or {})
+            ended = body.get("status", {}).get("phase") in _ENDED or "deletionTimestamp" in meta
+            if not (stays or ended):
+                found.append(body)
+        return found
+
+    def _pods_of(self, target: Target, arm: str | None) -> list[Object]:
+        if arm is None:
+            labels = selector_of(self._api, target)
+        else:
+            try:
+                labels = IstioRoutes(self._api).labels(target.namespace, target.service, arm)
+            except InvalidChange:
+                labels = selector_of(self._api, target.model_copy(update={"service": arm}))
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        return self._api.list(POD, target.namespace, labels=selector)
+
+    # Workloads
+
+    def _scale(self, target: Target, action: Scale, key: str) -> str:
+        resource, body = self._workload(target, action.workload)
+        before = body["spec"].get("replicas", 1)
+        known = _noted(body, SCALED)
+        if known.get("key") == key:
+            return f"set {action.workload} from {known['before']} replicas to {known['set']}"
+        if known:
+            raise InvalidChange(
+                f"{action.workload} is scaled by another action ({known.get('key')}); wait until that has ended, or "
+                f"remove the annotation {SCALED} if nothing of it runs any more"
+            )
+        note = json.dumps({"key": key, "before": before, "set": action.replicas})
+        operations = [
+            *unchanged(body),
+            {"op": "add", "path": "/spec/replicas", "value": action.replicas},
+            *annotated(body, SCALED, note),
+        ]
+        self._api.patch(resource, body["metadata"]["name"], target.namespace, operations)
+        return f"set {action.workload} from {before} replicas to {action.replicas}"
+
+    def _scale_back(self, target: Target, action: Scale, key: str) -> str:
+        resource, body = self._workload(target, action.workload)
+        known = _noted(body, SCALED)
+        if known.get("key") != key:
+            return ""
+        now = body["spec"].get("replicas", 1)
+        operations = [*unchanged(body), *unannotated(body, SCALED)]
+        said = f"left {action.workload} at {now} replicas: somebody has set that since"
+        if now == known["set"]:
+            operations.append({"op": "replace", "path": "/spec/replicas", "value": known["before"]})
+            said = f"set {action.workload} back to {known['before']} replicas"
+        self._api.patch(resource, body["metadata"]["name"], target.namespace, operations)
+        return said
+
+    def _workload(self, target: Target, named: str) -> tuple[Resource, Object]:
+        kind, name = named.split("/", 1)
+        resource = _KINDS[kind]
+        body = self._api.get(resource, name, target.namespace)
+        if body is None:
+            there = ", ".join(sorted(one["metadata"]["name"] for one in self._api.list(resource, target.namespace)))
+            raise InvalidChange(f"namespace {target.namespace} has no {named}; it has {there or 'none of that kind'}")
+        return resource, body
+
+    # Nodes
+
+    def _cordon(self, node: str, key: str) -> str:
+        body = self._node(node)
+        if _noted(body, CORDONED).get("key") == key:
+            return f"cordoned {node}"
+        if (body.get("spec") or {}).get("unschedulable"):
+            return f"{node} was cordoned before, and will stay so"
+        operations = [
+            *unchanged(body),
+            {"op": "add", "path": "/spec/unschedulable", "value": True},
+            *annotated(body, CORDONED, json.dumps({"key": key})),
+        ]
+        self._api.patch(NODE, node, None, operations)
+        return f"cordoned {node}"
+
+    def _uncordon(self, node: str, key: str) -> str:
+        body = self._node(node)
+        if _noted(body, CORDONED).get("key") != key:
+            return ""
+        operations = [*unchanged(body), *unannotated(body, CORDONED)]
+        said = f"left {node} as it is: somebody has let it go since"
+        if (body.get("spec") or {}).get("unschedulable"):
+            operations.append({"op": "remove", "path": "/spec/unschedulable"})
+            said = f"let {node} take pods again"
+        self._api.patch(NODE, node, None, operations)
+        return said
+
+    def _node(self, name: str) -> Object:
+        body = self._api.get(NODE, name)
+        if body is None:
+            there = ", ".join(sorted(one["metadata"]["name"] for one in self._api.list(NODE))[:20])
+            raise InvalidChange(f"there is no node {name}; there are {there}")
+        return body
+
+    def _again(self, once: Any, what: str) -> str:
+        """On what it is then, where somebody wrote meanwhile."""
+        return str(self._store.persistently(once, what))
+
+
+def _noted(body: Object, annotation: str) -> dict[str, Any]:
+    """What an action wrote on an object; empty where there is nothing that can be read."""
+    try:
+        found = json.loads((body["metadata"].get("annotations") or {}).get(annotation) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return (shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")) if names else "no pod"
