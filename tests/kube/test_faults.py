@@ -460,3 +460,17 @@ async def test_a_partition_is_an_object_of_our_own(world: World, open_kube: Call
     assert any("NetworkPolicy" in sentence and "without a lease" in sentence for sentence in done)
     assert policies() == []
     assert same(world.route(), before)
+
+
+async def test_a_partition_that_another_policy_would_undo_is_refused(world: World) -> None:
+    meta = {"name": "theirs", "namespace": world.namespace}
+    spec = {
+        "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["reviews"]}]},
+        "policyTypes": ["Ingress"],
+        "ingress": [{}],
+    }
+    body = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+    world.api.create(NETWORK_POLICY, body)
+    with pytest.raises(InvalidChange, match="theirs allows ingress for pods"):
+        await world.mesh.plan(world.target, [InjectFault(fault=Partition())])
+    await world.mesh.plan(world.target, [InjectFault(fault=Partition(direction="egress"))])

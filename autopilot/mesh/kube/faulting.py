@@ -61,7 +61,7 @@ class Faulting:
         said = _said(injected)
         if said and self._routes is not None:
             self._routes.check(target, self._routes.wishes(target, said))
-        self._partitions.bodies(target, Holder(operation="planned", fencing=0), injected, 0.0)
+        self._partitions.check(target, injected)
 
     def lay(
         self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float

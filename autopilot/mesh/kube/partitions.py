@@ -12,9 +12,10 @@ from autopilot.mesh.errors import InvalidChange, LeaseLost
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.filters_render import DEADLINE, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.filters_standing import MANAGED
+from autopilot.mesh.kube.label_selectors import selects
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.overlays import Marked
-from autopilot.mesh.kube.resources import NETWORK_POLICY
+from autopilot.mesh.kube.resources import NETWORK_POLICY, POD
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.model import Holder, InjectFault, Target
 from autopilot.spec.faults import Partition, Scope
@@ -67,6 +68,28 @@ class Partitions:
                 }
             )
         return found
+
+    def check(self, target: Target, injected: Sequence[InjectFault]) -> None:
+        """Refuses partitions that would not cut off what they say.
+
+        Raises:
+            InvalidChange: a policy of somebody else's allows it: policies add up, and none takes away from another.
+        """
+        for body in self.bodies(target, Holder(operation="planned", fencing=0), injected, 0.0):
+            labels = body["spec"]["podSelector"]["matchLabels"]
+            chosen = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+            pods = [one["metadata"].get("labels") or {} for one in self._api.list(POD, target.namespace, labels=chosen)]
+            for policy in self._api.list(NETWORK_POLICY, target.namespace):
+                if selects({"matchLabels": _OURS}, policy["metadata"].get("labels") or {}):
+                    continue
+                allowed = [kind for kind in body["spec"]["policyTypes"] if (policy.get("spec") or {}).get(kind.lower())]
+                selector = (policy.get("spec") or {}).get("podSelector")
+                if allowed and any(selects(selector, one) for one in pods or [labels]):
+                    raise InvalidChange(
+                        f"NetworkPolicy {target.namespace}/{policy['metadata']['name']} allows {allowed[0].lower()} "
+                        f"for pods of {target.ref}, and a partition takes nothing away from it; nearest: an abort "
+                        "with status 503"
+                    )
 
     def lay(
         self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float
