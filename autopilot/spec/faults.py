@@ -17,7 +17,7 @@ HeaderName = Annotated[
 ]
 """Lower case, as proxies see it."""
 HeaderText = Annotated[
-    str, Field(min_length=1, max_length=1024, pattern=explained(r"^[^\x00-\x1f\x7f]+$", "text on one line"))
+    str, Field(min_length=1, max_length=1024, pattern=explained(r"^[^\x00-\x1f\x7f]*$", "text on one line"))
 ]
 
 GRPC_CODES = {
