@@ -233,6 +233,15 @@ async def test_callers_and_cookies_are_told_apart(ratings: Ratings) -> None:
     assert set(await ratings.met({"cookie": "session=abcd"})) == set(await ratings.met({})) == {"200"}
     await ratings.lay(lease, (Abort(status=500), web))
     await ratings.until({}, "500")
+    some = Scope(headers={"end-user": HeaderMatch(prefix="ja"), "x-a": HeaderMatch(present=True)}, source=web.source)
+    others = Scope(headers={"end-user": HeaderMatch(prefix="b"), "x-b": HeaderMatch(regex="b+")})
+    await ratings.lay(lease, (Abort(status=502), some), (Abort(status=504), others))
+    await ratings.until({**USER, "x-a": ""}, "502")
+    assert set(await ratings.met({"end-user": "bob", "x-b": "bbb"})) == {"504"}
+    for headers in (USER, {"x-a": "1"}, {"end-user": "bob"}, {"end-user": "bob", "x-b": "bbc"}):
+        assert set(await ratings.met(headers)) == {"200"}
+    with pytest.raises(InvalidChange, match="web has no version v9"):
+        await ratings.lay(lease, (Abort(), Scope(source=Source(service="web", arm="v9"))))
     await ratings.mesh.lift(lease, ME)
     await ratings.nobody()
 
@@ -371,6 +380,26 @@ async def test_a_fault_of_the_users_is_never_overwritten(ratings: Ratings) -> No
         await ratings.mesh.renew(lease)
     await ratings.mesh.lift(lease, ME)
     assert [rule.get("fault") for rule in faults.rules_of(ratings.route())] == [None, theirs]
+
+
+@pytest.mark.e2e
+async def test_a_version_can_be_meant_while_it_has_all_requests_of_a_rule(ratings: Ratings) -> None:
+    lease = await ratings.take()
+    with pytest.raises(InvalidChange, match="has no arm v9; it has v1, v2"):
+        await ratings.lay(lease, (Abort(status=500), Scope(arm="v9")))
+    await ratings.lay(lease, (Abort(status=500), Scope(arm="v1")))
+    await ratings.until({}, "500")
+    assert set(await ratings.met({"x-tester": "yes"})) == {"200"}
+    shared = [{"op": "replace", "path": f"/spec/http/1/route/{index}/weight", "value": 50} for index in (0, 1)]
+    ratings.edit(*shared)
+    with pytest.raises(TakenOver, match="gives v1 50 %"):
+        await ratings.mesh.renew(lease)
+    await ratings.mesh.lift(lease, ME)
+    _, everybody = faults.rules_of(ratings.route())
+    assert "fault" not in everybody
+    assert [one["weight"] for one in everybody["route"]] == [50, 50]
+    with pytest.raises(InvalidChange, match="gives v1 50 %"):
+        await ratings.lay(await ratings.take(), (Abort(status=500), Scope(arm="v1")))
 
 
 async def test_a_fault_that_somebody_else_has_changed_is_theirs(ratings: Ratings) -> None:

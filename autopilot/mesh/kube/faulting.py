@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autopilot.mesh.abilities import ability
-from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.overlays import Marked
@@ -91,7 +91,13 @@ class Faulting:
         """
         done, said = [], _said(injected)
         if self._routes is not None and said:
-            done += self._routes.lay(target, holder, self._routes.wishes(target, said), adopt=True)[1]
+            try:
+                done += self._routes.lay(target, holder, self._routes.wishes(target, said), adopt=True)[1]
+            except InvalidChange as error:
+                raise TakenOver(
+                    f"somebody has changed what the faults of {holder.operation} were laid over, and they cannot be "
+                    f"laid any more: {error}"
+                ) from error
         if len(said) < len(injected):
             done += self._partitions.lay(target, holder, injected, deadline)[1]
         return done

@@ -65,7 +65,8 @@ def marks_of(body: Object) -> list[FaultMark]:
         if name.startswith(PREFIX):
             with contextlib.suppress(ValidationError):
                 mark = FaultMark.model_validate_json(text)
-                found[mark.service] = mark
+                if name == PREFIX + mark.service:
+                    found[mark.service] = mark
     for rule in rules_of(body):
         if (told := _told(rule)) is None:
             continue

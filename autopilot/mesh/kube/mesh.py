@@ -25,6 +25,7 @@ from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
+from autopilot.mesh.kube.resources import NETWORK_POLICY
 from autopilot.mesh.kube.routes import Route, Routes, addresses
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
@@ -183,6 +184,8 @@ class KubeMesh(ThreadedMesh):
             await asyncio.sleep(_POLL)
 
     def _unready(self, receipt: Receipt) -> list[str]:
+        if all(name.startswith(NETWORK_POLICY.kind) for name in receipt.versions):
+            return []  # nobody says anything of those
         routes = self.ledger.overlayer.found(receipt.target)
         return [said for route in routes if route.name in receipt.versions and (said := self.routes.unready(route))]
 
