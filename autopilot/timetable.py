@@ -168,9 +168,9 @@ def decide(spec: ScheduleSpec, seen: Situation) -> Decision:
 
 
 def _too_late(spec: ScheduleSpec, seen: Situation) -> str:
-    """Why it is not caught up with. Who asked by hand, or waited in turn, is not late."""
-    late = seen.now - seen.scheduled
-    if seen.hand is not None or seen.waited is not None or late <= spec.catch_up + spec.jitter + _PROMPT:
+    """Why it is not caught up with. Who waited in turn is not late; what a person wanted yesterday is."""
+    late = seen.now - seen.scheduled - (0.0 if seen.hand else spec.jitter)
+    if seen.waited is not None or late <= spec.catch_up + _PROMPT:
         return ""
     return (
         f"began {_span(late)} late: Temporal or every worker was away; "

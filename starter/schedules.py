@@ -123,7 +123,7 @@ async def pause(client: Client, schedule: str, caller: Caller, reason: str) -> b
     Raises:
         ScheduleError: there is no such schedule.
     """
-    note = f"paused by {caller.who}: {reason}"
+    note = f"by {caller.who}: {reason}"
     try:
         return await schedule_book.pause(client, schedule, note, time.time())
     except RPCError as error:

@@ -231,10 +231,10 @@ async def test_what_a_pause_kept_from_running_has_the_pauses_reason(stage: Stage
     assert not await schedules.pause(stage.client, schedule, ANN, "again")
     row = await _row(stage, schedule)
     assert (row.paused, row.next) == (True, None)
-    assert row.note == "paused by ann: the database is being moved"
+    assert row.note == "by ann: the database is being moved"
     record = await stage.decided(schedule, soon + timedelta(hours=5))
     assert [(each.count, each.reason) for each in record.missed] == [
-        (5, "the schedule was paused: paused by ann: the database is being moved")
+        (5, "the schedule was paused: by ann: the database is being moved")
     ]
     assert await schedules.resume(stage.client, schedule, ANN)
     assert not await schedules.resume(stage.client, schedule, ANN)
