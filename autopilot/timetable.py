@@ -173,7 +173,7 @@ def _too_late(spec: ScheduleSpec, seen: Situation) -> str:
     if seen.waited is not None or late <= spec.catch_up + _PROMPT:
         return ""
     return (
-        f"began {_span(late)} late: Temporal or every worker was away; "
+        f"came {_span(late)} late: Temporal or every worker was away; "
         f"only {_span(spec.catch_up)} are caught up with (schedule.catchUp)"
     )
 

@@ -76,8 +76,8 @@ TABLE = {
     ),
     "the stop button": Row("0 10 * * *", MONDAY, "skipped", "halted by ann", refusal="halted by ann: fire"),
     "a short outage": Row("0 10 * * *", MONDAY, "started", "caught up with, 4m late", 240),
-    "an outage beyond the catch-up": Row("0 10 * * *", MONDAY, "skipped", "began 6m late: Temporal or every", 360),
-    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "began 1d late", 86400),
+    "an outage beyond the catch-up": Row("0 10 * * *", MONDAY, "skipped", "came 6m late: Temporal or every", 360),
+    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "came 1d late", 86400),
 }
 
 

@@ -58,7 +58,7 @@ TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
     "due": (spec(), seen(MONDAY), "start", "due"),
     "caught up with": (spec(), seen(MONDAY, late=200), "start", "caught up with, 3m20s late"),
     "just in time": (spec(), seen(MONDAY, late=300), "start", "caught up with, 5m late"),
-    "too late": (spec(), seen(MONDAY, late=306), "skip", "began 5m6s late"),
+    "too late": (spec(), seen(MONDAY, late=306), "skip", "came 5m6s late"),
     "late by its jitter": (spec(jitter="1h"), seen(MONDAY, late=3600), "start", "due"),
     "late by a day": (spec(), seen(MONDAY, late=86400), "skip", "only 5m are caught up with"),
     "window's first minute": (spec(windows=OFFICE), seen(at("2026-03-02 09:00")), "start", "due"),
@@ -80,7 +80,7 @@ TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
     ),
     "by hand, no window": (spec(windows=OFFICE), seen(at("2026-03-07 03:00"), hand=ANN), "start", "by ann: a drill"),
     "by hand, frozen": (spec(freeze=HOLIDAYS), seen(at("2026-12-24 10:00"), hand=ANN), "skip", "are frozen"),
-    "by hand, a day ago": (spec(), seen(MONDAY, late=86400, hand=FORCED), "skip", "began 1d late"),
+    "by hand, a day ago": (spec(), seen(MONDAY, late=86400, hand=FORCED), "skip", "came 1d late"),
     "by force": (spec(freeze=HOLIDAYS), seen(at("2026-12-24 10:00"), hand=FORCED), "start", "asked for by ann"),
     "no force passes the administrator": (
         spec(), seen(MONDAY, hand=FORCED, frozen=(Freeze(start=date(2026, 3, 2), end=date(2026, 3, 2)),)),
