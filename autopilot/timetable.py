@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from autopilot.findings import ExperimentInput, ExperimentReport, Verdict
+from autopilot.findings import ExperimentInput
 from autopilot.report import Caller, Wire
 from autopilot.spec.cron import between
 from autopilot.spec.schedule import WEEKDAYS, Day, Freeze, ScheduleSpec, Window
@@ -302,16 +302,6 @@ def _unheard(spec: ScheduleSpec, counted: tuple[Counted, Counted] | None) -> str
             return f"{away}, or {dropped}"
         case _:
             return "the schedule was paused, or changed, in Temporal itself"
-
-
-def pause_note(spec: ScheduleSpec, report: ExperimentReport) -> str | None:
-    """What to pause a schedule with after this run; None where it goes on.
-
-    A refuted hypothesis pauses it. What was not tried, not seen, or ended by a person says nothing against the system.
-    """
-    if not spec.pause_on_failure or report.verdict is not Verdict.FAIL:
-        return None
-    return f"{report.workflow_id} refuted its hypothesis: {report.reason}"
 
 
 def _because(reason: str) -> str:
