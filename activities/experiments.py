@@ -134,7 +134,10 @@ class ExperimentActivities(ExperimentSignatures):
         attached = self._meshes[request.target.mesh]
         sight = Sight(attached, request.target, request.spec, request.signs)
         async with heartbeating(), self._prober(attached, request.target) as prober:
-            first = await sight.read(time.time()) if request.signs else None
+            first = None
+            if request.signs:
+                await asyncio.sleep(sight.witness.lag)  # what was met before the restore is to be counted by then
+                first = await sight.read(time.time())
             found = await Steadying(request, attached, self._pulse).run(prober)
             if first is None:
                 return found

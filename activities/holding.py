@@ -111,9 +111,12 @@ class Holding:
         unheard = await self._keeper.renew()
         if unheard is not None:
             return _ENDS.get(unheard.cause, "stopped"), unheard.reason
-        if self._request.hold is not None and self._progress.held >= self._request.hold:
-            return "held", f"held for {self._progress.held:.1f} s"
-        return None
+        if self._request.hold is None or self._progress.held < self._request.hold:
+            return None
+        unseen = any(not effect.requests for effect in self._effects)
+        if unseen and self._progress.held < self._request.hold + sight.witness.lag:
+            return None  # whoever counts is late: what was met may be seen yet
+        return "held", f"held for {self._progress.held:.1f} s"
 
     def _fold(self, looks: Sequence[tuple[Probe, Look]]) -> None:
         probes = dict(self._state.probes)

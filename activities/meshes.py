@@ -28,6 +28,7 @@ from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Door, HistorySource, QuerySource, Subject, TelemetryError
 from autopilot.telemetry.pod_stats import PodStats
 from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.prometheus_witness import PrometheusWitness
 from autopilot.telemetry.witness import Witness
 
 
@@ -86,6 +87,25 @@ class Attached:
         if self.queries is None:
             raise InvalidChange(_NO_PROMETHEUS.format(what=f"metric {metric}"))
         return self.queries
+
+
+class ClusterWorkloads:
+    """`Workloads` of a cluster: each step in a thread of the mesh's own.
+
+    Args:
+        mesh: whose cluster it is.
+    """
+
+    def __init__(self, mesh: KubeMesh) -> None:
+        self._mesh = mesh
+
+    async def act(self, target: Target, action: Action, key: str) -> Acted:
+        """Takes an action."""
+        return await self._mesh.in_thread(self._mesh.workloads.act, target, action, key)
+
+    async def undo(self, target: Target, action: Action, key: str) -> Acted:
+        """Puts back what can be put back."""
+        return await self._mesh.in_thread(self._mesh.workloads.undo, target, action, key)
 
 
 _NO_PROMETHEUS = "{what} needs Prometheus, and this worker knows none: start it with --prometheus URL"
@@ -170,8 +190,17 @@ def _in_a_cluster(mesh: KubeMesh, prometheus: str | None) -> Attached:
             raise TelemetryError(str(error)) from error
         return {arm.name: arm.endpoints for arm in state.arms if arm.name in subject.arms}
 
+    witness = PrometheusWitness(source) if source is not None and metrics == "istio" else None
     pods = Hub(PodStats(endpoints, dialect, most=mesh.spec.max_proxies)) if mesh.spec.telemetry == "proxies" else None
-    return Attached(mesh=mesh, proxies=pods or hub, prometheus=hub, queries=source, history=source)
+    return Attached(
+        mesh=mesh,
+        proxies=pods or hub,
+        prometheus=hub,
+        queries=source,
+        history=source,
+        witness=witness,
+        workloads=ClusterWorkloads(mesh),
+    )
 
 
 def doors_of(spec: MeshSpec) -> dict[tuple[str, str], Door]:

@@ -18,6 +18,7 @@ from activities.meshes import Meshes, attach
 from activities.metrics import serve
 from activities.pulse import Pulse
 from activities.reports import Archive, ReportActivities
+from activities.schedules import ScheduleActivities
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
 from worker.connection import connect
@@ -83,6 +84,7 @@ async def working(
     archive = Archive(reports)
     mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
     chaos = ExperimentActivities(meshes, pulse, archive)
+    schedules = ScheduleActivities(client, meshes, reports)
     effects = Worker(
         client,
         task_queue=queues[0],
@@ -99,6 +101,10 @@ async def working(
             chaos.act,
             chaos.undo,
             chaos.archive,
+            schedules.ask,
+            schedules.start,
+            schedules.archive,
+            schedules.pause_after,
         ],
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
         graceful_shutdown_timeout=_GRACE,
@@ -107,7 +113,7 @@ async def working(
     watches = Worker(
         client,
         task_queue=queues[1],
-        activities=[telemetry.watch, chaos.steady, chaos.hold],
+        activities=[telemetry.watch, chaos.steady, chaos.hold, schedules.wait],
         max_concurrent_activities=_WATCHES,
         max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
         default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),

@@ -14,8 +14,9 @@ from activities.errors import ErrorInterceptor
 from workflows.canary import CanaryWorkflow
 from workflows.chaos import ChaosWorkflow
 from workflows.guard import GuardWorkflow
+from workflows.scheduled import ScheduledRun
 
-WORKFLOWS = [CanaryWorkflow, ChaosWorkflow, GuardWorkflow]
+WORKFLOWS = [CanaryWorkflow, ChaosWorkflow, GuardWorkflow, ScheduledRun]
 """Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
 
 _PASSED_THROUGH = (

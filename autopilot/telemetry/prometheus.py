@@ -144,6 +144,21 @@ class PrometheusSource:
             ) from failure
         return value if value is not None and math.isfinite(value) else None
 
+    async def vector(self, expression: str) -> dict[str, float]:
+        """The newest values of all series that an expression selects, by their labels.
+
+        Raises:
+            TelemetryError: it did not answer, or refused the expression.
+        """
+        result = await self._ask(expression)
+        try:
+            return {
+                ",".join(f"{key}={value}" for key, value in sorted(one["metric"].items())): float(one["value"][1])
+                for one in result
+            }
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise TelemetryError(f"{self.name} gave no vector for {expression!r}: {failure}") from failure
+
     async def close(self) -> None:
         """Closes all connections."""
         client, self._client = self._client, None

@@ -53,6 +53,11 @@ class Hop:
 class Witness(Protocol):
     """Sees what experiments do."""
 
+    @property
+    def lag(self) -> float:
+        """Seconds until what happens now can be seen."""
+        ...
+
     def seen_by(self, subject: Subject, mark: Mark) -> str:
         """What shows that this fault takes effect, in words; empty where nothing does."""
         ...

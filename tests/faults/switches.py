@@ -48,6 +48,10 @@ class Blind:
         self._witness = witness
         self._control = control
 
+    @property
+    def lag(self) -> float:
+        return self._witness.lag
+
     def seen_by(self, subject: Subject, mark: Mark) -> str:
         return self._witness.seen_by(subject, mark)
 

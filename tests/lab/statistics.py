@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 PORT = 15090
-QUERY = "/stats/prometheus?filter=^cluster[.](outbound|inbound)"
+QUERY = "/stats/prometheus?filter=^(cluster[.](outbound|inbound)|http[.].*[.]fault[.](delays|aborts)_injected)"
 _LINE = re.compile(r"^(envoy_cluster_upstream_rq(?:_time_(?:bucket|sum|count))?)\{([^}]*)\} (\S+)$")
+_FAULT = re.compile(r"^envoy_http_(?:.*_)?fault_(delays|aborts)_injected\{[^}]*\} (\S+)$")
+_FLAGS = {"delays": ("DI", "200"), "aborts": ("FI", "500")}
+"""What Istio's filter says of each kind, and with which answer it is told here."""
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _OUTBOUND = re.compile(r"^outbound\|\d*\|([^|]*)\|([^.|]+)\.([^.|]+)\.svc\.cluster\.local")
 _NAMES = {
@@ -31,7 +34,41 @@ def told_again(text: str, pod: Mapping[str, str], namespace: str) -> str:
         namespace: of the pod.
     """
     own = "-".join(filter(None, (pod.get("app"), pod.get("version") if pod.get("app") != "web" else None)))
-    return text + "\n".join(_translated(text, own, pod, namespace)) + "\n"
+    lines = [*_translated(text, own, pod, namespace), *_injected(text, own, namespace)]
+    return text + "\n".join(lines) + "\n"
+
+
+def _injected(text: str, own: str, namespace: str) -> Iterator[str]:
+    """Requests that met a fault, as Istio's filter flags them.
+
+    Envoy counts them by listener, and a listener of the lab's leads to all services: they are told of the one that is
+    called. (Istio's filter knows the service of each; the lab's scenes call one.)
+    """
+    called: dict[tuple[str, str], float] = {}
+    met = dict.fromkeys(_FLAGS, 0.0)
+    for line in text.splitlines():
+        if fault := _FAULT.match(line):
+            met[fault[1]] += float(fault[2])
+        elif (found := _LINE.match(line)) and found[1] == "envoy_cluster_upstream_rq":
+            cluster = dict(_LABEL.findall(found[2])).get("envoy_cluster_name", "")
+            if outbound := _OUTBOUND.match(cluster):
+                key = outbound[2], outbound[3]
+                called[key] = called.get(key, 0.0) + float(found[3])
+    if not called:
+        return
+    service, place = max(called, key=lambda key: called[key])
+    for kind, (flag, code) in _FLAGS.items():
+        told = {
+            "reporter": "source",
+            "source_workload": own,
+            "source_workload_namespace": namespace,
+            "destination_service_name": service,
+            "destination_service_namespace": place,
+            "request_protocol": "http",
+            "response_flags": flag,
+            "response_code": code,
+        }
+        yield f"istio_requests_total{{{','.join(f'{key}={chr(34)}{one}{chr(34)}' for key, one in told.items())}}} {met[kind]:g}"
 
 
 def _translated(text: str, own: str, pod: Mapping[str, str], namespace: str) -> Iterator[str]:
