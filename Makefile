@@ -72,7 +72,7 @@ imports: install ## imports go one way
 	@$(BIN)/lint-imports
 
 .PHONY: histories
-histories: install ## write the replay corpus anew (for a release, or when an old one is given up on purpose)
+histories: install ## write what is missing in the replay corpus (to give a history up on purpose, delete it first)
 	@timeout 300 $(BIN)/python -m tests.histories.regenerate
 
 bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json

@@ -45,6 +45,8 @@ class Preflight(Wire):
     signs: tuple[tuple[FaultSign, ...], ...] = ()
     """Step → what tells its faults apart in counters."""
     baseline: Baseline = Baseline()
+    notes: tuple[str, ...] = ()
+    """What is allowed and hardly meant."""
 
 
 class SteadyRequest(Wire):

@@ -35,7 +35,7 @@ from autopilot.findings import Acted, Amplification, Effect, ExperimentReport
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Lease, Target
 from autopilot.mesh.orders import kind_of
-from autopilot.spec.allowed import beyond
+from autopilot.spec.allowed import beyond, doubtful
 from autopilot.spec.experiment import ExperimentSpec
 
 BASELINE = 2.0
@@ -64,7 +64,9 @@ class ExperimentActivities(ExperimentSignatures):
             baseline = await self._baseline(attached, lease.target, spec)
         steps = range(1, len(spec.method) + 1)
         signs = [await attached.mesh.signs(lease, changes_of(spec, step, lease.holder.operation)) for step in steps]
-        return Preflight(effects=effects, signs=tuple(tuple(one) for one in signs), baseline=baseline)
+        return Preflight(
+            effects=effects, signs=tuple(tuple(one) for one in signs), baseline=baseline, notes=tuple(doubtful(spec))
+        )
 
     async def _refuse(self, attached: Attached, lease: Lease, spec: ExperimentSpec) -> None:
         mesh, target = attached.mesh, lease.target

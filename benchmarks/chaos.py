@@ -1,7 +1,8 @@
-"""Whether faults are what they say: delays as long, shares as large, and nobody met who is out of scope, on real Envoys.
+"""Whether faults are what they say, on real Envoys: delays as long, shares as large, nobody met who is out of scope.
 
-Requests go from a caller's own proxy to `ratings`, one experiment's overlay laid at a time. Ends with 1 where a delay is
-off by more than 5 ms and 2 %, a share lies outside the binomial's 99.9 % interval, or one request out of scope is met.
+Requests go from a caller's own proxy to `ratings`, one experiment's overlay laid at a time. Ends with 1 where a delay
+is off by more than 5 ms and 2 %, a share lies outside the binomial's 99.9 % interval, or one request out of scope is
+met.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class Field:
 
         async def worker(offset: int) -> None:
             for index in range(offset, number, _AT_ONCE):
-                found.append((await self.ask(headers[index % len(headers)], caller=caller))[0])
+                status, _ = await self.ask(headers[index % len(headers)], caller=caller)
+                found.append(status)
 
         await asyncio.gather(*(worker(offset) for offset in range(_AT_ONCE)))
         return found

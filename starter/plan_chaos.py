@@ -12,7 +12,7 @@ from autopilot.findings import experiment_id
 from autopilot.mesh.abilities import fault_change
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault, Target
-from autopilot.spec.allowed import share_allowed
+from autopilot.spec.allowed import doubtful, share_allowed
 from autopilot.spec.experiment import MeshExperiment
 from autopilot.spec.faults import describe, describe_scope
 from autopilot.spec.units import format_seconds
@@ -87,6 +87,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
         "tier": planned.tier if planned else None,
         "holders": holders,
         "diff": diff,
+        "doubts": doubtful(spec),
         "problems": problems,
     }
 
@@ -123,6 +124,7 @@ def picture(value: dict[str, Any]) -> Group:
     if value["needs_consent"]:
         kinds = ",".join(value["needs_consent"])
         parts.append(Text(f"  needs a worker started with AUTOPILOT_ALLOW_PROBES={kinds}", "yellow"))
+    parts += [Text(f"  {doubt}", "yellow") for doubt in value["doubts"]]
     if value["schedule"]:
         parts.append(Text(f"  runs by itself: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
     parts += outlook(value["tier"], value["holders"], value["problems"])

@@ -64,6 +64,8 @@ class ChaosWorkflow(ExperimentOperation):
             if is_cancelled_exception(error) or failure_type(error) in ("LeaseLost", "TakenOver", "Condemned"):
                 raise
             return Ending(Outcome.VOID, f"not started, nothing was written: {reason_of(error)}")
+        for note in preflight.notes:
+            self.note(note)
         self.enter(Phase.CHECKING, "checking the hypothesis before anything is done")
         before = await self.check("before", lease=self.held)
         if ending := _not_steady(before):

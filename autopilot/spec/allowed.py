@@ -7,6 +7,10 @@ from datetime import date
 
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import DEFAULT_SHARE, ExperimentSpec
+from autopilot.spec.probes import MeshProbe
+
+CALLERS_SIDE = ("delay", "bandwidth")
+"""Kinds of faults that make requests slow before the target is reached, or after it has answered."""
 
 
 def beyond(
@@ -55,6 +59,26 @@ def beyond(
                 "spec.chaos.irreversible: true in the mesh file"
             )
     return found
+
+
+def doubtful(spec: ExperimentSpec) -> list[str]:
+    """What is allowed and hardly meant, one sentence each: a hypothesis that its own faults cannot touch."""
+    at_callers = any(
+        scope is None or scope.view == "app" for _, fault, scope in spec.injections if fault.type in CALLERS_SIDE
+    )
+    blind = [
+        probe.name
+        for probe in spec.hypothesis.probes
+        if isinstance(probe, MeshProbe)
+        and probe.metric == "slowShare"
+        and probe.service in (None, spec.target.service)
+        and at_callers
+    ]
+    return [
+        f"probe {name} asks how slow {spec.target.service} itself is, and a delay at its callers never shows there: "
+        "name the service that people ask (`service: …`)"
+        for name in blind
+    ]
 
 
 def share_allowed(spec: ExperimentSpec) -> float:

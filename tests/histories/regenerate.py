@@ -1,4 +1,4 @@
-"""Writes the replay corpus anew: `make histories`. Only for a release, or when an old one is given up on purpose.
+"""Writes what is missing in the replay corpus: `make histories`. To give one up on purpose, delete it first.
 
 Every scenario runs on Temporal's dev server against the in-memory world of the workflow tests. What is here replays for
 ever: code that cannot replay it would break rollouts that are under way during an upgrade.
@@ -12,9 +12,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
+from temporalio.testing import WorkflowEnvironment
 
+from activities.experiment_signatures import HoldCause
 from autopilot.report import Approval, Caller, CanaryInput, Command, Promotion
 from tests.conftest import start_dev_server
+from tests.workflows import test_chaos
 from tests.workflows.conftest import Handle, Lab, canary, lab_on
 from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, Hold
 
@@ -93,10 +96,44 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
+async def _chaos(lab: test_chaos.Lab, holds: list[HoldCause], verb: str = "") -> test_chaos.Handle:
+    lab.world.holds = list(holds)
+    handle = await lab.start(test_chaos.experiment())
+    if verb:
+        await lab.held()
+        await handle.execute_update(verb, Command(caller=ANN, reason="enough"), result_type=str)
+    return handle
+
+
+EXPERIMENTS: dict[str, tuple[list[HoldCause], str]] = {
+    "passed": ([], ""),
+    "refuted": (["hypothesis"], ""),
+    "guarded": (["guard"], ""),
+    "lease-lost": (["leaseLost"], ""),
+    "aborted": (["stopped"], "abort"),
+}
+
+
+async def experiments(server: WorkflowEnvironment) -> None:
+    """The same for experiments."""
+    for name, (holds, verb) in EXPERIMENTS.items():
+        path = HERE / "Chaos" / f"0.1-{name}.json"
+        if path.exists():
+            continue
+        async with test_chaos.lab_on(server, cached=1000) as lab:
+            handle = await _chaos(lab, holds, verb)
+            await handle.result()
+            path.parent.mkdir(exist_ok=True)
+            path.write_text((await handle.fetch_history()).to_json() + "\n", encoding="utf-8")
+
+
 async def main() -> None:
-    """Runs every scenario, and keeps its history and its guard's."""
+    """Runs every scenario that is missing, and keeps its history and its guard's."""
     async with await start_dev_server() as server:
+        await experiments(server)
         for name, scenario in SCENARIOS.items():
+            if (HERE / "Canary" / f"0.1-{name}.json").exists():
+                continue
             async with lab_on(server, cached=1000) as lab:
                 handle = await scenario(lab)
                 try:

@@ -14,7 +14,7 @@ CORPUS = sorted((Path(__file__).parent.parent / "histories").rglob("*.json"))
 
 
 def test_there_is_a_corpus_of_every_workflow() -> None:
-    assert {path.parent.name for path in CORPUS} == {"Canary", "Guard"}
+    assert {path.parent.name for path in CORPUS} == {"Canary", "Chaos", "Guard"}
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.stem}")
