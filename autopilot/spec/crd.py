@@ -12,20 +12,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from autopilot.spec.base import API_VERSION
-from autopilot.spec.canary import (
-    Analysis,
-    CanaryArms,
-    CanarySpec,
-    ErrorRate,
-    Latency,
-    LatencyObjective,
-    MeshCanary,
-    PromQL,
-    SuccessRate,
-)
-from autopilot.spec.crd_status import CanaryResourceStatus, OperationStatus
+from autopilot.spec.canary import MeshCanary
+from autopilot.spec.crd_rules import RULES, SOME
+from autopilot.spec.crd_status import CanaryResourceStatus, ExperimentResourceStatus, OperationStatus
 from autopilot.spec.crd_values import RULES as VALIDATIONS
-from autopilot.spec.structural import Rule, Rules, structural
+from autopilot.spec.experiment import MeshExperiment
+from autopilot.spec.structural import Rule, structural
 
 CATEGORY: Final = "autopilot"
 GROUP, _, VERSION = API_VERSION.partition("/")
@@ -80,51 +72,20 @@ RESOURCES: Final = (
             _column("Weight", ".status.weight", "number"),
         ),
     ),
+    ResourceKind(
+        MeshExperiment,
+        "mx",
+        ExperimentResourceStatus,
+        (
+            _column("Service", ".spec.target.service"),
+            _column("Step", ".status.step", "integer"),
+            _column("Verdict", ".status.verdict"),
+            _column("Title", ".spec.title", wide=True),
+        ),
+    ),
 )
 """Every kind that is a resource; `Mesh` is a file of its owner's."""
 
-
-def _name_of_a_metric() -> str:
-    """A metric's name in CEL: as written, or what code takes for it."""
-    said = ""
-    for metric in (ErrorRate, Latency, SuccessRate, LatencyObjective, PromQL):
-        default = metric.model_fields["name"].default
-        if isinstance(default, str):
-            said += f"m.type == '{metric.model_fields['type'].default}' ? '{default}' : "
-    return f"has(m.name) ? m.name : {said}''"
-
-
-RULES: Final[Rules] = {
-    CanaryArms: (
-        {
-            "rule": "self.stable != self.canary",
-            "message": "is the same as stable; name two versions",
-            "fieldPath": ".canary",
-        },
-    ),
-    PromQL: (
-        {"rule": "has(self.max) || has(self.min)", "message": "a threshold needs max, min or both"},
-        {
-            "rule": "!has(self.max) || !has(self.min) || self.min <= self.max",
-            "message": "min is above max; nothing could pass",
-            "fieldPath": ".min",
-        },
-    ),
-    Analysis: (
-        {
-            "rule": f"!has(self.metrics) || [self.metrics.map(m, {_name_of_a_metric()})]"
-            ".all(names, names.all(one, names.exists_one(other, other == one)))",
-            "message": "two metrics have the same name; give each a name of its own",
-            "fieldPath": ".metrics",
-        },
-    ),
-}
-"""What models check over several fields, in CEL."""
-
-UNSAID: Final[dict[type[BaseModel], str]] = {
-    CanarySpec: "that weights rise: a weight may be 0.5 or 10%, and CEL cannot read what may be number or text",
-}
-"""What models check over several fields and rules cannot."""
 
 _NAMED: Final[Rule] = {
     "rule": "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
@@ -139,7 +100,7 @@ def crd(resource: ResourceKind) -> dict[str, Any]:
         "description": " ".join((resource.model.__doc__ or "").split()),
         "type": "object",
         "required": ["spec"],
-        "properties": {"spec": structural(spec, RULES), "status": _status(resource.status)},
+        "properties": {"spec": structural(spec, RULES, SOME), "status": _status(resource.status)},
         VALIDATIONS: [dict(_NAMED)],
     }
     return {

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 Word = Annotated[str, Field(max_length=64)]
 Message = Annotated[str, Field(max_length=32768)]
+Said = Annotated[str, Field(max_length=4096)]
 Share = Annotated[float, Field(ge=0, le=100)]
 Generation = Annotated[int, Field(ge=0)]
 
@@ -64,9 +65,11 @@ class OperationStatus(StatusModel):
     """How the operation stands; written by the controller alone."""
 
     phase: Word = ""
-    """Starting, Queued, Progressing, Paused, WaitingForApproval, Undecided, Halted, Committing, Restoring or Ended."""
+    """Starting, Queued, Progressing, Paused, WaitingForApproval, Undecided, Halted, Committing, Restoring, Checking or
+    Ended."""
     outcome: Word | None = None
-    """Promoted, RolledBack, Inconclusive, Aborted, TakenOver or Failed; absent until it ended."""
+    """Promoted or RolledBack (a rollout); Passed, Refuted or Void (an experiment); Inconclusive, Aborted, TakenOver or
+    Failed; absent until it ended."""
     reason: Word = ""
     """Why it stands there, as one word for programs."""
     message: Message = ""
@@ -93,3 +96,14 @@ class CanaryResourceStatus(OperationStatus):
     """The step under way, from 1; 0 before the first."""
     steps: Annotated[tuple[Share, ...], Field(max_length=101)] = ()
     """The weights that are walked, in percent."""
+
+
+class ExperimentResourceStatus(OperationStatus):
+    """How the experiment stands; written by the controller alone."""
+
+    verdict: Word | None = None
+    """pass, fail, inconclusive, void or aborted; absent until it ended. Only pass speaks for the hypothesis."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """The step of the method under way, from 1; 0 before the first."""
+    steps: Annotated[tuple[Said, ...], Field(max_length=50)] = ()
+    """What each step does, in words."""

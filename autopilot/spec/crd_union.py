@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from autopilot.spec.crd_values import RULES, hidden
-from autopilot.spec.crd_words import DEFAULT
+from autopilot.spec.crd_words import DEFAULT, LONGEST
 
 Schema = dict[str, Any]
+
+_LONGEST: Final = 3 * LONGEST
+"""Characters of what is said of all kinds together."""
+_RESERVED: Final = frozenset(
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
+    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
+)
+"""Words of CEL that are no names of fields."""
 
 
 class Unsayable(TypeError):
@@ -33,23 +41,37 @@ def flattened(tag: str, members: list[Schema], at: str) -> Schema:
             owners.setdefault(name, []).append(kind)
     owners.pop(tag)
     said = " ".join(f"{kind}: {member['description']}" for kind, member in kinds.items() if "description" in member)
+    if len(said) > _LONGEST:
+        said = " ".join(_firsts(kinds))
     properties: Schema = {tag: {"description": said, "type": "string", "enum": list(kinds)}}
     properties |= {
         name: _merged({kind: kinds[kind]["properties"][name] for kind in having}, len(having) < len(kinds), at, name)
         for name, having in owners.items()
     }
     unseen = {name for name, schema in properties.items() if hidden(schema)}
+    everywhere = [name for name in owners if all(name in member.get("required", ()) for member in members)]
+    if any("allOf" in member for member in members):
+        raise Unsayable(f"{at}: a kind among others needs one of several fields; say so in rules")
     return {
         "type": "object",
-        "required": [tag],
+        "required": [tag, *everywhere],
         "properties": properties,
         "allOf": [implied for name in sorted(unseen) for implied in _implied(tag, name, owners[name], kinds)],
         RULES: [
             *_belongings(tag, {name: having for name, having in owners.items() if name not in unseen}, list(kinds)),
-            *(rule for kind, member in kinds.items() for rule in _needs(tag, kind, member, unseen)),
+            *_needs(
+                tag, {name: having for name, having in owners.items() if name not in {*unseen, *everywhere}}, kinds
+            ),
             *(rule for kind, member in kinds.items() for rule in _own(tag, kind, member)),
         ],
     }
+
+
+def _firsts(kinds: Mapping[str, Schema]) -> Iterator[str]:
+    """Each kind's first sentence."""
+    for kind, member in kinds.items():
+        if said := member.get("description", "").partition(". ")[0]:
+            yield f"{kind}: {said.removesuffix('.')}."
 
 
 def _merged(schemas: Mapping[str, Schema], some: bool, at: str, name: str) -> Schema:
@@ -69,7 +91,10 @@ def _told(key: str, schemas: Mapping[str, Schema], between: str) -> str:
     texts = {kind: schema[key] for kind, schema in schemas.items() if key in schema}
     if len(texts) == len(schemas) and len(set(texts.values())) == 1:
         return str(next(iter(texts.values())))
-    return between.join(f"{text} ({kind})" for kind, text in texts.items())
+    by_text: dict[str, list[str]] = {}
+    for kind, text in texts.items():
+        by_text.setdefault(text, []).append(kind)
+    return between.join(f"{text} ({', '.join(those)})" for text, those in by_text.items())
 
 
 def _implied(tag: str, name: str, having: list[str], kinds: Mapping[str, Schema]) -> Iterator[Schema]:
@@ -90,18 +115,23 @@ def _belongings(tag: str, owners: Mapping[str, list[str]], kinds: list[str]) -> 
         few = len(lacking) < len(having)
         said = f"{' and '.join(lacking)} takes no {name}" if few else f"{name} belongs to {' and '.join(having)} alone"
         if lacking:
-            rule = f"!has(self.{name}) || self.{tag} in {having!r}"
+            rule = f"!has({_self(name)}) || self.{tag} in {having!r}"
             found.append({"rule": rule, "message": said, "fieldPath": f".{name}"})
     return found
 
 
-def _needs(tag: str, kind: str, member: Schema, unseen: set[str]) -> list[Schema]:
-    return [
-        {"rule": f"self.{tag} != '{kind}' || has(self.{name})", "message": f"{kind} needs {name}"}
-        for name in member.get("required", ())
-        if name not in unseen and name != tag
-    ]
+def _needs(tag: str, owners: Mapping[str, list[str]], kinds: Mapping[str, Schema]) -> Iterator[Schema]:
+    for name, having in owners.items():
+        if needing := [kind for kind in having if name in kinds[kind].get("required", ())]:
+            said = f"{' and '.join(needing)} {'need' if len(needing) > 1 else 'needs'} {name}"
+            other = f"!(self.{tag} in {needing!r})" if len(needing) > 1 else f"self.{tag} != '{needing[0]}'"
+            yield {"rule": f"{other} || has({_self(name)})", "message": said}
 
 
 def _own(tag: str, kind: str, member: Schema) -> list[Schema]:
     return [{**rule, "rule": f"self.{tag} != '{kind}' || ({rule['rule']})"} for rule in member.get(RULES, ())]
+
+
+def _self(name: str) -> str:
+    """A field in CEL, which keeps some words for itself."""
+    return f"self.__{name}__" if name in _RESERVED else f"self.{name}"

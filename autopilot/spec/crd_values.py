@@ -7,10 +7,11 @@ own. The price: CEL rules cannot read what has no type (`hidden`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from autopilot.spec.faults import GRPC_CODES
 from autopilot.spec.units import format_seconds, parse_fraction, parse_percent, parse_seconds, refuse_bool
 
 Schema = dict[str, Any]
@@ -83,6 +84,13 @@ def number_or_text(unit: Unit, number: Schema) -> Schema:
     return limits | {"pattern": unit.pattern, "maxLength": unit.longest} | only("number", "text")
 
 
+def number_or_name(names: Collection[str], number: Schema) -> Schema:
+    """A number within the limits of `number`, or one of these names, in capitals or not."""
+    limits = {key: value for key, value in number.items() if key not in {"type", "format"}}
+    said = {"pattern": f"(?i)^({'|'.join(names)})$", "maxLength": max(map(len, names))}
+    return limits | said | only("number", "text")
+
+
 def truth_or_fields(fields: Schema) -> Schema:
     """`true`, `false`, or the fields."""
     return {key: value for key, value in fields.items() if key != "type"} | only("truth", "fields")
@@ -101,10 +109,17 @@ READERS: Final[dict[str, Callable[[Schema], Schema]]] = {
     parse_percent.__name__: lambda number: number_or_text(PERCENT, number),
     refuse_bool.__name__: lambda number: number,  # a type says as much
     "_true_is_a_pause": truth_or_fields,
+    "_small": lambda text: text,  # the name of a header, however it is written
+    "_grpc_code": lambda number: number_or_name(GRPC_CODES, number),
 }
 """What each validator that comes before pydantic's own makes of a field's schema, by its name."""
 
 
+KINDS: Final = {"string": "text", "number": "number", "boolean": "truth"}
+"""What JSON schema calls types, as `only` calls them."""
+
+
 def hidden(schema: Schema) -> bool:
     """Whether CEL rules cannot read values of the schema, nor see that they are there."""
-    return "type" not in schema or (schema["type"] == "array" and hidden(schema["items"]))
+    below = schema.get("items") or schema.get("additionalProperties")
+    return "type" not in schema or (below is not None and hidden(below))

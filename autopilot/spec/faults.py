@@ -10,10 +10,15 @@ from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.mesh import Address
 from autopilot.spec.units import Count, Name, Percent, Seconds, explained
 
+
+def _small(name: object) -> object:
+    return name.lower() if isinstance(name, str) else name
+
+
 HeaderName = Annotated[
     str,
     Field(pattern=explained(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$", "the name of a header, without a colon")),
-    BeforeValidator(lambda name: name.lower() if isinstance(name, str) else name),
+    BeforeValidator(_small),
 ]
 """Lower case, as proxies see it."""
 HeaderText = Annotated[

@@ -10,46 +10,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from autopilot.spec.crd_lengths import longest
 from autopilot.spec.crd_union import Unsayable, flattened
-from autopilot.spec.crd_values import READERS, RULES, UNTYPED
+from autopilot.spec.crd_values import KINDS, READERS, RULES, UNTYPED, hidden, only
 from autopilot.spec.crd_words import described, field_docs, spoken
-from autopilot.spec.units import Name
 
 Schema = dict[str, Any]
 Rule = Mapping[str, str]
 """One entry of `x-kubernetes-validations`: rule, message, and a fieldPath where one field is at fault."""
 Rules = Mapping[type[BaseModel], tuple[Rule, ...]]
+Needs = Mapping[type[BaseModel], tuple[str, ...]]
+"""Fields of which one must be there at least, where rules cannot see all of them."""
 
 _READER: Final = "x-reader"
-_KEPT: Final = ("pattern", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", RULES)
+_SCALARS: Final = "x-scalars"
+_LIMITS: Final = ("pattern", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+_KEPT: Final = (*_LIMITS, RULES, "allOf")
 _DROPPED: Final = frozenset({"title", "default", "discriminator", "deprecated", "examples", "readOnly"})
 _READ: Final = frozenset(
     {"type", "format", "enum", "const", "properties", "required", "additionalProperties", "patternProperties", "items"}
-    | {"oneOf", "uniqueItems", "description", _READER}
+    | {"oneOf", "uniqueItems", "propertyNames", "description", _READER, _SCALARS}
     | {"ge", "gt", "le", "lt", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 )
-_LENGTHS: Final[dict[str, int]] = {TypeAdapter(Name).json_schema()["pattern"]: 63}
-"""What patterns say of length, said again for the estimate of costs."""
 _SIZES: Final = {"string": "maxLength", "array": "maxItems", "map": "maxProperties"}
 
 
-def structural(model: type[BaseModel], rules: Rules) -> Schema:
+def structural(model: type[BaseModel], rules: Rules, needs: Needs | None = None) -> Schema:
     """The structural schema of a model.
 
     Args:
         model: what users write.
         rules: CEL rules of this model and of those below it.
+        needs: fields of this model and of those below it, of which at least one must be there.
 
     Raises:
         Unsayable: Kubernetes has no words for a part of it.
     """
 
     class Generator(_Generator):
-        known = rules
+        known, wanted = rules, needs or {}
 
     raw = model.model_json_schema(schema_generator=Generator, mode="validation")
     return spoken(_Converter(raw.pop("$defs", {})).schema(raw, model.__name__))
@@ -59,6 +62,7 @@ class _Generator(GenerateJsonSchema):
     """Pydantic's generator, which also keeps what validators read, what fields mean, and our rules."""
 
     known: Rules = {}  # noqa: RUF012 - replaced by subclasses, never changed
+    wanted: Needs = {}  # noqa: RUF012 - as well
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> Schema:
         found = super().function_before_schema(schema)
@@ -74,6 +78,8 @@ class _Generator(GenerateJsonSchema):
                 found["properties"][info.alias or name]["description"] = said
         if rules := self.known.get(model):
             found[RULES] = [dict(rule) for rule in rules]
+        if needed := self.wanted.get(model):
+            found["allOf"] = [{"anyOf": [{"required": [name]} for name in needed]}]
         return found
 
 
@@ -110,6 +116,10 @@ class _Converter:
                 node = {**self._definitions[name], **node}
             elif "anyOf" in node:
                 members = [each for each in node.pop("anyOf") if each != {"type": "null"}]
+                if len(members) > 1 and all(
+                    each.keys() <= {"type", _READER} and each["type"] in KINDS for each in members
+                ):
+                    return node | {_SCALARS: [KINDS[each["type"]] for each in members]}, above, False
                 if len(members) != 1:
                     raise Unsayable(f"{at}: may be one of several types; say which in a validator of its own")
                 readers = (*members[0].get(_READER, ()), *node.pop(_READER, ()))
@@ -120,6 +130,8 @@ class _Converter:
     def _typed(self, node: Schema, at: str, above: frozenset[str]) -> Schema:
         found: Schema = {"type": node.get("type")}
         match found["type"]:
+            case None if _SCALARS in node:
+                return only(*node[_SCALARS])
             case None:
                 return {UNTYPED: True}
             case "object" if "properties" in node:
@@ -134,6 +146,8 @@ class _Converter:
                 _sized(found, node, "array", at)
             case "string":
                 found |= _text(node, at)
+            case "boolean" if "const" in node:
+                found["enum"] = [node["const"]]
             case "integer" | "number":
                 found |= {"format": "int64"} if node["type"] == "integer" else {}
                 found |= _limits(node)
@@ -145,8 +159,9 @@ class _Converter:
         if len(patterns) != 1:
             raise Unsayable(f"{at}: names of fields have several patterns")
         ((pattern, values),) = patterns.items()
-        found: Schema = {"type": "object", "additionalProperties": self.schema(values, f"{at}.*", above)}
-        if pattern:
+        may_be_null = {"nullable": True} if {"type": "null"} in values.get("anyOf", ()) else {}
+        found: Schema = {"type": "object", "additionalProperties": self.schema(values, f"{at}.*", above) | may_be_null}
+        if pattern and not hidden(found):
             found[RULES] = [{"rule": f"self.all(key, key.matches({pattern!r}))", "message": f"names match {pattern}"}]
         return _sized(found, node, "map", at)
 
@@ -157,7 +172,7 @@ def _text(node: Schema, at: str) -> Schema:
         return {"type": "string", "enum": values}
     if "format" in node:
         return {"type": "string", "format": node["format"]}
-    length = _LENGTHS.get(node.get("pattern", ""))
+    length = longest(node.get("pattern", ""))
     return _sized({"type": "string"} | ({"maxLength": length} if length else {}), node, "string", at)
 
 

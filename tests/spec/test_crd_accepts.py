@@ -13,14 +13,16 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from autopilot.spec.canary import CanarySpec, MeshCanary
-from autopilot.spec.crd import RULES
+from autopilot.spec.crd_rules import RULES, SOME
 from autopilot.spec.crd_values import FRACTION, PERCENT, SECONDS, Unit, number_or_text
+from autopilot.spec.experiment import ExperimentSpec
 from autopilot.spec.structural import structural
 from autopilot.spec.units import parse_fraction, parse_percent, parse_seconds
 
 Schema = dict[str, Any]
 
-SPEC = structural(CanarySpec, RULES)
+SPEC = structural(CanarySpec, RULES, SOME)
+EXPERIMENT = structural(ExperimentSpec, RULES, SOME)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -30,6 +32,9 @@ def pruned(schema: Schema, value: Any) -> Any:
         known, open_ = schema["properties"], schema.get("x-kubernetes-preserve-unknown-fields")
         kept = {name: each for name, each in value.items() if each is not None and (open_ or name in known)}
         return {name: pruned(known.get(name, {}), each) for name, each in kept.items()}
+    if isinstance(value, dict) and "additionalProperties" in schema:
+        below = schema["additionalProperties"]
+        return {name: pruned(below, each) for name, each in value.items() if each is not None or "nullable" in below}
     if isinstance(value, list) and "items" in schema:
         return [pruned(schema["items"], each) for each in value]
     return value
@@ -72,9 +77,7 @@ def complaints(schema: Schema, value: Any, at: str = "spec") -> list[str]:
                 found += complaints(schema["items"], each, f"{at}[{index}]")
         case "object":
             found += sized(schema, "Properties", len(value), at)
-            found += [f"{at}.{name}: is missing" for name in schema.get("required", ()) if name not in value]
-            for name, below in schema.get("properties", {}).items():
-                found += complaints(below, value[name], f"{at}.{name}") if name in value else []
+            found += fields_complaints(schema, value, at)
         case _:
             pass
     if "not" in schema and not complaints(schema["not"], value, at):
@@ -82,6 +85,16 @@ def complaints(schema: Schema, value: Any, at: str = "spec") -> list[str]:
     if "anyOf" in schema and all(complaints(each, value, at) for each in schema["anyOf"]):
         found.append(f"{at}: is none of several")
     return found + [said for each in schema.get("allOf", ()) for said in complaints(each, value, at)]
+
+
+def fields_complaints(schema: Schema, value: dict[str, Any], at: str) -> list[str]:
+    found = [f"{at}.{name}: is missing" for name in schema.get("required", ()) if name not in value]
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    for name, each in value.items():
+        below = known.get(name) or others
+        if below and not (each is None and "nullable" in below):
+            found += complaints(below, each, f"{at}.{name}")
+    return found
 
 
 def limited(schema: Schema, value: float, at: str) -> list[str]:
@@ -113,9 +126,9 @@ def test_the_checker_finds_what_is_wrong() -> None:
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("**/*.yaml")), ids=lambda file: file.name)
 def test_examples_are_taken_whole(file: Path) -> None:
     for document in YAML(typ="safe", pure=True).load_all(file):
-        if document["kind"] == "MeshCanary":
-            assert pruned(SPEC, document["spec"]) == document["spec"]
-            assert complaints(SPEC, document["spec"]) == []
+        if schema := {"MeshCanary": SPEC, "MeshExperiment": EXPERIMENT}.get(document["kind"]):
+            assert pruned(schema, document["spec"]) == document["spec"]
+            assert complaints(schema, document["spec"]) == []
 
 
 # Specs as people write them

@@ -80,8 +80,14 @@ def test_the_command_writes_one_file_a_kind(tmp_path: Path, capsys: pytest.Captu
     ("kind", "said"),
     [
         ("MeshCanry", "error: there is no kind 'MeshCanry'\n hint: did you mean MeshCanary?"),
-        ("Deployment", "error: there is no kind 'Deployment'\n hint: known: MeshCanary"),
-        ("Mesh", "error: Mesh is no resource: it describes a mesh in a file of your own\n hint: resources: MeshCanary"),
+        ("Deployment", "error: there is no kind 'Deployment'\n hint: known: MeshCanary, MeshExperiment"),
+        (
+            "Mesh",
+            (
+                "error: Mesh is no resource: it describes a mesh in a file of your own\n"
+                " hint: resources: MeshCanary, MeshExperiment"
+            ),
+        ),
     ],
 )
 def test_the_command_says_which_kinds_there_are(kind: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from autopilot.report import Outcome, Phase
-from autopilot.spec.crd import CATEGORY, GROUP, RESOURCES, RULES, UNSAID, ResourceKind, crd
+from autopilot.spec.crd import CATEGORY, GROUP, RESOURCES, ResourceKind, crd
+from autopilot.spec.crd_rules import RULES, SOME, UNSAID
 from autopilot.spec.crd_status import CanaryResourceStatus
 from autopilot.spec.crd_words import LONGEST
 from autopilot.spec.load import KINDS
@@ -19,8 +20,9 @@ from autopilot.spec.mesh import Mesh
 
 Schema = dict[str, Any]
 
-BUDGET = 40_000
-"""Characters of one definition as compact JSON: every client that discovers kinds reads it."""
+BUDGET = 72_000
+"""Characters of one definition as compact JSON: every client that discovers kinds reads it. The largest says twice
+what a probe is, and twice what a scope is, for definitions know no references."""
 TYPES = {"object", "array", "string", "integer", "number", "boolean"}
 VALUES = {
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern", "minLength", "maxLength", "minItems",
@@ -34,6 +36,7 @@ EXTENSIONS = {
     "x-kubernetes-int-or-string",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
+    "nullable",
 }
 
 
@@ -124,7 +127,7 @@ def test_rules_stand_where_they_can_be_read_and_say_what_is_wrong(schema: Schema
         assert "oldSelf" not in rule["rule"]
         fields = set(re.findall(r"self\.([a-zA-Z]+)", rule["rule"])) - {"metadata", "all"}
         assert all("type" in schema["properties"][field] for field in fields)
-        assert rule.get("fieldPath", ".").removeprefix(".") in {"", *schema["properties"]}
+        assert rule.get("fieldPath", ".").removeprefix(".") in {"", *schema.get("properties", ())}
 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
@@ -183,7 +186,7 @@ def models(model: Any) -> Iterator[type[BaseModel]]:
 def test_whatever_models_check_over_several_fields_is_a_rule_or_said_to_be_none() -> None:
     below = {model for resource in RESOURCES for model in models(resource.model.model_fields["spec"].annotation)}
     checking = {model for model in below if model.__pydantic_decorators__.model_validators}
-    assert checking == RULES.keys() | UNSAID.keys()
+    assert checking == RULES.keys() | SOME.keys() | UNSAID.keys()
 
 
 def test_the_status_names_every_phase_and_outcome() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, BeforeValidator, Field
 
+from autopilot.spec.crd_lengths import longest
 from autopilot.spec.crd_union import Unsayable
 from autopilot.spec.crd_values import hidden
 from autopilot.spec.crd_words import LONGEST
@@ -46,14 +46,14 @@ class Fish(BaseModel):
     lives: str = Field(default="one", max_length=3)
 
 
-def of(annotation: Any, default: Any = ..., **more: Any) -> dict[str, Any]:
+def of(annotation: Any, default: Any = ...) -> dict[str, Any]:
     """The schema of a field."""
     model = type(
         "Model",
         (BaseModel,),
         {"__annotations__": {"field": annotation}} | ({"field": default} if default is not ... else {}),
     )
-    schema: dict[str, Any] = structural(model, more)["properties"]["field"]
+    schema: dict[str, Any] = structural(model, {})["properties"]["field"]
     return schema
 
 
@@ -94,6 +94,33 @@ def test_sets_lists_maps_and_whatever() -> None:
         "maxProperties": 3,
     }
     assert of(Any) == {"x-kubernetes-preserve-unknown-fields": True}
+
+
+def test_text_number_or_truth_has_no_type_and_refuses_the_rest() -> None:
+    schema = of(str | float | bool)
+    assert hidden(schema)
+    assert (schema["maxItems"], schema["maxProperties"]) == (0, 0)
+    assert "minimum" not in schema
+    values = of(Annotated[dict[str, str | bool | None], Field(max_length=3)])
+    assert hidden(values)
+    assert values["additionalProperties"]["nullable"] is True
+
+
+def test_a_truth_that_is_always_the_same_is_an_enumeration() -> None:
+    assert of(Literal[True] | None, None) == {"type": "boolean", "enum": [True]}
+
+
+def test_one_of_some_fields_must_be_there() -> None:
+    schema = structural(Documented, {}, {Documented: ("plain", "long")})
+    assert schema["allOf"] == [{"anyOf": [{"required": ["plain"]}, {"required": ["long"]}]}]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "length"),
+    [("^[a-z]{1,63}$", 63), ("^(a|bcd)[0-9]{2}$", 5), ("^[a-z]+$", None), ("[a-z]", None), ("", None)],
+)
+def test_patterns_say_how_long_a_text_may_be(pattern: str, length: int | None) -> None:
+    assert longest(pattern) == length
 
 
 def test_a_pattern_of_keys_is_a_rule() -> None:
@@ -165,7 +192,6 @@ def odd(value: Any) -> Any:
     ("annotation", "said"),
     [
         (int | str, "Model.field: may be one of several types"),
-        (Decimal, "Model.field: "),
         (tuple[int, bool], "Model.field: a structural schema has no prefixItems"),
         (list[bool], "Model.field: may be of any size; give it a largest one (maxItems)"),
         (dict[str, bool], "Model.field: may be of any size; give it a largest one (maxProperties)"),

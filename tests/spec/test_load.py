@@ -129,8 +129,8 @@ def test_names_line_column_and_field(spec: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "c.yaml: is empty (write a document of kind MeshCanary or Mesh)"),
-        ("# nothing\n---\n", "c.yaml: is empty (write a document of kind MeshCanary or Mesh)"),
+        ("", "c.yaml: is empty (write a document of kind MeshCanary or MeshExperiment or Mesh)"),
+        ("# nothing\n---\n", "c.yaml: is empty (write a document of kind MeshCanary or MeshExperiment or Mesh)"),
         ("- 1", "c.yaml:1:1: a document must be a mapping that begins with apiVersion and kind"),
         ("a: [1\nb: 2", "c.yaml:2:2: YAML syntax: expected ',' or ']', but got ':' while parsing a flow sequence"),
         (
@@ -141,8 +141,14 @@ def test_names_line_column_and_field(spec: str, line: str) -> None:
             GOOD.replace("MeshCanary", "MeshCanery"),
             "c.yaml:2:7: kind: 'MeshCanery' is not known (did you mean MeshCanary?)",
         ),
-        (GOOD.replace("MeshCanary", "Pod"), "c.yaml:2:7: kind: 'Pod' is not known (known: MeshCanary, Mesh)"),
-        (GOOD.replace("kind: MeshCanary\n", ""), "c.yaml:1:1: kind: is missing (known: MeshCanary, Mesh)"),
+        (
+            GOOD.replace("MeshCanary", "Pod"),
+            "c.yaml:2:7: kind: 'Pod' is not known (known: MeshCanary, MeshExperiment, Mesh)",
+        ),
+        (
+            GOOD.replace("kind: MeshCanary\n", ""),
+            "c.yaml:1:1: kind: is missing (known: MeshCanary, MeshExperiment, Mesh)",
+        ),
         (GOOD.replace("v2", "v1"), "c.yaml:6:30: spec.arms.canary: is 'v1', the same as stable (name two versions)"),
         (GOOD.replace(", canary: v2", ""), "c.yaml:6:3: spec.arms.canary: is missing"),
         (
