@@ -156,7 +156,9 @@ class ExperimentSpec(SpecModel):
                     )
             laid += len(step.actions)
         if not laid:
-            raise Misplaced("does nothing: there is no fault and no action in it", at=("method",))
+            raise Misplaced(
+                "does nothing: there is no fault and no action in it", at=("method",), hint="write faults in a step"
+            )
         return self
 
     @model_validator(mode="after")

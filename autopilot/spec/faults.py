@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.mesh import Address
-from autopilot.spec.units import Count, Name, Percent, Seconds, explained
+from autopilot.spec.units import Count, Name, Percent, Seconds, explained, shown
 
 
 def _small(name: object) -> object:
@@ -34,7 +34,12 @@ GRPC_CODES = {
 
 
 def _grpc_code(value: object) -> object:
-    return GRPC_CODES.get(value.upper(), value) if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isdigit():
+        return value
+    if value.upper() not in GRPC_CODES:
+        hint = "write a number from 1 to 16, or a name such as UNAVAILABLE"
+        raise ValueError(f"{shown(value)} is no gRPC status that a fault has; {hint}")
+    return GRPC_CODES[value.upper()]
 
 
 class Delay(SpecModel):
@@ -48,7 +53,8 @@ class Delay(SpecModel):
     @model_validator(mode="after")
     def _never_negative(self) -> Self:
         if self.jitter >= self.delay:
-            raise Misplaced("is not below delay: some requests would wait for less than nothing", at=("jitter",))
+            said = "is not below delay: some requests would wait for less than nothing"
+            raise Misplaced(said, at=("jitter",), hint="make it smaller")
         return self
 
 
@@ -175,9 +181,17 @@ class Cookie(SpecModel):
     """Requests that carry this cookie, whatever it holds or with this value."""
 
     name: Annotated[str, Field(pattern=explained(r"^[A-Za-z0-9_.-]{1,128}$", "the name of a cookie"))]
-    value: Annotated[str, Field(pattern=explained(r"^[A-Za-z0-9_.~+/=%-]{1,512}$", "the value of a cookie"))] | None = (
-        None
-    )
+    value: (
+        Annotated[
+            str,
+            Field(
+                pattern=explained(
+                    r"^[A-Za-z0-9_.~+/=%-]{1,512}$", "the value of a cookie: letters, digits and _.~+/=%-"
+                )
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Users(SpecModel):
