@@ -153,7 +153,7 @@ def operations(stage: Stage) -> ModuleType:
             raise OperationUnfinished(workflow_id)
         return stage.report
 
-    async def canary_status(_client: object, _workflow_id: str) -> CanaryStatus:
+    async def status(_client: object, _workflow_id: str) -> CanaryStatus:
         if isinstance(stage.status, OperationError):
             raise stage.status
         assert stage.status is not None
@@ -171,7 +171,7 @@ def operations(stage: Stage) -> ModuleType:
         return tell
 
     module.heartbeat_timeout = lambda: 5.0  # type: ignore[attr-defined]
-    functions = [connect, start_canary, list_operations, resolve, workers, report, canary_status, progress]
+    functions = [connect, start_canary, list_operations, resolve, workers, report, status, progress]
     for function in functions:
         setattr(module, function.__name__, function)
     for name in ("pause", "resume", "abort", "approve", "promote"):
@@ -195,6 +195,7 @@ def meshes(stage: Stage) -> ModuleType:
 
     module.open_mesh = open_mesh  # type: ignore[attr-defined]
     module.check = check  # type: ignore[attr-defined]
+    module.faults_of = lambda _spec, _step: []  # type: ignore[attr-defined]
     module.mesh_file = lambda path=None: path or Path("found/mesh.yaml")  # type: ignore[attr-defined]
     return module
 

@@ -70,7 +70,7 @@ def test_apply_refuses_two_rollouts_of_one_service(autopilot: Run, stage: Stage,
     result = autopilot("apply", "-f", canary_file("one"), "-f", canary_file("two"))
     assert result.code == 1
     assert "shop/two and shop/one" in result.err
-    assert "both shift traffic of shop/reviews" in result.err
+    assert "both want shop/reviews (apply one of them)" in result.err
     assert stage.started == []
 
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from autopilot.mesh.kube.api import KubeApi, Refused
 from autopilot.mesh.kube.resources import CRD, Resource
 from autopilot.spec.crd import GROUP, RESOURCES, VERSION, crd
+from autopilot.spec.experiment import ExperimentSpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CANARY = Resource(GROUP, VERSION, "meshcanaries", "MeshCanary")
+EXPERIMENT = Resource(GROUP, VERSION, "meshexperiments", "MeshExperiment")
 NAMES = (f"crds-{number}" for number in itertools.count())
 Object = dict[str, Any]
 
@@ -45,17 +48,17 @@ def installed(api: KubeApi) -> dict[str, Object]:
 
 @pytest.fixture
 def made(api: KubeApi, installed: dict[str, Object]) -> Iterator[Any]:
-    """Creates a MeshCanary from its spec, and deletes it afterwards."""
+    """Creates a MeshCanary, or another resource, from its spec, and deletes it afterwards."""
     names = []
 
-    def create(spec: Object, name: str = "", **more: Any) -> Object:
-        names.append(name or next(NAMES))
-        body = {"apiVersion": CANARY.api_version, "kind": CANARY.kind, "spec": spec} | more
-        return api.create(CANARY, body | {"metadata": {"name": names[-1], "namespace": "default"}})
+    def create(spec: Object, name: str = "", of: Resource = CANARY, **more: Any) -> Object:
+        names.append((of, name or next(NAMES)))
+        body = {"apiVersion": of.api_version, "kind": of.kind, "spec": spec} | more
+        return api.create(of, body | {"metadata": {"name": names[-1][1], "namespace": "default"}})
 
     yield create
-    for name in names:
-        api.delete(CANARY, name, "default")
+    for of, name in names:
+        api.delete(of, name, "default")
 
 
 def spec(**fields: Any) -> Object:
@@ -213,3 +216,159 @@ def test_status_is_written_apart(api: KubeApi, made: Any) -> None:
     assert written["metadata"]["generation"] == 1
     with pytest.raises(Refused, match=r"Duplicate value"):
         api._call("PUT", CANARY, path, body=written | {"status": status | {"conditions": [ready, ready]}})
+
+
+# Experiments
+
+
+def wanted(**fields: Any) -> Object:
+    """A good experiment's spec with some fields written otherwise; what is None is left out."""
+    known: Object = {
+        "target": {"service": "ratings"},
+        "scope": {"percentage": 5},
+        "hypothesis": {"probes": [{"type": "mesh", "name": "web", "tolerance": {"min": 0.99}}]},
+        "method": [{"faults": [{"fault": {"type": "abort"}}], "hold": "30s"}],
+    }
+    return {name: value for name, value in (known | fields).items() if value is not None}
+
+
+def fault(kind: str, scope: Object | None = None, **fields: Any) -> Object:
+    return wanted(method=[{"faults": [{"fault": {"type": kind} | fields} | ({"scope": scope} if scope else {})]}])
+
+
+def scoped(**fields: Any) -> Object:
+    return wanted(scope=fields)
+
+
+def probes(*given: Object) -> Object:
+    return wanted(hypothesis={"probes": list(given)})
+
+
+def tolerance(**fields: Any) -> Object:
+    return probes({"type": "mesh", "name": "web", "tolerance": fields})
+
+
+def scheduled(**fields: Any) -> Object:
+    return wanted(schedule={"cron": "0 10 * * mon-fri"} | fields)
+
+
+def kept(**fields: Any) -> Object:
+    return {"type": "kubernetes", "name": "k", "apiVersion": "apps/v1", "kind": "Deployment"} | fields
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("chaos-*.yaml")), ids=lambda file: file.name)
+def test_examples_of_experiments_are_taken_whole(made: Any, file: Path) -> None:
+    document = YAML(typ="safe", pure=True).load(file)
+    assert made(document["spec"], of=EXPERIMENT)["spec"] == document["spec"]
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        wanted(),
+        wanted(scope=None, method=[{"faults": [{"fault": {"type": "partition", "direction": "both"}}]}]),
+        wanted(method=[{"actions": [{"type": "podKill", "reversible": False, "count": 2, "grace": "30s"}]}]),
+        wanted(method=[{}, {"actions": [{"type": "scale", "workload": "deployment/web", "replicas": 0}], "hold": 5}]),
+        wanted(method=[{"actions": [{"type": "cordon", "node": "n"}, {"type": "drain", "node": "n"}]}]),
+        fault("delay", delay="2s", jitter=0.5),
+        fault("grpcAbort", code=14),
+        fault("grpcAbort", code="UNAVAILABLE"),
+        fault("grpcAbort", code="Deadline_Exceeded"),
+        fault("blackhole"),
+        fault("eject", endpoints=["h:1"]),
+        fault("overflow", pending=0),
+        fault("retries", retries=0, perTryTimeout="250ms"),
+        fault("timeout", scope={"percentage": 5, "view": "app"}, timeout=1),
+        fault("reset", scope={"arm": "v2", "view": "policy"}),
+        scoped(headers={"End-User": {"exact": "user-7"}, "x": {"present": True}}),
+        scoped(users={"percentage": "0.1%", "cookie": "id"}, source={"service": "shop/web", "arm": "v1"}),
+        scoped(cookie={"name": "beta", "value": "yes"}),
+        tolerance(equals=True),
+        tolerance(equals="ok", jsonpath="status.conditions[type=Ready].status"),
+        tolerance(oneOf=["a", 1, 0.5]),
+        probes({"type": "http", "name": "h", "url": "https://h/p", "headers": {"Host": "a"}, "latency": {"max": 1}}),
+        probes({"type": "python", "name": "p", "function": "a.b:c", "tolerance": {"equals": 0},
+                "arguments": {"a": None, "b": True, "c": 1, "d": "x"}}),
+        probes(kept(object="web", namespace="shop", tolerance={"jsonpath": "spec.replicas", "min": 2})),
+        probes(kept(selector="app=web", absent=True)),
+        wanted(safety={"maxTraffic": "50%", "errorBudget": {"objective": "99.9%", "window": "1m"}}, deadline="2h"),
+        scheduled(timeZone="Europe/Berlin", windows=[{"days": ["mon"], "end": "12:00"}], jitter="5m"),
+        scheduled(freeze=[{"start": "2026-12-24", "end": "2026-12-24", "reason": "holidays"}]),
+    ],
+    ids=told,
+)  # fmt: skip
+def test_experiments_that_the_loader_takes_are_taken_as_they_are(made: Any, good: Object) -> None:
+    ExperimentSpec.model_validate(good, by_alias=True, by_name=False)
+    assert made(good, of=EXPERIMENT)["spec"] == good
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (wanted(hypothesis=None), "spec.hypothesis: Required value"),
+        (wanted(hypothesis={"probes": []}), "spec.hypothesis.probes in body should have at least 1 items"),
+        (wanted(scope=None), "a fault says not whom it meets; write scope beside it, or spec.scope for all"),
+        (wanted(method=[{"hold": 10}]), "does nothing: there is no fault and no action in it"),
+        (wanted(deadline=0), "spec.deadline in body should be greater than 0"),
+        (wanted(abort=[{"type": "tcp", "name": "web", "address": "h:1"}]), "two probes have the same name"),
+        (wanted(safety={"maxConcurrent": 0}), "spec.safety.maxConcurrent in body should be greater than or equal to 1"),
+        (fault("sleep"), 'spec.method[0].faults[0].fault.type: Unsupported value: "sleep"'),
+        (fault("delay"), "spec.method[0].faults[0].fault.delay: Required value"),
+        (fault("abort", delay="1s"), '"spec.method[0].faults[0].fault.delay" must not'),
+        (fault("abort", status=200), "fault.status in body should be greater than or equal to 400"),
+        (fault("grpcAbort", code=0), "fault.code in body should be greater than or equal to 1"),
+        (fault("grpcAbort", code="OK"), "fault.code in body should match"),
+        (fault("eject"), "says neither which endpoints nor which zone"),
+        (fault("blackhole", endpoints=["h:1"], zone="b"), "zone stands beside endpoints; write one of them"),
+        (fault("overflow"), "limits nothing; write requests, connections or pending"),
+        (fault("retries", scope={"arm": "v1"}, retries=3), "before a version is chosen; leave out arm and view"),
+        (scoped(), "spec.scope.percentage: Required value"),
+        (scoped(view="policy"), "spec.scope.percentage: Required value"),
+        (scoped(percentage=0), "spec.scope.percentage in body should be greater than 0"),
+        (scoped(headers={"x": {"exact": "a", "prefix": "b"}}), "write one of exact, prefix, regex and present"),
+        (scoped(headers={"x": {"present": False}}), "spec.scope.headers.x.present: Unsupported value: false"),
+        (scoped(headers={"a b": {"exact": "a"}}), "names match"),
+        (scoped(cookie={"name": "a", "value": "b;c"}), "spec.scope.cookie.value in body should match"),
+        (scoped(users={"percentage": 5}), "write what tells users apart: header or cookie"),
+        (scoped(source={"arm": "v1"}), "names nobody, or two; write service"),
+        (tolerance(), "spec.hypothesis.probes[0].tolerance.equals: Required value"),
+        (tolerance(min=2, max=1), "min is above max; nothing could pass"),
+        (tolerance(equals=[1]), "spec.hypothesis.probes[0].tolerance.equals"),
+        (tolerance(oneOf=[True]), "spec.hypothesis.probes[0].tolerance.oneOf[0]"),
+        (probes({"type": "http", "name": "a"}), "http needs url"),
+        (
+            probes({"type": "tcp", "name": "a", "address": "h"}),
+            "spec.hypothesis.probes[0].address in body should match",
+        ),
+        (probes({"type": "tcp", "name": "a", "address": "h:1", "tolerance": {"min": 1}}), "tcp takes no tolerance"),
+        (probes(kept()), "write which is meant: object (its name) or selector"),
+        (probes(kept(object="a", absent=True, tolerance={"min": 1})), "asks something of what must not be there"),
+        (wanted(method=[{"actions": [{"type": "podKill", "reversible": True}]}]), "Unsupported value: true"),
+        (wanted(method=[{"actions": [{"type": "scale", "replicas": 1}]}]), "scale needs workload"),
+        (scheduled(windows=[{"start": "17:00", "end": "09:00"}]), "end is not after start; split it at midnight"),
+        (scheduled(windows=[{"start": "18:00"}]), "end is not after start; split it at midnight"),
+        (scheduled(freeze=[{"start": "2026-12-26", "end": "2026-12-24"}]), "end lies before start"),
+        (scheduled(freeze=[{"start": "christmas", "end": "2026-12-24"}]), "spec.schedule.freeze[0].start"),
+    ],
+    ids=told,
+)
+def test_experiments_that_the_loader_refuses_are_refused_with_their_place(made: Any, bad: Object, said: str) -> None:
+    with pytest.raises(ValidationError):
+        ExperimentSpec.model_validate(bad, by_alias=True, by_name=False)
+    with pytest.raises(Refused) as refused:
+        made(bad, of=EXPERIMENT)
+    assert said in str(refused.value)
+
+
+def test_the_status_of_an_experiment_is_kept(api: KubeApi, made: Any) -> None:
+    created = made(wanted(), of=EXPERIMENT)
+    status = {
+        "phase": "Ended",
+        "outcome": "Refuted",
+        "verdict": "fail",
+        "step": 1,
+        "steps": ["abort with 503, 5 % of requests"],
+        "exposure": {"requests": 10, "failures": 3, "seconds": 30},
+    }
+    path = f"{EXPERIMENT.path('default', created['metadata']['name'])}/status"
+    assert (api._call("PUT", EXPERIMENT, path, body=created | {"status": status}) or {})["status"] == status
