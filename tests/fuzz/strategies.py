@@ -199,11 +199,16 @@ scalars: st.SearchStrategy[Any] = (
     | st.floats()
     | st.text(max_size=12)
     | st.sampled_from(["10%", "5s", "v1", "promql", "latency", "x/y", "10.0.0.1:80", "\0", "\u202e", "0x" + "f" * 5000])
+    | st.sampled_from(["delay", "grpcAbort", "eject", "http", "kubernetes", "podKill", "UTC", "09:00", "status.phase"])
+    | st.sampled_from(["0 10 * * mon-fri", "2026-12-24", 20261224, 1e300])
 )
 keys = st.sampled_from(
     ["apiVersion", "kind", "metadata", "spec", "name", "namespace", "labels", "annotations", "target", "arms", "steps",
      "analysis", "service", "stable", "canary", "weight", "hold", "pause", "metrics", "type", "query", "services",
-     "proxies", "outbound", "inbound", "address", "weights", "endpoints", "deadline", "timeout", "directory", "<<"]
+     "proxies", "outbound", "inbound", "address", "weights", "endpoints", "deadline", "timeout", "directory", "<<",
+     "title", "hypothesis", "probes", "tolerance", "equals", "oneOf", "regex", "jsonpath", "method", "faults", "fault",
+     "actions", "scope", "percentage", "headers", "cookie", "users", "source", "view", "zone", "zones", "safety",
+     "maxTraffic", "errorBudget", "abort", "schedule", "cron", "timeZone", "windows", "freeze", "start", "end", "chaos"]
 ) | st.text(max_size=8)  # fmt: skip
 structures: st.SearchStrategy[Any] = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6), max_leaves=25

@@ -61,6 +61,39 @@ def test_any_structure(metadata: Any, spec: Any, kind: str) -> None:
     attempt(dumped({"apiVersion": "meshautopilot.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}))
 
 
+PARTS = {
+    "target": {"service": "a"},
+    "scope": {"percentage": 5},
+    "hypothesis": {"probes": [{"type": "tcp", "name": "a", "address": "h:1"}]},
+    "method": [{"faults": [{"fault": {"type": "abort"}}]}],
+}
+"""An experiment, part by part."""
+
+
+@given(
+    st.sampled_from([*PARTS, "safety", "abort", "schedule", "deadline", "title"]),
+    structures,
+    st.sampled_from(["delay", "abort", "grpcAbort", "overflow", "eject", "partition", "promql", "http", "python", "a"]),
+)
+@settings(max_examples=120, deadline=None)
+def test_any_part_of_an_experiment(part: str, value: Any, kind: str) -> None:
+    if isinstance(value, dict):
+        value = value | {"type": kind}
+    put: Any = {"probes": [value]} if part == "hypothesis" else value
+    put = [{"faults": [{"fault": value, "scope": value}], "actions": [value]}] if part == "method" else put
+    spec = PARTS | {part: put}
+    attempt(
+        dumped(
+            {
+                "apiVersion": "meshautopilot.io/v1alpha1",
+                "kind": "MeshExperiment",
+                "metadata": {"name": "a"},
+                "spec": spec,
+            }
+        )
+    )
+
+
 @given(st.lists(structures, max_size=3))
 @settings(max_examples=25, deadline=None)
 def test_any_documents(documents: list[Any]) -> None:
