@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from autopilot.spec.base import SpecModel
 from autopilot.spec.canary import CanarySpec, MeshCanary
 from autopilot.spec.crd_rules import RULES, SOME
 from autopilot.spec.crd_values import FRACTION, PERCENT, SECONDS, Unit, number_or_text
-from autopilot.spec.experiment import ExperimentSpec
+from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from autopilot.spec.structural import structural
 from autopilot.spec.units import parse_fraction, parse_percent, parse_seconds
 
@@ -201,9 +202,9 @@ specs = kept(
 )
 
 
-def loads(spec: Any) -> CanarySpec | None:
+def loads(spec: Any, model: type[SpecModel] = CanarySpec) -> SpecModel | None:
     try:
-        return CanarySpec.model_validate(spec, by_alias=True, by_name=False)
+        return model.model_validate(spec, by_alias=True, by_name=False)
     except ValidationError:
         return None
 
@@ -229,6 +230,121 @@ def test_what_was_read_can_be_written_as_a_resource(spec: dict[str, Any]) -> Non
 @given(specs, st.sampled_from(["unknown", "minReqests"]))
 def test_fields_that_nobody_knows_are_gone(spec: dict[str, Any], name: str) -> None:
     assert pruned(SPEC, spec | {name: 1}) == pruned(SPEC, spec)
+
+
+# Experiments as people write them
+
+words = st.sampled_from(["a", "End-User", "x" * 100])
+seconds = st.sampled_from([1, 1.5, "1s", "250ms", "1m30s", "2"])
+more_than_none = st.floats(0.001, 100) | st.sampled_from([5, "10%", " 12.5 % ", ".5"])
+places = st.lists(st.sampled_from(["h:1", "10.0.0.1:80", "a.b:65535"]), min_size=1, max_size=3)
+matches = st.sampled_from([{"exact": "a"}, {"prefix": "a b"}, {"regex": "^a.*$"}, {"present": True}])
+scopes = kept(
+    {},
+    percentage=more_than_none,
+    headers=st.dictionaries(words, matches, max_size=2),
+    cookie=kept({"name": st.just("id")}, value=st.just("a-b.c=")),
+    users=st.fixed_dictionaries({"percentage": more_than_none, "header": words})
+    | st.fixed_dictionaries({"percentage": more_than_none, "cookie": st.just("id")}),
+    source=kept({"service": st.sampled_from(["web", "shop/web"])}, arm=names) | kept({"proxy": names}),
+    arm=names,
+    view=st.sampled_from(["app", "policy"]),
+)
+faults = st.one_of(
+    kept({"type": st.just("delay"), "delay": seconds}, jitter=st.sampled_from([0, 0.1, "5ms"])),
+    kept({"type": st.just("abort")}, status=st.integers(400, 599)),
+    kept({"type": st.just("grpcAbort")}, code=st.integers(1, 16) | st.sampled_from(["UNAVAILABLE", "internal"])),
+    kept({"type": st.just("bandwidth"), "limit": st.integers(1, 10**6)}),
+    kept({"type": st.sampled_from(["blackhole", "eject"])}, endpoints=places),
+    kept({"type": st.sampled_from(["blackhole", "eject"])}, zone=names),
+    kept({"type": st.just("overflow"), "pending": st.integers(0, 65536)}, requests=st.none() | st.just(0)),
+    kept({"type": st.just("retries"), "retries": st.integers(0, 10)}, perTryTimeout=st.none() | seconds),
+    kept({"type": st.just("timeout"), "timeout": seconds}),
+    kept({"type": st.just("partition")}, direction=st.sampled_from(["ingress", "egress", "both"])),
+)
+actions = st.one_of(
+    kept({"type": st.just("podKill")}, reversible=st.just(False), count=st.integers(1, 1000), arm=names, grace=seconds),
+    kept({"type": st.just("scale"), "workload": st.just("deployment/web"), "replicas": st.integers(0, 9)}),
+    kept({"type": st.sampled_from(["cordon", "drain"]), "node": words}),
+)
+atoms = st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5)
+tolerances = kept(
+    {},
+    equals=atoms | truths,
+    oneOf=st.lists(atoms, max_size=3),
+    min=st.floats(-9, 0),
+    max=numbers,
+    regex=st.just("^[a-z]+$"),
+    contains=st.just("a"),
+    jsonpath=st.sampled_from(["status.phase", "items[0].name", "a['b c'][x=y].z"]),
+)
+looked = {"mode": st.sampled_from(["before", "during"]), "interval": seconds, "failures": st.integers(1, 9)}
+probes = st.one_of(
+    kept(
+        {"type": st.just("http"), "url": st.just("https://a/b?c")},
+        headers=st.dictionaries(words, st.just("a b"), max_size=2),
+        verifyTls=truths,
+        body=tolerances,
+        **looked,
+    ),
+    kept({"type": st.just("tcp"), "address": st.just("h:1")}, **looked),
+    kept({"type": st.just("mesh"), "tolerance": tolerances}, service=st.none() | st.just("shop/web"), window=seconds),
+    kept(
+        {"type": st.just("kubernetes"), "apiVersion": st.just("apps/v1"), "kind": st.just("Pod"), "selector": words},
+        namespace=names,
+        absent=truths,
+    ),
+    kept({"type": st.just("process"), "command": st.lists(words, min_size=1, max_size=2)}, output=tolerances),
+    kept(
+        {"type": st.just("python"), "function": st.just("a.b:c"), "tolerance": tolerances},
+        arguments=st.dictionaries(st.just("a"), atoms | truths | st.none(), max_size=1),
+    ),
+)
+named_probes = st.lists(probes, min_size=1, max_size=3).map(
+    lambda found: [each | {"name": f"p{number}"} for number, each in enumerate(found)]
+)
+experiments = kept(
+    {
+        "target": kept({"service": names}, mesh=st.none() | names),
+        "hypothesis": st.fixed_dictionaries({"probes": named_probes}),
+        "method": st.lists(
+            kept(
+                {},
+                name=words,
+                faults=st.lists(kept({"fault": faults}, scope=scopes), max_size=2),
+                actions=st.lists(actions, max_size=2),
+                hold=seconds,
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    },
+    scope=scopes,
+    safety=kept({}, maxTraffic=more_than_none, maxFailures=st.integers(0, 9), service=st.none() | st.just("a/b")),
+    tick=st.sampled_from([0.25, "500ms", "10s"]),
+    deadline=st.sampled_from([7200, "2h"]),
+    schedule=kept(
+        {"cron": st.just("0 10 * * mon-fri")},
+        timeZone=st.just("Europe/Berlin"),
+        windows=st.lists(kept({}, days=st.just(["mon"]), start=st.just("08:00"), end=st.just("24:00")), max_size=2),
+        freeze=st.just([{"start": "2026-12-24", "end": "2026-12-26"}]),
+        jitter=seconds,
+    ),
+)
+
+
+@given(experiments)
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+def test_experiments_that_the_loader_takes_are_taken_whole(spec: dict[str, Any]) -> None:
+    model = loads(spec, ExperimentSpec)
+    assume(model is not None)
+    as_kept = pruned(EXPERIMENT, spec)
+    assert complaints(EXPERIMENT, as_kept) == []
+    assert loads(as_kept, ExperimentSpec) == model
+    written = MeshExperiment(metadata={"name": "a"}, spec=model).model_dump(
+        mode="json", by_alias=True, exclude_none=True
+    )
+    assert complaints(EXPERIMENT, written["spec"]) == []
 
 
 UNITS = [(SECONDS, parse_seconds, 366 * 86400), (FRACTION, parse_fraction, 1), (PERCENT, parse_percent, 100)]
