@@ -240,8 +240,7 @@ more_than_none = st.floats(0.001, 100) | st.sampled_from([5, "10%", " 12.5 % ", 
 places = st.lists(st.sampled_from(["h:1", "10.0.0.1:80", "a.b:65535"]), min_size=1, max_size=3)
 matches = st.sampled_from([{"exact": "a"}, {"prefix": "a b"}, {"regex": "^a.*$"}, {"present": True}])
 scopes = kept(
-    {},
-    percentage=more_than_none,
+    {"percentage": more_than_none},
     headers=st.dictionaries(words, matches, max_size=2),
     cookie=kept({"name": st.just("id")}, value=st.just("a-b.c=")),
     users=st.fixed_dictionaries({"percentage": more_than_none, "header": words})
@@ -269,11 +268,10 @@ actions = st.one_of(
 )
 atoms = st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-5, 5)
 tolerances = kept(
-    {},
+    {"max": numbers},
     equals=atoms | truths,
     oneOf=st.lists(atoms, max_size=3),
     min=st.floats(-9, 0),
-    max=numbers,
     regex=st.just("^[a-z]+$"),
     contains=st.just("a"),
     jsonpath=st.sampled_from(["status.phase", "items[0].name", "a['b c'][x=y].z"]),
@@ -311,15 +309,15 @@ experiments = kept(
             kept(
                 {},
                 name=words,
-                faults=st.lists(kept({"fault": faults}, scope=scopes), max_size=2),
+                faults=st.lists(kept({"fault": faults}, scope=scopes), min_size=1, max_size=2),
                 actions=st.lists(actions, max_size=2),
                 hold=seconds,
             ),
             min_size=1,
             max_size=3,
         ),
+        "scope": st.just({"percentage": 5}),
     },
-    scope=scopes,
     safety=kept({}, maxTraffic=more_than_none, maxFailures=st.integers(0, 9), service=st.none() | st.just("a/b")),
     tick=st.sampled_from([0.25, "500ms", "10s"]),
     deadline=st.sampled_from([7200, "2h"]),
