@@ -29,7 +29,7 @@ from tests.faults.strikes import EVENTS
 from tests.faults.walks import WALKS, Point
 from tests.faults.world import World, world
 
-SHAPE = Shape(meshes=8, services=4)
+SHAPE = Shape(meshes=12, services=4)
 INTERLEAVINGS, ON_ENVOYS = 500, 28
 BOUNDS = {
     "clean-up": "1 s",
