@@ -161,9 +161,10 @@ def _plain(annotation: Any) -> Any:
 
 
 def _tags(model: Any) -> list[str]:
-    """The values of a model's literal fields, one of which is its tag."""
-    fields = model.model_fields.values() if isinstance(model, type) and issubclass(model, BaseModel) else ()
-    return [tag for info in fields if get_origin(info.annotation) is Literal for tag in get_args(info.annotation)]
+    """The values of the field that tells a model from others."""
+    fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+    tags = [info for name, info in fields.items() if name == "type" and get_origin(info.annotation) is Literal]
+    return [tag for info in tags for tag in get_args(info.annotation)]
 
 
 def _fields(owner: type[BaseModel] | None) -> list[str]:

@@ -69,7 +69,8 @@ async def get(name: Identity, output: OutputOption = Output.TABLE) -> int:
 async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
     """Follow one operation live until it ends: weights set and measured, requests, evidence, what comes next.
 
-    Ctrl-C ends watching, never the operation. Exit codes: 0 promoted, 1 error, 2 rolled back, 3 undecided, 4 aborted.
+    Ctrl-C ends watching, never the operation. Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted,
+    3 undecided or void, 4 aborted.
     """
     client, workflow_id = await _find(name)
     out = console()
@@ -100,8 +101,8 @@ async def _log(client: Client, workflow_id: str, timeout: float) -> int:
 async def status(name: Identity, timeout: Timeout = 0.0, output: OutputOption = Output.TABLE) -> int:
     """Tell a pipeline how an operation went, waiting for its end for as long as --timeout says (default: not at all).
 
-    Exit codes: 0 promoted, 1 error, 2 rolled back, 3 undecided (inconclusive, or still running at the timeout),
-    4 aborted.
+    Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted, 3 undecided (inconclusive, void, or still
+    running at the timeout), 4 aborted.
     """
     client, workflow_id = await _find(name)
     snapshot = Snapshot(workflow_id)

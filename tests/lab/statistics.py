@@ -68,7 +68,8 @@ def _injected(text: str, own: str, namespace: str) -> Iterator[str]:
             "response_flags": flag,
             "response_code": code,
         }
-        yield f"istio_requests_total{{{','.join(f'{key}={chr(34)}{one}{chr(34)}' for key, one in told.items())}}} {met[kind]:g}"
+        labels = ",".join(f'{key}="{one}"' for key, one in told.items())
+        yield f"istio_requests_total{{{labels}}} {met[kind]:g}"
 
 
 def _translated(text: str, own: str, pod: Mapping[str, str], namespace: str) -> Iterator[str]:
