@@ -121,6 +121,9 @@ class ActRequest(Wire):
     key: str
     """Of this action in this run: taken twice it is done once."""
     by: Actor = Actor()
+    lease: Lease | None = None
+    """Kept alive meanwhile."""
+    temporal_grace: float = 30.0
 
 
 class ExperimentSignatures:

@@ -25,6 +25,7 @@ from activities.experiment_signatures import (
     SteadyRequest,
 )
 from activities.holding import Holding
+from activities.keeping import Keeper
 from activities.meshes import Attached, Meshes
 from activities.probing import Prober, allowed_probes
 from activities.pulse import Pulse
@@ -38,6 +39,8 @@ from autopilot.mesh.orders import kind_of
 from autopilot.spec.allowed import beyond, doubtful
 from autopilot.spec.experiment import ExperimentSpec
 
+_LOOK = 0.5
+"""Seconds between looks whether a lease is to be renewed."""
 BASELINE = 2.0
 """Seconds before the first fault over which failures and tries are counted."""
 
@@ -172,7 +175,7 @@ class ExperimentActivities(ExperimentSignatures):
         attached = self._meshes[request.target.mesh]
         if attached.workloads is None:
             raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
-        async with heartbeating():
+        async with heartbeating(), self._kept(attached, request):
             return await attached.workloads.act(request.target, request.action, request.key)
 
     @activity.defn(name="chaos.undo")
@@ -190,6 +193,25 @@ class ExperimentActivities(ExperimentSignatures):
         return await self._archive.keep(
             report.workflow_id, activity.info().workflow_run_id or "", "MeshExperiment", report.outcome, report
         )
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, attached: Attached, request: ActRequest) -> AsyncIterator[None]:
+        """Keeps the lease alive while an action takes its time: draining a node may take longer than a lease lives."""
+        if request.lease is None:
+            yield
+            return
+        keeper = Keeper(attached.mesh, request.lease, self._pulse, grace=request.temporal_grace, halt="ignore")
+
+        async def keep() -> None:
+            while await keeper.renew() is None:  # noqa: ASYNC110 - what ends it is heard by the hold that follows
+                await asyncio.sleep(_LOOK)
+
+        task = asyncio.create_task(keep(), name="lease during an action")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _prober(self, attached: Attached, target: Target) -> AsyncIterator[Prober]:

@@ -152,6 +152,8 @@ class ChaosWorkflow(ExperimentOperation):
             action=action,
             key=f"{workflow.info().workflow_id}/{workflow.info().run_id}/{number}/{_key(action)}",
             by=self.by(f"step {number}"),
+            lease=self.lease,
+            temporal_grace=self.input.temporal_grace,
         )
         return await workflow.execute_activity_method(
             method,
@@ -163,14 +165,17 @@ class ChaosWorkflow(ExperimentOperation):
             summary=summary,
         )
 
-    async def aftermath(self, ending: Ending) -> Ending:
-        """Puts back what actions have changed, and asks the hypothesis again, now that nothing is laid any more."""
+    async def put_back(self) -> None:
+        """Puts back what actions have changed, the last first."""
         for number, action in reversed(self._done):
             try:
                 acted = await self._take(ExperimentSignatures.undo, number, action, f"put back: {action.type}")
                 self.acted(acted)
             except ActivityError as error:
                 self.leave(f"{action.type} was not put back: {reason_of(error)}")
+
+    async def aftermath(self, ending: Ending) -> Ending:
+        """Asks the hypothesis again, now that nothing is laid any more."""
         if not self.steps or not self.answers(ending):
             return ending
         self.enter(Phase.CHECKING, "checking the hypothesis again, now that nothing is laid")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.experiment_signatures import (
@@ -38,6 +39,13 @@ from workflows.endings import Ending, LeaseGone, reason_of
 from workflows.operation import PROMPT, Operation
 from workflows.verdicts import verdict_of
 
+_PATIENT = RetryPolicy(
+    initial_interval=timedelta(milliseconds=500),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=5),
+    maximum_attempts=8,
+)
+"""Of looks that decide nothing about the mesh: it is restored, and telemetry that stays away makes no report wait."""
 _CHECK = 900.0
 """Seconds that a hypothesis has to answer in; its probes end by themselves long before."""
 
@@ -81,7 +89,7 @@ class ExperimentOperation(Operation):
             start_to_close_timeout=timedelta(seconds=_CHECK),
             schedule_to_close_timeout=timedelta(seconds=_CHECK),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
-            retry_policy=PROMPT,
+            retry_policy=_PATIENT,
             summary=f"the hypothesis {phase}",
         )
         self.probes += found.probes

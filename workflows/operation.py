@@ -71,6 +71,9 @@ class Operation(Commanded):
         """
         raise NotImplementedError
 
+    async def put_back(self) -> None:
+        """What else was changed is put back, however it ended; outside the promise, for a lease does not cover it."""
+
     async def aftermath(self, ending: Ending) -> Ending:
         """What is to be done once the mesh is as it should be and nothing is held any more; may change the ending."""
         return ending
@@ -114,6 +117,7 @@ class Operation(Commanded):
         if ending.outcome is not Outcome.PROMOTED and self.lease is not self._restored:
             await asyncio.shield(self._restore(ending))  # it was being taken (again) when the end came
         await self._disarm()
+        await asyncio.shield(self.put_back())
         if not cancelled:
             ending = await self.aftermath(ending)
         self._end(ending)
