@@ -44,7 +44,9 @@ class FakeApi(KubeApi):
         assert (resource, namespace) == (SERVICE, "shop")
         return self._services.get(name)
 
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+    def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Object]:
         assert (resource, namespace, labels) == (DESTINATION_RULE, "shop", "")
         return [self._rule]
 

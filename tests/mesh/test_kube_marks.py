@@ -90,7 +90,9 @@ def test_the_patches_here_are_those_of_the_rfc() -> None:
 class NoCluster(KubeApi):
     """Knows of subsets alone: parsing asks for nothing, and any other new destination is a Service of its own."""
 
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> list[Object]:
+    def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Object]:
         subsets = [{"name": f"v{number}"} for number in range(1, 10)]
         return [{"spec": {"host": "reviews", "subsets": subsets}}] if resource is DESTINATION_RULE else []
 
