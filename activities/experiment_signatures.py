@@ -123,7 +123,6 @@ class ActRequest(Wire):
     by: Actor = Actor()
     lease: Lease | None = None
     """Kept alive meanwhile."""
-    temporal_grace: float = 30.0
 
 
 class ExperimentSignatures:

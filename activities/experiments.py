@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 
 from temporalio import activity
@@ -32,7 +32,7 @@ from activities.pulse import Pulse
 from activities.reports import Archive
 from activities.sight import Sight, amplification, changes_of, count, effects_of
 from activities.steadying import Steadying
-from autopilot.findings import Acted, Amplification, Effect, ExperimentReport
+from autopilot.findings import CHAOS_GRACE, Acted, Amplification, Effect, ExperimentReport
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Lease, Target
 from autopilot.mesh.orders import kind_of
@@ -43,6 +43,10 @@ _LOOK = 0.5
 """Seconds between looks whether a lease is to be renewed."""
 BASELINE = 2.0
 """Seconds before the first fault over which failures and tries are counted."""
+
+
+BEGUN = ("delay", "abort", "grpcAbort", "bandwidth", "blackhole")
+"""Kinds that are counted when a request meets them; of others, requests that were on their way are counted later."""
 
 
 class ExperimentActivities(ExperimentSignatures):
@@ -59,11 +63,10 @@ class ExperimentActivities(ExperimentSignatures):
         """Refuses what must not start; counts what there is before anything is done."""
         lease, spec = request.lease, request.spec
         attached = self._meshes[lease.target.mesh]
-        await self._refuse(attached, lease, spec)
-        async with self._prober(attached, lease.target) as prober:
+        async with heartbeating(), self._kept(attached, lease), self._prober(attached, lease.target) as prober:
+            await self._refuse(attached, lease, spec)
             await prober.refuse(spec.probes)
-        effects = await self._effects(attached, lease, spec)
-        async with heartbeating():
+            effects = await self._effects(attached, lease, spec)
             baseline = await self._baseline(attached, lease.target, spec)
         steps = range(1, len(spec.method) + 1)
         signs = [await attached.mesh.signs(lease, changes_of(spec, step, lease.holder.operation)) for step in steps]
@@ -77,12 +80,13 @@ class ExperimentActivities(ExperimentSignatures):
         weights = {arm.name: arm.weight for arm in state.arms}
         today = datetime.now(UTC).date()
         problems = beyond(spec, mesh.ceilings, target.namespace, today, weights)
+        leases = await mesh.leases()
         others = [
             status
-            for status in await mesh.leases()
+            for status in leases
             if kind_of(status.lease.holder.operation) == "chaos" and status.lease.holder != lease.holder
         ]
-        mine = next((status.acquired for status in await mesh.leases() if status.lease.holder == lease.holder), 0.0)
+        mine = next((status.acquired for status in leases if status.lease.holder == lease.holder), 0.0)
         # Of two that begin at once the one that came first goes on.
         earlier = [one for one in others if (one.acquired, str(one.lease.target)) < (mine, str(target))]
         most = min(spec.safety.max_concurrent, mesh.ceilings.max_concurrent)
@@ -111,9 +115,9 @@ class ExperimentActivities(ExperimentSignatures):
 
     async def _baseline(self, attached: Attached, target: Target, spec: ExperimentSpec) -> Baseline:
         sight = Sight(attached, target, spec, ())
-        first, before = await sight.read(time.time()), await sight.hops()
+        first, before = await sight.read(time.time()), await sight.hops_if_any()
         await asyncio.sleep(BASELINE)
-        second, after = await sight.read(time.time()), await sight.hops()
+        second, after = await sight.read(time.time()), await sight.hops_if_any()
         seen = count(first, second)
         budget = spec.safety.error_budget
         if budget is not None and seen.requests:
@@ -148,8 +152,10 @@ class ExperimentActivities(ExperimentSignatures):
                 return found
             last = await sight.read(time.time())
             leaked = tuple(
-                sum(max(0.0, value - first.met[index].get(name, 0.0)) for name, value in last.met[index].items())
-                for index in range(len(request.signs))
+                sum(max(0.0, value - first.met[index].get(name, value)) for name, value in last.met[index].items())
+                if sign.kind in BEGUN
+                else 0.0
+                for index, sign in enumerate(request.signs)
             )
             return found.model_copy(update={"leaked": leaked})
 
@@ -175,8 +181,8 @@ class ExperimentActivities(ExperimentSignatures):
         attached = self._meshes[request.target.mesh]
         if attached.workloads is None:
             raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
-        async with heartbeating(), self._kept(attached, request):
-            return await attached.workloads.act(request.target, request.action, request.key)
+        async with heartbeating(), self._kept(attached, request.lease):
+            return await _whole(attached.workloads.act(request.target, request.action, request.key))
 
     @activity.defn(name="chaos.undo")
     async def undo(self, request: ActRequest) -> Acted:
@@ -185,7 +191,7 @@ class ExperimentActivities(ExperimentSignatures):
         if attached.workloads is None:
             raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
         async with heartbeating():
-            return await attached.workloads.undo(request.target, request.action, request.key)
+            return await _whole(attached.workloads.undo(request.target, request.action, request.key))
 
     @activity.defn(name="chaos.archive")
     async def archive(self, report: ExperimentReport) -> str:
@@ -195,12 +201,12 @@ class ExperimentActivities(ExperimentSignatures):
         )
 
     @contextlib.asynccontextmanager
-    async def _kept(self, attached: Attached, request: ActRequest) -> AsyncIterator[None]:
-        """Keeps the lease alive while an action takes its time: draining a node may take longer than a lease lives."""
-        if request.lease is None:
+    async def _kept(self, attached: Attached, lease: Lease | None) -> AsyncIterator[None]:
+        """Keeps the lease alive while something takes its time: draining a node may take longer than a lease lives."""
+        if lease is None:
             yield
             return
-        keeper = Keeper(attached.mesh, request.lease, self._pulse, grace=request.temporal_grace, halt="ignore")
+        keeper = Keeper(attached.mesh, lease, self._pulse, grace=CHAOS_GRACE, halt="ignore")
 
         async def keep() -> None:
             while await keeper.renew() is None:  # noqa: ASYNC110 - what ends it is heard by the hold that follows
@@ -220,3 +226,13 @@ class ExperimentActivities(ExperimentSignatures):
             yield prober
         finally:
             await prober.close()
+
+
+async def _whole(action: Awaitable[Acted]) -> Acted:
+    """Ends as the action ends, whoever wants it to stop: its thread goes on, and what comes next must come later."""
+    task = asyncio.ensure_future(action)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise

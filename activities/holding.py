@@ -30,6 +30,8 @@ from autopilot.spec.probes import PHASES, Probe
 from autopilot.telemetry.model import TelemetryError
 from autopilot.telemetry.witness import Hop
 
+_COUNTING = 2.5
+"""Seconds that counters may take to be read."""
 SILENCE = 10.0
 """Seconds without a count after which nobody can say how far an experiment has gone: it ends."""
 
@@ -59,6 +61,12 @@ class Holding:
         self._believed = {probe.name: probe for probe in self._spec.hypothesis.probes if probe.mode in during}
         self._effects: tuple[Effect, ...] = request.effects
         self._hops: tuple[list[Hop], list[Hop]] | None = None
+        self._reading: asyncio.Task[Reading] | None = None
+        self._counted_once = False
+        self._looked_at: set[str] = set()
+        """Probes with a look of this very process: what another saw before it died does not end a hold well."""
+        self._watched = {**self._believed, **self._guards}
+        self._patience = 0.0
 
     async def run(self, prober: Prober, heartbeat: Callable[[HoldBeat], None]) -> Held:
         """Watches until the hold is over or something ends it.
@@ -70,21 +78,29 @@ class Holding:
         changes = changes_of(spec, request.step, request.lease.holder.operation)
         signs = await self._attached.mesh.signs(request.lease, changes)
         sight = Sight(self._attached, request.target, spec, signs)
-        before = await self._hops_now(sight)
+        before = asyncio.create_task(sight.hops_if_any(), name="hops before a hold")
         looking, guarding = Looking(prober), Looking(prober, spec.tick)
-        async with looking.following(self._believed.values()), guarding.following(self._guards.values()):
-            due = asyncio.get_running_loop().time()
-            while True:
-                found = await self._tick(sight, [*looking.take(), *guarding.take()])
-                heartbeat(HoldBeat(state=self._state.model_dump_json(), progress=self._progress))
-                if found is not None:
-                    break
-                due = max(due + spec.tick, asyncio.get_running_loop().time())
-                await asyncio.sleep(due - asyncio.get_running_loop().time())
-        if found[0] in ("guard", "limit", "hypothesis"):
-            await self._condemn(found[1])
-        self._hops = (before, await self._hops_now(sight))
-        return self.result(*found)
+        self._patience = max((prober.patience(one) + one.timeout for one in self._watched.values()), default=0.0)
+        loop = asyncio.get_running_loop()
+        try:
+            async with looking.following(self._believed.values()), guarding.following(self._guards.values()):
+                due = loop.time()
+                while True:
+                    found = await self._tick(sight, [*looking.take(), *guarding.take()])
+                    heartbeat(HoldBeat(state=self._state.model_dump_json(), progress=self._progress))
+                    if found is not None:
+                        break
+                    due = max(due + spec.tick, loop.time())
+                    await asyncio.sleep(due - loop.time())
+            if found[0] in ("guard", "limit", "hypothesis"):
+                await self._condemn(found[1])
+            elif before.done():  # whatever must be restored waits for nothing
+                self._hops = (before.result(), await sight.hops_if_any())
+            return self.result(*found)
+        finally:
+            for task in (before, self._reading):
+                if task is not None:
+                    task.cancel()
 
     def result(self, cause: HoldCause, reason: str) -> Held:
         """The answer to the workflow."""
@@ -102,9 +118,7 @@ class Holding:
     async def _tick(self, sight: Sight, looks: Sequence[tuple[Probe, Look]]) -> tuple[HoldCause, str] | None:
         """One round: what must end it first, then whether its time is over."""
         self._fold(looks)
-        failed = self._failed()
-        if failed is None:
-            failed = await self._counted(sight)
+        failed = self._failed() or self._counted(sight)
         self._show()
         if failed is not None:
             return failed
@@ -113,15 +127,26 @@ class Holding:
             return _ENDS.get(unheard.cause, "stopped"), unheard.reason
         if self._request.hold is None or self._progress.held < self._request.hold:
             return None
-        unseen = any(not effect.requests for effect in self._effects)
-        if unseen and self._progress.held < self._request.hold + sight.witness.lag:
-            return None  # whoever counts is late: what was met may be seen yet
+        return self._over(sight)
+
+    def _over(self, sight: Sight) -> tuple[HoldCause, str] | None:
+        """The hold's time is over: nothing is held any longer, but for what has not been seen yet and soon may be."""
+        late = self._progress.held - (self._request.hold or 0.0)
+        unmet = any(not effect.requests for effect in self._effects)
+        if (unmet or not self._counted_once) and late < sight.witness.lag + _COUNTING:
+            return None
+        unseen = [name for name in self._watched if name not in self._looked_at]
+        if unseen and late < self._patience:
+            return None
+        if guards := [name for name in unseen if name in self._guards]:
+            return "noData", f"abort condition {', '.join(guards)} was never looked at: make the hold longer"
         return "held", f"held for {self._progress.held:.1f} s"
 
     def _fold(self, looks: Sequence[tuple[Probe, Look]]) -> None:
         probes = dict(self._state.probes)
         for probe, look in looks:
             probes[probe.name] = update(probe, probes.get(probe.name, ProbeState()), look)
+            self._looked_at.add(probe.name)
         self._state = self._state.model_copy(update={"probes": probes})
 
     def _failed(self) -> tuple[HoldCause, str] | None:
@@ -137,17 +162,21 @@ class Holding:
                 return "hypothesis", f"{name}: {state.reason}"
         return None
 
-    async def _counted(self, sight: Sight) -> tuple[HoldCause, str] | None:
-        """Reads counters; says which limit is passed."""
+    def _counted(self, sight: Sight) -> tuple[HoldCause, str] | None:
+        """Takes counters that have been read meanwhile, and has them read again; says which limit is passed."""
         now = time.time()
-        try:
-            reading = await sight.read(now)
-        except TelemetryError as error:
-            silent = now - self._state.heard
-            self._progress = self._progress.model_copy(update={"silent": silent})
-            if silent > SILENCE:
-                return "noData", f"nobody can say how far it has gone, for {silent:.0f} s now: {error}"
+        task = self._reading
+        if task is None:
+            self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
             return None
+        if not task.done():
+            return self._silent(now, "they have not answered yet")
+        self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
+        try:
+            reading = task.result()
+        except TelemetryError as error:
+            return self._silent(now, str(error))
+        self._counted_once = True
         first = self._state.first or reading
         seen = count(first, reading)
         window = self._spec.safety.error_budget.window if self._spec.safety.error_budget else 0.0
@@ -155,6 +184,12 @@ class Holding:
         self._state = self._state.model_copy(update={"first": first, "counts": counts, "heard": now})
         self._effects = met(first, reading, self._request.effects)
         return self._beyond(seen, counts)
+
+    def _silent(self, now: float, why: str) -> tuple[HoldCause, str] | None:
+        silent = now - self._state.heard
+        if silent <= SILENCE:
+            return None
+        return "noData", f"nobody can say how far it has gone, for {silent:.0f} s now: {why}"
 
     def _beyond(self, seen: Count, counts: Sequence[Count]) -> tuple[HoldCause, str] | None:
         safety, baseline = self._spec.safety, self._request.baseline
@@ -204,7 +239,6 @@ class Holding:
         )
 
     def _records(self) -> tuple[ProbeRecord, ...]:
-        both_kinds = {**self._believed, **self._guards}
         return tuple(
             record(
                 probe,
@@ -213,14 +247,8 @@ class Holding:
                 self._request.step,
                 guard=name in self._guards,
             )
-            for name, probe in both_kinds.items()
+            for name, probe in self._watched.items()
         )
-
-    async def _hops_now(self, sight: Sight) -> list[Hop]:
-        try:
-            return await sight.hops()
-        except TelemetryError:
-            return []  # amplification is told where it can be
 
     async def _condemn(self, reason: str) -> None:
         try:

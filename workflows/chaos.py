@@ -36,7 +36,7 @@ class ChaosWorkflow(ExperimentOperation):
     @workflow.init
     def __init__(self, spec: ExperimentInput) -> None:
         super().__init__(spec)
-        self._done: list[tuple[int, Action]] = []
+        self._done: list[tuple[int, int, Action]] = []
         """Actions that were taken, in their order."""
 
     @workflow.run
@@ -50,8 +50,8 @@ class ChaosWorkflow(ExperimentOperation):
             lasting=spec.spec.deadline,
             queue=spec.queue,
         )
+        await self.pause_schedule(ending)
         report = self.report(ending)
-        await self.pause_schedule(report)
         await self.archive(report)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return report
@@ -83,8 +83,8 @@ class ChaosWorkflow(ExperimentOperation):
         return await workflow.execute_activity_method(
             ExperimentSignatures.preflight,
             PreflightRequest(lease=self.held, spec=self.input.spec),
-            start_to_close_timeout=timedelta(seconds=20),
-            schedule_to_close_timeout=timedelta(seconds=25),
+            start_to_close_timeout=timedelta(seconds=60),
+            schedule_to_close_timeout=timedelta(seconds=90),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=FEW,
             summary="whether it may start",
@@ -99,8 +99,8 @@ class ChaosWorkflow(ExperimentOperation):
             receipt = await self._lay(number)
         self.begin_step(number, step, receipt, effects)
         try:
-            for action in step.actions:
-                await self._act(number, action)
+            for index, action in enumerate(step.actions):
+                await self._act(number, index, action)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -134,42 +134,43 @@ class ChaosWorkflow(ExperimentOperation):
         self.audited.append(receipt.audit)
         return receipt
 
-    async def _act(self, number: int, action: Action) -> None:
+    async def _act(self, number: int, index: int, action: Action) -> None:
         self.go_on()
-        self._done.append((number, action))  # before it is done: whatever becomes of it, it is looked after
-        acted = await self._take(ExperimentSignatures.act, number, action, f"step {number}: {action.type}")
+        self._done.append((number, index, action))  # before it is done: whatever becomes of it, it is looked after
+        acted = await self._take(ExperimentSignatures.act, number, index, action)
         self.acted(acted)
 
     async def _take(
         self,
         method: Callable[[ExperimentSignatures, ActRequest], Awaitable[Acted]],
         number: int,
+        index: int,
         action: Action,
-        summary: str,
     ) -> Acted:
+        undoing = method is ExperimentSignatures.undo
         request = ActRequest(
             target=self.target,
             action=action,
-            key=f"{workflow.info().workflow_id}/{workflow.info().run_id}/{number}/{_key(action)}",
+            key=f"{workflow.info().workflow_id}/{workflow.info().run_id}/{number}/{index}",
             by=self.by(f"step {number}"),
-            lease=self.lease,
-            temporal_grace=self.input.temporal_grace,
+            lease=None if undoing else self.lease,
         )
         return await workflow.execute_activity_method(
             method,
             request,
             start_to_close_timeout=timedelta(seconds=120),
-            schedule_to_close_timeout=timedelta(seconds=300),
+            schedule_to_close_timeout=timedelta(hours=1) if undoing else timedelta(seconds=300),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
-            retry_policy=FEW,
-            summary=summary,
+            retry_policy=PROMPT if undoing else FEW,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"step {number}: {'put back ' if undoing else ''}{action.type}",
         )
 
     async def put_back(self) -> None:
         """Puts back what actions have changed, the last first."""
-        for number, action in reversed(self._done):
+        for number, index, action in reversed(self._done):
             try:
-                acted = await self._take(ExperimentSignatures.undo, number, action, f"put back: {action.type}")
+                acted = await self._take(ExperimentSignatures.undo, number, index, action)
                 self.acted(acted)
             except ActivityError as error:
                 self.leave(f"{action.type} was not put back: {reason_of(error)}")
@@ -228,7 +229,3 @@ def _not_steady(found: Steady) -> Ending | None:
 
 def _words(changes: tuple[Change, ...]) -> str:
     return "; ".join(change.words for change in changes) or "nothing"
-
-
-def _key(action: Action) -> str:
-    return action.model_dump_json()

@@ -46,6 +46,8 @@ _PATIENT = RetryPolicy(
     maximum_attempts=8,
 )
 """Of looks that decide nothing about the mesh: it is restored, and telemetry that stays away makes no report wait."""
+_KEPT = 5
+"""Looks of a probe that passed which a report keeps."""
 _CHECK = 900.0
 """Seconds that a hypothesis has to answer in; its probes end by themselves long before."""
 
@@ -92,7 +94,7 @@ class ExperimentOperation(Operation):
             retry_policy=_PATIENT,
             summary=f"the hypothesis {phase}",
         )
-        self.probes += found.probes
+        self.probes += map(_brief, found.probes)
         for record in found.probes:
             said = f": {record.reason}" if record.reason else ""
             self.note(f"{phase}: {record.name} {record.verdict}{said}")
@@ -115,6 +117,8 @@ class ExperimentOperation(Operation):
         self.go_on()
         step = self.steps[-1]
         since = step.receipt.written if step.receipt and step.receipt.written else step.started
+        if step.actions:  # they took their time, and what they did is to be watched for as long as it says
+            since = workflow.time()
         handle = workflow.start_activity_method(
             ExperimentSignatures.hold,
             HoldRequest(
@@ -142,6 +146,7 @@ class ExperimentOperation(Operation):
             await workflow.wait_condition(lambda: handle.done() or until())
         except asyncio.CancelledError as error:
             over = error  # the experiment has ended; what was seen until then belongs into its report
+        asked_to_go_on = not handle.done() and until()
         if not handle.done():
             handle.cancel()
         try:
@@ -150,12 +155,14 @@ class ExperimentOperation(Operation):
             if not is_cancelled_exception(error):
                 raise
             held = Held(cause="stopped", reason="stopped before it began", effects=effects)
+        if seconds is None:  # a short pause need not have looked at anything
+            held = held.model_copy(update={"probes": tuple(one for one in held.probes if one.looks)})
         self._record(held)
         if over is not None:
             raise over
         if held.cause == "leaseLost":
             raise LeaseGone(held.reason)
-        if held.cause == "stopped" and until():
+        if held.cause == "stopped" and asked_to_go_on:
             held = held.model_copy(update={"cause": "held"})  # it was paused, and goes on
         return held
 
@@ -173,7 +180,7 @@ class ExperimentOperation(Operation):
                 "amplification": held.amplification or step.amplification,
             }
         )
-        self.probes += held.probes
+        self.probes += map(_brief, held.probes)
         self.exposure += held.exposure
         self.burn = max((value for value in (self.burn, held.burn) if value is not None), default=None)
         if held.cause != "stopped":
@@ -219,17 +226,19 @@ class ExperimentOperation(Operation):
         """Whether the hypothesis is worth asking again: not where a person, or somebody stronger, wants an end."""
         return ending.outcome is not Outcome.TAKEN_OVER and self._aborted is None
 
-    async def pause_schedule(self, report: ExperimentReport) -> None:
+    async def pause_schedule(self, ending: Ending) -> None:
         """A run that refuted its hypothesis stops its schedule, until a person has looked."""
         schedule = self.input.spec.schedule
         if not self.input.schedule or schedule is None or not schedule.pause_on_failure:
             return
-        if report.verdict is not Verdict.FAIL:
+        if verdict_of(ending) is not Verdict.FAIL:
             return
         try:
             await workflow.execute_activity_method(
                 ScheduleSignatures.pause_after,
-                PauseRequest(schedule=self.input.schedule, note=f"{report.workflow_id} failed: {report.reason}"),
+                PauseRequest(
+                    schedule=self.input.schedule, note=f"{workflow.info().workflow_id} failed: {ending.reason}"
+                ),
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=timedelta(seconds=60),
                 retry_policy=PROMPT,
@@ -304,3 +313,8 @@ class ExperimentOperation(Operation):
             restored=self.restore_seconds is not None,
             left=tuple(self._left),
         )
+
+
+def _brief(record: ProbeRecord) -> ProbeRecord:
+    """A record as reports keep it: what went well needs few looks, and a report must fit into a history."""
+    return record if record.verdict != "pass" else record.model_copy(update={"samples": record.samples[-_KEPT:]})

@@ -35,6 +35,8 @@ def of_method(findings: Sequence[Held], steps: Sequence[StepFinding]) -> Ending:
         steps: the same with what each fault met.
     """
     last = findings[-1]
+    if last.cause == "hypothesis" and last.effects and not any(effect.requests for effect in last.effects):
+        return Ending(Outcome.VOID, f"{last.reason}; but nobody had met a fault by then: it says nothing about them")
     if last.cause != "held":
         return Ending(_OUTCOMES[last.cause], last.reason)
     for step in steps:

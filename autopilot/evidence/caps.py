@@ -15,6 +15,8 @@ from autopilot.evidence.model import Plain
 
 _ALPHA = 0.001
 """Chance that a fault within its share is ever said to be beyond it."""
+_KEPT = 200
+"""Counts that are remembered of a window."""
 _PRIOR = 20.0
 """How many requests the mixture's prior is worth."""
 
@@ -103,4 +105,15 @@ def trimmed(counts: Sequence[Count], window: float) -> tuple[Count, ...]:
     edge = counts[-1].time - window
     kept = [count for count in counts if count.time > edge]
     older = [count for count in counts if count.time <= edge]
-    return (*older[-1:], *kept)
+    return _spaced((*older[-1:], *kept), window)
+
+
+def _spaced(counts: tuple[Count, ...], window: float) -> tuple[Count, ...]:
+    """At most `_KEPT` of them, evenly; the first and the last always: what is heartbeat must stay small."""
+    if len(counts) <= _KEPT:
+        return counts
+    found = [counts[0]]
+    for count in counts[1:-1]:
+        if count.time - found[-1].time >= window / (_KEPT - 2):
+            found.append(count)
+    return (*found, counts[-1])

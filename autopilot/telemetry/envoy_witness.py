@@ -72,7 +72,8 @@ class EnvoyWitness:
     async def effects(self, subject: Subject, marks: Sequence[Mark]) -> list[Counted]:
         """What each fault has met so far."""
         ref = f"{subject.namespace}/{subject.service}"
-        read = await self._read(_effects_pattern(ref, self._blackhole))
+        needed = {*self._listeners(ref), *(proxy for mark in marks for proxy, _ in mark.proxies)}
+        read = await self._read(_effects_pattern(ref, self._blackhole), needed)
         of = {
             proxy: _begun(stats, ref) + sum(_aborted(stats, one) for one in self._listeners(ref).get(proxy, ()))
             for proxy, stats in read.items()
@@ -103,7 +104,8 @@ class EnvoyWitness:
 
     async def hops(self, subjects: Sequence[Subject]) -> list[Hop]:
         """What the callers of these services have counted."""
-        read = await self._read(rf"^(cluster\.{names.PREFIX}/|http\..*\.fault\.aborts_injected)")
+        needed = {proxy for one in subjects for proxy in self._listeners(f"{one.namespace}/{one.service}")}
+        read = await self._read(rf"^(cluster\.{names.PREFIX}/|http\..*\.fault\.aborts_injected)", needed)
         found = []
         for subject in subjects:
             ref = f"{subject.namespace}/{subject.service}"
@@ -131,17 +133,17 @@ class EnvoyWitness:
             await self._session.close()
             self._session = None
 
-    async def _read(self, pattern: str) -> dict[str, Stats]:
-        """Proxy → counters by name; those that do not answer are left out.
+    async def _read(self, pattern: str, needed: set[str]) -> dict[str, Stats]:
+        """Proxy → counters by name. A part of them would be a wrong sum, and its missing part a jump later.
 
         Raises:
-            TelemetryError: none answers.
+            TelemetryError: one of those needed does not answer.
         """
-        proxies = dict(self._proxies())
+        proxies = {name: address for name, address in self._proxies().items() if name in needed}
         answers = await asyncio.gather(*(self._one(address, pattern) for address in proxies.values()))
         read = {name: stats for name, stats in zip(proxies, answers, strict=True) if stats is not None}
-        if not read:
-            raise TelemetryError(f"none of {', '.join(proxies)} answered; check that the proxies run")
+        if silent := sorted(proxies.keys() - read.keys()):
+            raise TelemetryError(f"{', '.join(silent)} did not answer; check that the proxies run")
         return read
 
     async def _one(self, address: str, pattern: str) -> Stats | None:

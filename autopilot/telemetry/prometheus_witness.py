@@ -21,8 +21,6 @@ _FLAGS = {
     "partition": "(UF|UC|UH|URX)",
 }
 """By kind of fault: what requests that met it bear at their callers' proxies."""
-_POLICIES = ("retries",)
-"""Kinds that every request is under."""
 _LAG = 15.0
 """Seconds between two scrapes, where nobody knows yet: what Prometheus' own defaults come to."""
 
@@ -43,22 +41,14 @@ class PrometheusWitness:
         return 1.5 * (self._source.interval or _LAG)
 
     def seen_by(self, subject: Subject, mark: Mark) -> str:  # noqa: ARG002 - the same for all
-        """What shows that this fault takes effect."""
-        if mark.kind in _POLICIES:
-            return "requests under the changed policy"
+        """What shows that this fault takes effect; nothing shows that of another number of retries."""
         flag = _FLAGS.get(mark.kind, "")
         return f"requests with response flag {flag.strip('()').replace('|', ', ')} at their callers" if flag else ""
 
     async def effects(self, subject: Subject, marks: Sequence[Mark]) -> list[Counted]:
         """What each fault has met so far."""
         of = await self._counted(subject)
-        found = []
-        for mark in marks:
-            if mark.kind in _POLICIES:
-                found.append(Counted(met=of, of=of))
-            else:
-                found.append(Counted(met=await self._counted(subject, _FLAGS.get(mark.kind, "none")), of=of))
-        return found
+        return [Counted(met=await self._counted(subject, _FLAGS.get(mark.kind, "none")), of=of) for mark in marks]
 
     async def hops(self, subjects: Sequence[Subject]) -> list[Hop]:
         """What callers, and the services themselves, have counted: tries are what arrived."""

@@ -14,6 +14,10 @@ from autopilot.spec.mesh import MeshService, MeshSpec, is_ip, split_address
 from autopilot.spec.units import listed
 
 FULL = 100.0 + 1e-6
+_COUNTED = {"delay": "delays", "abort": "aborts", "grpcAbort": "aborts", "bandwidth": "slowed", "blackhole": "lost"}
+"""Kinds whose counters are a listener's, or a proxy's; the others have counters of their own routes."""
+_NOT_RE2 = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
+"""Looking around, back references, atomic groups, conditions, possessive repeats: Python knows them, proxies do not."""
 
 
 def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault]) -> None:
@@ -23,8 +27,16 @@ def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault])
         InvalidChange: which, why, and what is there instead.
     """
     shares: dict[str, float] = {}
+    counted: set[tuple[str, bool]] = set()
     for change in changes:
         one = Laid(service, 0, change)
+        counter = _COUNTED.get(one.fault.type, one.name), one.inbound
+        if counter in counted:
+            raise InvalidChange(
+                f"two faults of kind {one.fault.type} at once cannot be told apart in what proxies count: "
+                "lay them one after the other, or widen the scope of one"
+            )
+        counted.add(counter)
         _sayable(one)
         _source(spec, one)
         _arm(one)
@@ -55,6 +67,11 @@ def _sayable(one: Laid) -> None:
                 raise InvalidChange(
                     f"scope.headers.{name}: {match.regex!r} is no regular expression: {error}"
                 ) from None
+            if _NOT_RE2.search(match.regex):
+                raise InvalidChange(
+                    f"scope.headers.{name}: {match.regex!r} looks around, back, or never gives back: proxies know RE2 "
+                    "alone (https://github.com/google/re2/wiki/Syntax)"
+                )
 
 
 def _source(spec: MeshSpec, one: Laid) -> None:
