@@ -117,9 +117,6 @@ def settled(states: Iterable[ProbeState]) -> bool:
 
 def concluded(probe: Thresholds, state: ProbeState) -> tuple[ProbeVerdict, str]:
     """The verdict, and why, if nobody looks any more: whatever is still open is inconclusive."""
-    if state.verdict == "pass" and state.fails_row:
-        said = f"it had passed, and then the last {_looks(state.fails_row)} failed"
-        return "inconclusive", f"{said}, of {probe.failures} in a row that decide"
     if state.verdict:
         return state.verdict, state.reason
     if not state.looks:
