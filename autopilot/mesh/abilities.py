@@ -75,7 +75,7 @@ _ISTIO = _faults(
         "delay": (Tier.GUARD, "exact, in VirtualServices; jitter is refused: write a fixed delay"),
         "abort": (Tier.GUARD, "exact, in VirtualServices"),
         "grpcAbort": (Tier.GUARD, "exact, in VirtualServices"),
-        "retries": (Tier.GUARD, "exact, in VirtualServices; what is retried stays as the route says"),
+        "retries": (Tier.GUARD, "exact, in VirtualServices; no metric shows its effect, so experiments refuse it"),
         "timeout": (Tier.GUARD, "exact, in VirtualServices"),
         "partition": (Tier.GUARD, _PARTITION),
     },
