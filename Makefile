@@ -37,7 +37,7 @@ demo: install ## a good version is promoted, bad ones rolled back, on real Envoy
 
 .PHONY: test
 test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…), those on a cluster too
-	@timeout 1800 $(BIN)/pytest --ignore=tests/kube $(ARGS)
+	@timeout 2700 $(BIN)/pytest --ignore=tests/kube $(ARGS)
 	@$(MAKE) test-lab
 
 .PHONY: test-lab
