@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from activities.disturbed import Span, undisturbed
 from activities.signatures import Learned, LearnRequest
 from activities.watching import subject_of
 from autopilot.evidence import canary
@@ -28,9 +29,19 @@ _NOTHING = "nothing was learned from before the rollout: "
 
 
 async def learn(
-    source: HistorySource | None, request: LearnRequest, interval: Callable[[], float | None] = lambda: None
+    source: HistorySource | None,
+    request: LearnRequest,
+    interval: Callable[[], float | None] = lambda: None,
+    disturbed: Sequence[Span] = (),
 ) -> Learned:
-    """Learns within `PATIENCE`, or says why not; `interval`: seconds between samples of what will be watched."""
+    """Learns within `PATIENCE`, or says why not.
+
+    Args:
+        source: knows what happened before.
+        request: whose failures.
+        interval: seconds between samples of what will be watched.
+        disturbed: when experiments were laid: what failed then is not learned from.
+    """
     if source is None:
         return Learned(note=f"{_NOTHING}this worker knows no Prometheus")
     boundaries = boundaries_of(request.analysis)
@@ -38,7 +49,7 @@ async def learn(
     try:
         async with asyncio.timeout(PATIENCE):
             looks = await source.history(subject, HISTORY, latency=bool(boundaries))
-            return await asyncio.to_thread(_fold, request, boundaries, looks, interval())
+            return await asyncio.to_thread(_fold, request, boundaries, looks, interval(), disturbed)
     except TelemetryError as failure:
         return Learned(note=f"{_NOTHING}{failure}")
     except TimeoutError:
@@ -46,10 +57,18 @@ async def learn(
 
 
 def _fold(
-    request: LearnRequest, boundaries: tuple[float, ...], looks: Sequence[Observation], interval: float | None
+    request: LearnRequest,
+    boundaries: tuple[float, ...],
+    looks: Sequence[Observation],
+    interval: float | None,
+    disturbed: Sequence[Span],
 ) -> Learned:
     judge, arms = judge_from(request.analysis), request.arms
-    found = list(ticks(Differencer(arms.canary, arms.stable, boundaries), looks))
+    found = [
+        tick
+        for run in undisturbed(looks, disturbed)
+        for tick in ticks(Differencer(arms.canary, arms.stable, boundaries), run)
+    ]
     seconds = sum(tick.seconds for tick in found if tick.stable.requests > 0)
     if not seconds:
         return Learned(note=f"{_NOTHING}Prometheus has no requests to {arms.stable}")

@@ -8,6 +8,7 @@ import time
 from temporalio import activity
 
 from activities.beating import heartbeating
+from activities.disturbed import spans
 from activities.learning import learn
 from activities.meshes import Meshes
 from activities.pulse import Pulse
@@ -24,6 +25,7 @@ from activities.signatures import (
 from activities.thresholds import try_queries
 from activities.watching import Watching, subject_of
 from autopilot.evidence.model import Inconclusive
+from autopilot.mesh.errors import MeshError
 from autopilot.telemetry.exposure import tally
 
 
@@ -55,7 +57,12 @@ class TelemetryActivities(TelemetrySignatures):
     async def learn(self, request: LearnRequest) -> Learned:
         """Learns from what was counted before the rollout; where nothing can be learned it says why."""
         attached = self._meshes[request.target.mesh]
-        return await learn(attached.history, request, lambda: attached.interval(request.analysis.source))
+        try:
+            disturbed = spans(await attached.mesh.audit())
+        except MeshError as error:
+            activity.logger.warning("what experiments did before cannot be read, and may be learned from: %s", error)
+            disturbed = []
+        return await learn(attached.history, request, lambda: attached.interval(request.analysis.source), disturbed)
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities import learning
+from activities.disturbed import spans
 from activities.learning import learn
 from activities.meshes import Attached, Meshes
 from activities.pulse import Pulse
@@ -22,9 +24,13 @@ from autopilot.evidence.model import ArmTick, Judge, StepRule, Tick
 from autopilot.evidence.record import pack, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
-from autopilot.mesh.model import Target
+from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.errors import MeshError
+from autopilot.mesh.model import InjectFault, Target
+from autopilot.mesh.orders import Actor
 from autopilot.report import CanaryReport, Outcome, StepReport, WatchRecord
 from autopilot.spec.canary import Analysis, CanaryArms
+from autopilot.spec.faults import Abort, Scope
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
 from starter.judging import rejudge
 
@@ -145,9 +151,17 @@ async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
     assert "took longer than 100ms" in found.note
 
 
+class Unaudited:
+    """A mesh whose records cannot be read: what was learned is learned all the same."""
+
+    async def audit(self) -> list[AuditRecord]:
+        raise MeshError("damaged")
+
+
 async def test_the_activity_asks_whatever_source_is_watched():
     source: Any = Past()
-    attached = Attached(mesh=None, proxies=None, history=source)  # type: ignore[arg-type]
+    mesh: Any = Unaudited()
+    attached = Attached(mesh=mesh, proxies=None, history=source)
     analysis = REQUEST.analysis.model_copy(update={"source": "mesh"})
     activities = TelemetryActivities(Meshes({"local": attached}), Pulse())
     found = await ActivityEnvironment().run(activities.learn, REQUEST.model_copy(update={"analysis": analysis}))
@@ -194,3 +208,43 @@ async def test_what_a_slow_scrape_costs_is_said_before_the_first_shift() -> None
     assert "Prometheus scrapes every 15s" in found.note
     assert "about 75 requests meet the canary unseen (150 at worst)" in found.note
     assert "scrapes" not in (await learn(Past(seconds=300), request)).note
+
+
+async def test_what_an_experiment_broke_is_not_learned_from():
+    """A storm that was meant: learned from, it would hide a canary that fails one request in five."""
+
+    class Stormy(Past):
+        async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
+            looks = await super().history(subject, seconds, latency=latency)
+            return [_stormy(look) if look.time >= 900 else look for look in looks]
+
+    def _stormy(look: Observation) -> Observation:
+        storm = 60 * min(look.time - 900, 100)
+        (one,) = look.samples
+        worse = dataclasses.replace(one.user, errors=one.user.errors + storm)
+        return dataclasses.replace(look, samples=(dataclasses.replace(one, user=worse, attempt=worse),))
+
+    fooled = await learn(Stormy(), REQUEST)
+    told = await learn(Stormy(), REQUEST, disturbed=[(898.0, 1020.0)])
+    assert "errors: 6,885, in clusters" in fooled.note
+    assert "one by one" in told.note.split("latency")[0]
+
+
+def test_experiments_are_known_from_the_records_of_the_mesh():
+    def record(action: str, time: float, fencing: int, operation: str = "chaos/local/shop/a") -> AuditRecord:
+        change = InjectFault(fault=Abort(), scope=Scope(percentage=10))
+        return AuditRecord(
+            sequence=1, time=time, action=action, actor=Actor(), target="local/shop/ratings", operation=operation,
+            fencing=fencing, changes=(change,) if action == "apply" else (),
+        )  # fmt: skip
+
+    records = [
+        record("acquire", 90, 1),
+        record("apply", 100, 1),
+        record("apply", 130, 1),
+        record("lift", 150, 1),
+        record("apply", 300, 2, "canary/local/shop/b"),
+        record("lift", 400, 2, "canary/local/shop/b"),
+        record("apply", 500, 3),
+    ]
+    assert spans(records) == [(98.0, 170.0), (498.0, float("inf"))]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autopilot.findings import ExperimentInput, ExperimentReport, Verdict
+from autopilot.local import stack
 from autopilot.mesh.errors import LeaseHeld, LeasePending
 from autopilot.mesh.model import Aspect, Target
 from autopilot.mesh.orders import Actor, Halt
@@ -17,11 +20,24 @@ from autopilot.spec.canary import CanarySpec
 from autopilot.spec.experiment import ExperimentSpec
 from starter import operations
 from starter.operations import start_canary, start_experiment
-from tests.e2e.conftest import Lab, parsed
+from tests.e2e.conftest import TOOLS, Lab, parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 RATINGS = Target(mesh="local", namespace="shop", service="ratings")
 EVERYBODY = {"percentage": 30}
+
+
+@pytest.fixture(scope="module")
+def stack_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A stack of this module's own: its failures are many, and rollouts elsewhere learn from those of before."""
+    state = tmp_path_factory.mktemp("disturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOPILOT_TOOLS", str(TOOLS))
+        started = stack.start(state)
+        try:
+            yield state
+        finally:
+            started.stop()
 
 
 def experiment(name: str, fault: dict[str, Any], scope: dict[str, Any] | None = None, **spec: Any) -> ExperimentInput:
