@@ -221,7 +221,7 @@ async def test_traffic_that_goes_elsewhere_than_it_was_sent_is_named(lab: Lab) -
     try:
         handle = await start_canary(lab.client, rollout("misdirected", hold=100))
         await watched(lab, handle.id)
-        (table,) = (lab.info.mesh_file.parent / "proxies" / "web-v1").glob("routes-*.json")
+        table = lab.info.mesh_file.parent / "proxies" / "web-v1" / "routes-reviews.json"
         changed = re.sub(r'"weight": (3000|7000)', r'"weight": 5000', table.read_text())
         replacement = table.with_name("edited")
         replacement.write_text(changed)
