@@ -51,7 +51,7 @@ def test_up_detached_again_and_down(
     assert run(["demo", "--state", str(state)]) == 1
     assert "runs without temporal, worker, guard" in capsys.readouterr().err
     assert run(["down", "--state", str(state)]) == 0
-    assert capsys.readouterr().out == f"stopped 10 parts; state and logs stay in {state}\n"
+    assert capsys.readouterr().out == f"stopped 12 parts; state and logs stay in {state}\n"
     assert alive(info) == []
     assert run(["down", "--state", str(state)]) == 0
     assert capsys.readouterr().out == f"nothing runs in {state}\n"

@@ -112,7 +112,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(
     running = stack.start(state, parts=MESH, rate=10, on_event=events.append)
     assert events[-1].kind == "ready"
     info = running.info
-    assert len(alive(info)) == 11
+    assert len(alive(info)) == 13
     os.kill(info.pid, signal.SIGKILL)
     wait_until(lambda: not alive(info), "the end of all processes", limit=5)
     assert [event.kind for event in running.events() if event.kind == "stopped"] == []
