@@ -29,7 +29,8 @@ from tests.faults.strikes import EVENTS
 from tests.faults.walks import WALKS, Point
 from tests.faults.world import World, world
 
-SHAPE = Shape(meshes=12, services=4)
+# Two services a listener: every file that a proxy follows is a watch of the kernel's, of which a user has 128.
+SHAPE = Shape(meshes=8, services=6, together=2)
 INTERLEAVINGS, ON_ENVOYS = 500, 28
 BOUNDS = {
     "clean-up": "1 s",
