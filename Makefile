@@ -82,7 +82,7 @@ bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 
 .PHONY: crash
-crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (about 15 minutes)
+crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (half an hour)
 	@mkdir -p benchmarks/results
 	@timeout 2400 $(BIN)/python benchmarks/crash.py $(ARGS)
 

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import settings
+
+from autopilot.local.envoy import find
 
 # The suite shares its processors with others.
 settings.register_profile("patient", deadline=None)
@@ -149,10 +149,7 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
 
 @pytest.fixture(scope="session")
 def envoy_binary() -> str:
-    binary = Path(str(files("envoy"))) / "_bin" / "envoy"
-    if not binary.exists():
-        pytest.skip("no Envoy binary: install the extra `local`")
-    return str(binary)
+    return str(find())
 
 
 @pytest.fixture(scope="session")
@@ -165,11 +162,11 @@ async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> 
     runner = await _upstream(upstream)
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            envoy_binary, "-c", str(config), "--base-id", str(20000 + os.getpid() % 10000), "--concurrency", "1",
+            envoy_binary, "-c", str(config), "--use-dynamic-base-id", "--concurrency", "1",
             "-l", "warn", stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        await _ready(f"127.0.0.1:{admin}", folder / "log")
+        await _ready(f"127.0.0.1:{admin}", process, folder / "log")
         yield Lab(admin=f"127.0.0.1:{admin}", listener=f"127.0.0.1:{listener}", process=process)
     finally:
         if process.returncode is None:
@@ -182,19 +179,15 @@ async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> 
         await runner.cleanup()
 
 
-async def _ready(admin: str, log: Path) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(f"http://{admin}/ready") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                _check(log)
-            await asyncio.sleep(0.05)
-
-
-def _check(log: Path) -> None:
+async def _ready(admin: str, process: asyncio.subprocess.Process, log: Path) -> None:
     """Fails at once where Envoy has given up."""
-    if "critical" in (said := log.read_text()):
-        pytest.fail(said)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            while process.returncode is None:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with session.get(f"http://{admin}/ready") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+    said = await asyncio.to_thread(log.read_text)
+    pytest.fail(f"Envoy (exit code {process.returncode}) never became ready at {admin}: {said}")
