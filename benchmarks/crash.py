@@ -1,16 +1,19 @@
 """Whatever dies, the mesh returns to what it was in time: every kill point of a rollout, every event, every net.
 
-`--only NAME…` plays some events (to look into one); nothing is then recorded.
+`--only NAME…` plays some events (to look into one). `--part 1/2` plays every second cell, and `--part 2/2` the others:
+each point meets half of the events, each event half of the points. Nothing is then recorded.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from recording import record
@@ -43,48 +46,74 @@ BOUNDS = {
 _QUICK = ("clean-up", "guard child")
 _BEGUN = time.monotonic()
 
+Cells = Sequence[tuple[Event, Sequence[Point]]]
+"""Events, each with the points that it meets."""
+
 
 def say(text: str) -> None:
     """Progress, with the time it took."""
     print(f"[{time.monotonic() - _BEGUN:5.0f} s] {text}", flush=True)
 
 
-async def quick_nets(found: Campaign, chosen: Sequence[Event], made: World, points: Sequence[Point]) -> None:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which of all cells are played: every `of`-th, begun at another point for each event."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads `1/2`."""
+        found = re.fullmatch(r"([1-9]\d?)/([1-9]\d?)", text)
+        if found is None or int(found[1]) > int(found[2]):
+            raise argparse.ArgumentTypeError(f"{text!r} is no part; write 1/2 or 2/2")
+        return cls(int(found[1]), int(found[2]))
+
+    def points(self, event: Event, points: Sequence[Point]) -> list[Point]:
+        """Those that this event meets."""
+        first = (self.number - 1 + list(EVENTS).index(event.name)) % self.of
+        return list(points[first :: self.of])
+
+
+async def quick_nets(found: Campaign, chosen: Cells, made: World) -> None:
     """Events whose nets answer within a second or two: nothing else may run beside them."""
-    for event in chosen:
+    for event, points in chosen:
         if event.net in _QUICK:
             await found.strike(made, event, points, say)
 
 
-async def slow_nets(found: Campaign, chosen: Sequence[Event], made: World, points: Sequence[Point]) -> None:
+async def slow_nets(found: Campaign, chosen: Cells, made: World) -> None:
     """The others, mostly a matter of waiting, but for those that move clocks."""
-    for event in chosen:
+    for event, points in chosen:
         if event.net not in _QUICK and not event.moves_clocks:
             await found.strike(made, event, points, say)
 
 
-async def clocks(found: Campaign, chosen: Sequence[Event], points: Sequence[Point]) -> None:
+async def clocks(found: Campaign, chosen: Cells) -> None:
     """Events that move a clock, in a world whose processes take theirs from a file."""
-    moving = [event for event in chosen if event.moves_clocks]
+    moving = [(event, points) for event, points in chosen if event.moves_clocks]
     if not moving:
         return
     try:
         async with world(SHAPE, clocks=True) as made:
-            for event in moving:
+            for event, points in moving:
                 await found.strike(made, event, points, say)
     except NoClocks as error:
         say(f"NOT COVERED: clocks cannot be moved here, {error}")
-        found.missed += [(event, point) for event in moving for point in points]
+        found.missed += [(event, point) for event, points in moving for point in points]
 
 
-async def interleavings(count: int, on_envoys: int) -> Findings:
-    """Random ones: most in memory, some over real proxies."""
+async def interleavings(part: Part) -> Findings:
+    """Random ones, others in each part: most in memory, some over real proxies."""
+    count, on_envoys = INTERLEAVINGS // part.of, ON_ENVOYS // part.of
+    seed = 10_000 * (part.number - 1)
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
-        found = await shards.play(Path(folder), count, shards=6, limit=600)
+        found = await shards.play(Path(folder), count, shards=6, first_seed=seed + 1, limit=600)
         say(f"{found.interleavings} interleavings in memory, {len(found.violations)} violations: {found.outcomes}")
     async with world(Shape(meshes=1, services=1), guard=False, worker=False) as made:
         (place,) = (plane.place for plane in made.planes.values())
-        shard = shards.Shard("proxies", made.address, "default", place.file, on_envoys, 1000, proxies=True)
+        shard = shards.Shard("proxies", made.address, "default", place.file, on_envoys, seed + 1000, proxies=True)
         real = await shards.run(made.folder, [shard], limit=300)
         say(f"{real.interleavings} interleavings on Envoy, {len(real.violations)} violations: {real.outcomes}")
     found.interleavings += real.interleavings
@@ -98,11 +127,11 @@ def table(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
     """Net x kill points x operation x event, with the worst restore time of each."""
     rows = [("net", "must", "operation", "event", "kill points", "worst", "violations")]
     for net, usual in BOUNDS.items():
-        for name in dict.fromkeys(cell.event for cell in cells if cell.net == net):
-            own = [cell for cell in cells if (cell.net, cell.event) == (net, name)]
+        for name, kind in dict.fromkeys((cell.event, cell.point.walk.kind) for cell in cells if cell.net == net):
+            own = [cell for cell in cells if (cell.net, cell.event, cell.point.walk.kind) == (net, name, kind)]
             wrong = sum(bool(cell.violations) for cell in own)
             bound = "4 s" if net == "guard child" and "dead" in name else usual
-            rows.append((net, bound, "canary", name, str(len(own)), _figure(net, own), str(wrong)))
+            rows.append((net, bound, kind, name, str(len(own)), _figure(net, own), str(wrong)))
     return rows
 
 
@@ -119,18 +148,19 @@ def _figure(net: str, cells: Sequence[Cell]) -> str:
     return "-"
 
 
-async def play(chosen: Sequence[Event], *, whole: bool) -> tuple[Campaign, int, Findings]:
+async def play(events: Sequence[Event], part: Part, *, whole: bool) -> tuple[Campaign, int, Findings]:
     """Everything; what waits long is played side by side."""
     found = Campaign()
     async with world(SHAPE) as made:
         points = await find(made, WALKS.values())
         say(f"{len(points)} kill points in {len(WALKS)} walks")
+        chosen = [(event, part.points(event, points)) for event in events]
         long = [defaults.play(found, points, say)] if whole else []
-        await quick_nets(found, chosen, made, points)
+        await quick_nets(found, chosen, made)
         async with asyncio.TaskGroup() as lanes:
-            for lane in (*long, slow_nets(found, chosen, made, points), clocks(found, chosen, points)):
+            for lane in (*long, slow_nets(found, chosen, made), clocks(found, chosen)):
                 lanes.create_task(lane)
-    played = await interleavings(INTERLEAVINGS, ON_ENVOYS) if whole else Findings()
+    played = await interleavings(part) if whole else Findings()
     return found, len(points), played
 
 
@@ -138,9 +168,11 @@ def main() -> int:
     """Plays, prints the table, records, and says by its exit code whether all was as promised."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="+", metavar="EVENT", choices=sorted(EVENTS))
-    only = parser.parse_args().only
+    parser.add_argument("--part", type=Part.parse, default=Part(), metavar="K/N")
+    given = parser.parse_args()
+    only, part = given.only, given.part
     chosen = [EVENTS[name] for name in only] if only else list(EVENTS.values())
-    found, points, played = asyncio.run(play(chosen, whole=not only))
+    found, points, played = asyncio.run(play(chosen, part, whole=not only))
     violations = found.violations + len(played.violations)
     covered = points - len({(point.walk.name, point.label) for _, point in found.missed})
     for event, point in found.missed:
@@ -165,7 +197,7 @@ def main() -> int:
         "worst_envoy_over_deadline_s": round(worst(found.cells, over_deadline) or 0.0, 2),
         "seconds": round(time.monotonic() - _BEGUN),
     }
-    if only:
+    if only or part != Part():
         say(", ".join(f"{name} {value:g}" for name, value in figures.items()))
     else:
         record("crash", "make crash", figures, table(found.cells), "Whatever dies, the mesh returns")

@@ -70,6 +70,13 @@ _ENVOY = _faults(
     },
     {"partition": "blackhole, which answers nobody either"},
 )
+_ISTIO_NEAREST = {
+    "bandwidth": "delay, which makes the whole response late",
+    "reset": "abort with status 503, which callers' proxies tell of resets too",
+    "blackhole": "abort with status 503 and percentage 100; or partition, which drops packets",
+    "eject": "a version of its own for those endpoints, with weight 0 in a MeshCanary",
+    "overflow": "abort with status 503 and the percentage that would not fit",
+}
 _ISTIO = _faults(
     {
         "delay": (Tier.GUARD, "exact, in VirtualServices; jitter is refused: write a fixed delay"),
@@ -79,13 +86,7 @@ _ISTIO = _faults(
         "timeout": (Tier.GUARD, "exact, in VirtualServices"),
         "partition": (Tier.GUARD, _PARTITION),
     },
-    {
-        "bandwidth": "delay, which makes the whole response late",
-        "reset": "abort with status 503, which callers' proxies tell of resets too",
-        "blackhole": "abort with status 503 and percentage 100; or partition, which drops packets",
-        "eject": "a version of its own for those endpoints, with weight 0 in a MeshCanary",
-        "overflow": "abort with status 503 and the percentage that would not fit",
-    },
+    _ISTIO_NEAREST,
 )
 _STUB = "a version that answers so, given a share of the traffic by a MeshCanary"
 _PORTABLE = _faults(
@@ -103,17 +104,17 @@ _PORTABLE = _faults(
         "timeout": "partition, under which the timeout that is configured shows itself",
     },
 )
-_PLAIN_DRIVER = "driver: plain says it, tier B"
+_EXPIRES = "exact, in an EnvoyFilter of its own, which expires in the proxies' route tables"
 _ENVOYFILTER = _faults(
-    {"partition": (Tier.GUARD, _PARTITION)},
     {
-        **dict.fromkeys(("delay", "abort", "grpcAbort", "retries", "timeout"), _PLAIN_DRIVER),
-        "bandwidth": "with driver: plain, delay, which makes the whole response late",
-        "reset": "with driver: plain, abort with status 503",
-        "blackhole": "partition; or with driver: plain, abort with status 503 and percentage 100",
-        "eject": "a version of its own for those endpoints, with weight 0 in a MeshCanary",
-        "overflow": "with driver: plain, abort with status 503 and the percentage that would not fit",
+        "delay": (Tier.PROXY, f"{_EXPIRES}; jitter is refused: write a fixed delay"),
+        "abort": (Tier.PROXY, _EXPIRES),
+        "grpcAbort": (Tier.PROXY, _EXPIRES),
+        "retries": (Tier.PROXY, f"{_EXPIRES}; what is retried stays as the route says"),
+        "timeout": (Tier.PROXY, _EXPIRES),
+        "partition": (Tier.GUARD, _PARTITION),
     },
+    _ISTIO_NEAREST,
 )
 
 ABILITIES: dict[tuple[str, str], tuple[Capability, ...]] = {

@@ -21,6 +21,19 @@ HeaderName = Annotated[
     BeforeValidator(_small),
 ]
 """Lower case, as proxies see it."""
+
+
+def _once(headers: object) -> object:
+    """Refuses names that differ in capitals alone: proxies would see one of them."""
+    told: set[str] = set()
+    for name in headers if isinstance(headers, dict) else ():
+        if isinstance(name, str) and name.lower() in told:
+            raise Misplaced("is written twice: capitals make no difference", at=(name,), hint="write it once")
+        told.add(str(name).lower())
+    return headers
+
+
+HeadersOnce = BeforeValidator(_once)
 HeaderText = Annotated[
     str, Field(min_length=1, max_length=1024, pattern=explained(r"^[^\x00-\x1f\x7f]*$", "text on one line"))
 ]
@@ -234,7 +247,7 @@ class Scope(SpecModel):
 
     percentage: Annotated[Percent, Field(gt=0)] | None = None
     """Of the requests that the rest of the scope leaves, by chance; by default all of them."""
-    headers: Annotated[dict[HeaderName, HeaderMatch], Field(max_length=16)] = Field(default_factory=dict)
+    headers: Annotated[dict[HeaderName, HeaderMatch], Field(max_length=16), HeadersOnce] = Field(default_factory=dict)
     cookie: Cookie | None = None
     users: Users | None = None
     source: Source | None = None

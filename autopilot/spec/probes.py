@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autopilot.spec.base import Misplaced, SpecModel
-from autopilot.spec.faults import HeaderName, HeaderText
+from autopilot.spec.faults import HeaderName, HeadersOnce, HeaderText
 from autopilot.spec.mesh import Address
 from autopilot.spec.tolerance import Tolerance
 from autopilot.spec.units import Count, Name, Number, Seconds, explained
@@ -49,7 +49,7 @@ class HttpProbe(_Probe):
     type: Literal["http"] = "http"
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"] = "GET"
-    headers: Annotated[dict[HeaderName, HeaderText], Field(max_length=32)] = Field(default_factory=dict)
+    headers: Annotated[dict[HeaderName, HeaderText], Field(max_length=32), HeadersOnce] = Field(default_factory=dict)
     data: Text | None = None
     """What is sent."""
     verify_tls: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.experiment_signatures import HoldCause
 from autopilot.report import Approval, Caller, CanaryInput, Command, Promotion
 from tests.conftest import start_dev_server
+from tests.schedules.conftest import Stage, at, experiment, stage_on
 from tests.workflows import test_chaos
 from tests.workflows.conftest import Handle, Lab, canary, lab_on
 from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, Hold
@@ -127,10 +129,49 @@ async def experiments(server: WorkflowEnvironment) -> None:
             path.write_text((await handle.fetch_history()).to_json() + "\n", encoding="utf-8")
 
 
+async def _started(stage: Stage) -> str:
+    schedule = await stage.put(experiment())
+    return await stage.due(schedule, at("2020-03-02 09:00"))
+
+
+async def _skipped(stage: Stage) -> str:
+    schedule = await stage.put(experiment(freeze=[{"start": "2020-03-02", "end": "2020-03-03"}]))
+    return await stage.due(schedule, at("2020-03-02 09:00"))
+
+
+async def _waited(stage: Stage) -> str:
+    wanted = experiment(overlap="queue")
+    schedule = await stage.put(wanted)
+    await stage.decided(schedule, at("2020-03-02 09:00"))
+    run = await stage.due(schedule, at("2020-03-03 09:00"))
+    await stage.waiting(run)
+    await stage.end(wanted)
+    return run
+
+
+RUNS = {"started": _started, "skipped": _skipped, "waited": _waited}
+
+
+async def runs_of_schedules(server: WorkflowEnvironment) -> None:
+    """The same for runs of schedules."""
+    for name, scenario in RUNS.items():
+        path = HERE / "ScheduledRun" / f"0.1-{name}.json"
+        if path.exists():
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            async with stage_on(server.client, Path(folder)) as stage:
+                run = await scenario(stage)
+                await stage.record(run)
+                history = await server.client.get_workflow_handle(run).fetch_history()
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(history.to_json() + "\n", encoding="utf-8")
+
+
 async def main() -> None:
     """Runs every scenario that is missing, and keeps its history and its guard's."""
     async with await start_dev_server() as server:
         await experiments(server)
+        await runs_of_schedules(server)
         for name, scenario in SCENARIOS.items():
             if (HERE / "Canary" / f"0.1-{name}.json").exists():
                 continue

@@ -169,6 +169,7 @@ async def staged(
     kubeconfig: Path,
     rate: float,
     telemetry: str = "prometheus",
+    driver: str = "plain",
     worker: bool = True,
 ) -> AsyncIterator[Stage]:
     """Furnishes a namespace, sends requests, and runs a worker where one is wanted, while the context lasts."""
@@ -182,7 +183,7 @@ async def staged(
         "apiVersion": "meshautopilot.io/v1alpha1",
         "kind": "Mesh",
         "metadata": {"name": "lab"},
-        "spec": {"provider": provider, "kubeconfig": str(kubeconfig), "telemetry": telemetry},
+        "spec": {"provider": provider, "driver": driver, "kubeconfig": str(kubeconfig), "telemetry": telemetry},
     }
     file = folder / f"mesh-{namespace}.yaml"
     file.write_text(json.dumps(mesh), encoding="utf-8")

@@ -28,10 +28,10 @@ ONE_IN_TEN = {"headers": {"end-user": {"regex": "user-.*7"}}}
 async def istio(
     request: pytest.FixtureRequest, lab: Cluster, api: KubeApi, dev_server: WorkflowEnvironment, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    """`web` calls `reviews` under load."""
-    namespace = request.getfixturevalue("namespace")
+    """`web` calls `reviews` under load; the parameter is the driver."""
+    namespace, driver = request.getfixturevalue("namespace"), getattr(request, "param", "plain")
     async with staged(
-        api, namespace, "istio", dev_server.client, tmp_path, kubeconfig=lab.kubeconfig, rate=100
+        api, namespace, "istio", dev_server.client, tmp_path, kubeconfig=lab.kubeconfig, rate=100, driver=driver
     ) as made:
         await made.flowing()
         yield made
@@ -75,18 +75,24 @@ def routes(on: Stage) -> tuple[Any, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"),
-    [("delay", {"type": "delay", "delay": 0.3}), ("abort", {"type": "abort", "status": 503})],
+    ("istio", "tier", "fault"),
+    [
+        ("plain", "B", {"type": "delay", "delay": 0.3}),
+        ("plain", "B", {"type": "abort", "status": 503}),
+        ("envoyfilter", "A", {"type": "delay", "delay": 0.3}),
+        ("envoyfilter", "A", {"type": "abort", "status": 503}),
+    ],
+    indirect=["istio"],
 )
 async def test_a_fault_for_some_users_is_met_seen_and_taken_back(
-    istio: Stage, name: str, fault: dict[str, Any]
+    istio: Stage, tier: str, fault: dict[str, Any]
 ) -> None:
     before = routes(istio)
-    report = await run(istio, experiment(istio, f"some-{name}", fault, ONE_IN_TEN))
+    report = await run(istio, experiment(istio, f"some-{tier.lower()}-{fault['type']}", fault, ONE_IN_TEN))
     assert (report.verdict, report.outcome) == (Verdict.PASS, Outcome.PASSED), report.reason
     (effect,) = report.steps[0].effects
     assert effect.requests > 5
-    assert effect.tier == "B"
+    assert effect.tier == tier
     assert effect.share is not None
     assert 3 < effect.share < 25
     assert routes(istio) == before

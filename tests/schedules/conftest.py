@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -174,11 +175,10 @@ class Stage:
         return len([each async for each in self.client.list_workflows(query)])
 
 
-@pytest.fixture
-async def stage(dev_server: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Stage]:
+@contextlib.asynccontextmanager
+async def stage_on(client: Client, folder: Path) -> AsyncIterator[Stage]:
     """Everything but real experiments; schedules that a test leaves are deleted."""
-    client = dev_server.client
-    stage = Stage(client, tmp_path)
+    stage = Stage(client, folder)
     activities = stage.activities
     effects = Worker(
         client,
@@ -201,3 +201,10 @@ async def stage(dev_server: WorkflowEnvironment, tmp_path: Path) -> AsyncIterato
             await schedules.delete(client, row.id)
         async for each in client.list_workflows("ExecutionStatus = 'Running' AND WorkflowType = 'Chaos'"):
             await client.get_workflow_handle(each.id).terminate()
+
+
+@pytest.fixture
+async def stage(dev_server: WorkflowEnvironment, tmp_path: Path) -> AsyncIterator[Stage]:
+    """The same, for a test."""
+    async with stage_on(dev_server.client, tmp_path) as made:
+        yield made

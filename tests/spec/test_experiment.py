@@ -151,6 +151,10 @@ BAD: list[tuple[dict[str, str], str]] = [
         {"scope": "{headers: {x: {}}}"},
         "6:24: spec.scope.headers.x: says nothing; write one of exact, prefix, regex and present",
     ),
+    (
+        {"scope": "{headers: {x-user: {exact: a}, X-User: {exact: b}}}"},
+        "6:49: spec.scope.headers.X-User: is written twice: capitals make no difference (write it once)",
+    ),
     ({"scope": "{headers: {x: a}}"}, "6:24: spec.scope.headers.x: expects fields (`name: value`), got 'a'"),
     (
         {"scope": "{headers: {'x:': {exact: a}}}"},

@@ -14,7 +14,8 @@ CORPUS = sorted((Path(__file__).parent.parent / "histories").rglob("*.json"))
 
 
 def test_there_is_a_corpus_of_every_workflow() -> None:
-    assert {path.parent.name for path in CORPUS} == {"Canary", "Chaos", "Guard"}
+    assert {path.parent.name for path in CORPUS} == {"Canary", "Chaos", "Guard", "ScheduledRun"}
+    assert len(WORKFLOWS) == 4, "a new workflow needs histories: `make histories`"
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -1,4 +1,4 @@
-"""Faults of a cluster's mesh, whatever they are said in: VirtualServices, or NetworkPolicies of our own."""
+"""Faults of a cluster's mesh, whatever they are said in: VirtualServices, or objects of our own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from autopilot.mesh.abilities import ability
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
 from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.partitions import Partitions
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.routes import Route, Routes, selector_of, service_of
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.mesh.model import Holder, InjectFault, Target, Tier
 from autopilot.spec.faults import Partition, describe
 
 
@@ -24,12 +25,16 @@ class Faulting:
         store: of the mesh.
         routes: what its routes are written in.
         driver: as its file names it.
+        filters: where EnvoyFilters are put.
     """
 
-    def __init__(self, store: KubeStore, routes: Routes, driver: str) -> None:
+    def __init__(self, store: KubeStore, routes: Routes, driver: str, filters: str = "istio-system") -> None:
         self._api = store.api
         self._provider, self._driver = routes.provider, driver
         self._routes = RouteFaults(store, routes) if isinstance(routes, IstioRoutes) else None
+        self._filters = None
+        if isinstance(routes, IstioRoutes) and self._routes is not None and driver == "envoyfilter":
+            self._filters = FilterFaults(store, routes, self._routes, filters)
         self._partitions = Partitions(
             store.api, routes.labels if isinstance(routes, IstioRoutes) else self._labels_by_services
         )
@@ -60,7 +65,7 @@ class Faulting:
                 )
         said = _said(injected)
         if said and self._routes is not None:
-            self._routes.check(target, self._routes.wishes(target, said))
+            (self._filters or self._routes).check(target, self._routes.wishes(target, said))
         self._partitions.check(target, injected)
 
     def lay(
@@ -76,10 +81,10 @@ class Faulting:
         said = _said(injected)
         written: list[Route] = []
         done: list[str] = []
-        if self._routes is not None and said:
-            written, done = self._routes.lay(target, holder, self._routes.wishes(target, said))
-        elif self._routes is not None:
-            self._routes.take_away(target, holder.fencing)
+        if said:
+            written, done = self._say(target, holder, said, deadline)
+        else:
+            self._unsay(target, holder.fencing)
         policies, more = self._partitions.lay(target, holder, injected, deadline)
         return [*written, *policies], [*done, *more]
 
@@ -90,9 +95,9 @@ class Faulting:
             TakenOver: somebody else has changed it.
         """
         done, said = [], _said(injected)
-        if self._routes is not None and said:
+        if said:
             try:
-                done += self._routes.lay(target, holder, self._routes.wishes(target, said), adopt=True)[1]
+                done += self._say(target, holder, said, deadline, adopt=True)[1]
             except InvalidChange as error:
                 raise TakenOver(
                     f"somebody has changed what the faults of {holder.operation} were laid over, and they cannot be "
@@ -108,13 +113,12 @@ class Faulting:
         Returns:
             What could not be restored because somebody else had changed it, one sentence each.
         """
-        failed, notes = None, []
+        failed = None
         try:
             self._partitions.take_away(target, fencing)
         except MeshError as error:
             failed = error  # one object's trouble is not another's
-        if self._routes is not None:
-            notes = self._routes.take_away(target, fencing)
+        notes = self._unsay(target, fencing)
         if failed is not None:
             raise failed
         return notes
@@ -123,14 +127,43 @@ class Faulting:
         self, target: Target, injected: Sequence[InjectFault], deadline: float
     ) -> list[tuple[Route | None, Object]]:
         """Every object as it stands (None: it does not), and as the API server says it would be. Writes nothing."""
-        said, found = _said(injected), []
+        said = _said(injected)
+        found: list[tuple[Route | None, Object]] = []
         if self._routes is not None and said:
-            found = self._routes.planned(target, self._routes.wishes(target, said))
+            wishes = self._routes.wishes(target, said)
+            found = (
+                self._filters.planned(target, wishes, deadline)
+                if self._filters is not None
+                else self._routes.planned(target, wishes)
+            )
         return [*found, *self._partitions.planned(target, injected, deadline)]
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every fault of this mesh in the cluster."""
-        return [*(self._routes.marked(mesh) if self._routes else ()), *self._partitions.marked(mesh)]
+        found = self._partitions.marked(mesh)
+        for one in (self._routes, self._filters):
+            found += one.marked(mesh) if one is not None else []
+        return found
+
+    def tier(self, injected: Sequence[InjectFault]) -> Tier:
+        """Who restores these faults when everything of ours is gone."""
+        return Tier.PROXY if self._filters is not None and _said(injected) == list(injected) else Tier.GUARD
+
+    def _say(
+        self, target: Target, holder: Holder, said: Sequence[InjectFault], deadline: float, *, adopt: bool = False
+    ) -> tuple[list[Route], list[str]]:
+        if self._routes is None:
+            return [], []  # `check` has refused them
+        wishes = self._routes.wishes(target, said)
+        if self._filters is None:
+            return self._routes.lay(target, holder, wishes, adopt=adopt)
+        self._routes.take_away(target, holder.fencing)  # the plain driver's, from before
+        return self._filters.lay(target, holder, wishes, deadline)
+
+    def _unsay(self, target: Target, fencing: int) -> list[str]:
+        if self._filters is not None:
+            self._filters.take_away(target, fencing)
+        return self._routes.take_away(target, fencing) if self._routes is not None else []
 
     def _labels_by_services(self, namespace: str, service: str, arm: str | None) -> dict[str, str]:
         """Where versions are Services, what these select."""

@@ -184,7 +184,7 @@ def said_over(
     Raises:
         InvalidChange: see `lay`.
     """
-    keys = iter(_keys(_users(base)))
+    keys = iter(keys_of(_users(base)))
     wanted: list[Object] = []
     laid: list[LaidRule] = []
     number = 0
@@ -193,15 +193,11 @@ def said_over(
             wanted.append(given)
             continue
         rule, key = dict(given), next(keys)
-        concerning = _concerning(wishes, shares(rule), key)
-        if adopt and any(to.everybody and fields.get("fault") == rule.get("fault") for to, fields in concerning):
+        found = concerning(wishes, shares(rule), key)
+        if adopt and any(to.everybody and fields.get("fault") == rule.get("fault") for to, fields in found):
             rule.pop("fault", None)
-        for narrowing, fields in concerning:
-            if "fault" in rule and "fault" in fields:
-                raise InvalidChange(
-                    f"rule {key} says a fault of its own ({_brief(rule['fault'])}), which is never overwritten; "
-                    "take it out first"
-                )
+        for narrowing, fields in found:
+            refuse_own(rule, fields, key)
             said = said_in(rule, fields)
             if narrowing.everybody:
                 was = {name: rule[name] for name in said if name in rule}
@@ -252,10 +248,19 @@ def edits(current: Sequence[Object], wanted: Sequence[Object], service: str) -> 
     return found
 
 
-def _concerning(
+def concerning(
     wishes: Sequence[Wish], shares: Mapping[str, float], key: str
 ) -> list[tuple[Narrowing, dict[str, Object | str]]]:
-    """What the rule becomes; empty where nothing of it is the target's."""
+    """What a rule becomes, the narrowest first; empty where nothing of it is the target's.
+
+    Args:
+        wishes: what is to be said.
+        shares: of the rule.
+        key: of the rule, for people.
+
+    Raises:
+        InvalidChange: it would meet requests that are not meant, or two faults of one kind mean the same requests.
+    """
     if not any(shares.get(arm) for arm in shares if arm):
         return []
     concerned = [one for one in wishes if not one.arm or _alone(one, shares, key)]
@@ -265,6 +270,19 @@ def _concerning(
             "give the target a rule of its own"
         )
     return combined(concerned)
+
+
+def refuse_own(rule: Object, fields: Mapping[str, Object | str], key: str) -> None:
+    """Refuses to lay a fault where the user has one.
+
+    Raises:
+        InvalidChange: with the rule's name.
+    """
+    if "fault" in rule and "fault" in fields:
+        raise InvalidChange(
+            f"rule {key} says a fault of its own ({_brief(rule['fault'])}), which is never overwritten; "
+            "take it out first"
+        )
 
 
 def _alone(one: Wish, shares: Mapping[str, float], key: str) -> bool:
@@ -307,12 +325,13 @@ def _users(rules: Iterable[Object]) -> list[Object]:
     return [rule for rule in rules if not is_copy(rule)]
 
 
-def _keys(rules: Sequence[Object]) -> list[str]:
-    return told_apart(rule_key(rule.get("name"), rule.get("match")) for rule in rules)
+def keys_of(rules: Sequence[Object]) -> list[str]:
+    """What each rule is told by; copies of ours have none."""
+    return told_apart(rule_key(rule.get("name"), rule.get("match")) for rule in rules if not is_copy(rule))
 
 
 def _keyed(rules: Sequence[Object]) -> dict[str, Object]:
-    return dict(zip(_keys(rules), rules, strict=True))
+    return dict(zip(keys_of(rules), rules, strict=True))
 
 
 def _known(rule: Object, laid: LaidRule, name: str) -> bool:

@@ -17,6 +17,7 @@ from autopilot.mesh.kube import filters_standing, marks
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.filters_read import Reader
 from autopilot.mesh.kube.filters_render import (
+    FAULT,
     FOR_EVER,
     MESH,
     NAMESPACE,
@@ -97,7 +98,7 @@ class FilterOverlayer:
         found = self._plain.marked(mesh)
         for body in self._api.list(ENVOY_FILTER, self._namespace, labels=selector({**MANAGED, MESH: mesh})):
             laid, labels = laid_by(body), body["metadata"]["labels"]
-            if laid is not None and NAMESPACE in labels and SERVICE in labels:
+            if laid is not None and FAULT not in labels and NAMESPACE in labels and SERVICE in labels:
                 target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
                 mark = Mark(service=target.service, operation=laid.operation, fencing=laid.fencing)
                 found.append(Marked(target, Route(ENVOY_FILTER, body, ()), mark))
@@ -235,7 +236,11 @@ class FilterOverlayer:
 
     def _filters(self, target: Target) -> list[_Found]:
         bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=selector(labels_of(target)))
-        return [_Found(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
+        return [
+            _Found(body, laid)
+            for body in bodies
+            if FAULT not in body["metadata"]["labels"] and (laid := laid_by(body)) is not None
+        ]
 
     def _of(self, filters: Iterable[_Found], fencing: int) -> _Found | None:
         return next((one for one in filters if one.laid.fencing == fencing), None)

@@ -39,8 +39,8 @@ class Intended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """A virtual host."""
+class Place:
+    """A virtual host of Envoy's."""
 
     context: Literal["SIDECAR_OUTBOUND", "GATEWAY"]
     host: Mapping[str, str]
@@ -77,37 +77,53 @@ class Reader:
         Raises:
             InvalidChange: some of it cannot be; nothing is overlaid by halves.
         """
-        found, told = [], set()
-        for one in intended:
-            for place in self._places(one.route):
-                where = json.dumps([place.context, dict(place.host)], sort_keys=True)
-                if where in told:
-                    raise InvalidChange(
-                        f"{one.route.name} is not the only VirtualService for {'/'.join(place.host.values())}: proxies "
-                        "take one of them, and driver envoyfilter cannot tell which; make them one, or use driver plain"
-                    )
-                told.add(where)
-                rules = one.body["spec"]["http"]
-                for weighted in one.route.lists:
-                    index = int(weighted.path.split("/")[3])
-                    names = route_names(rules, index, one.route.name, alone=place.context == "SIDECAR_OUTBOUND")
-                    found.append(Piece(place.context, place.host, names, self._route(rules[index], one.body, place)))
+        found = []
+        bodies = {one.route.name: one.body for one in intended}
+        for route, place in self.places([one.route for one in intended]):
+            body = bodies[route.name]
+            rules = body["spec"]["http"]
+            for weighted in route.lists:
+                index = int(weighted.path.split("/")[3])
+                names = route_names(rules, index, route.name, alone=place.context == "SIDECAR_OUTBOUND")
+                found.append(Piece(place.context, place.host, names, self.route(rules[index], body, place)))
         if not found:
             raise InvalidChange(f"nothing leads to {self._target.ref} that driver envoyfilter could overlay")
-        self._refuse_hashing(one.body for one in intended)
+        self.refuse_hashing(one.body for one in intended)
         return found
+
+    def default_places(self) -> list[Place]:
+        """The virtual hosts that Istio makes for a service without a route; their one route is called `default`."""
+        host = self._host(self._target.service)
+        return [Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port) for port in self._ports(host) or []]
 
     def without_route(self, body: Object) -> list[Piece]:
         """The same where the target has no route yet: over Istio's own, as this VirtualService of ours would split."""
-        host = self._host(self._target.service)
-        self._refuse_hashing([body])
+        self.refuse_hashing([body])
         return [
-            Piece(place.context, place.host, ("default",), self._route(body["spec"]["http"][0], body, place, own=True))
-            for port in self._ports(host) or []
-            for place in [_Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port)]
+            Piece(place.context, place.host, ("default",), self.route(body["spec"]["http"][0], body, place, own=True))
+            for place in self.default_places()
         ]
 
-    def _places(self, route: Route) -> list[_Place]:
+    def places(self, routes: Iterable[Route]) -> list[tuple[Route, Place]]:
+        """The virtual hosts that VirtualServices are for.
+
+        Raises:
+            InvalidChange: one is for hosts with wildcards, or two are for one host.
+        """
+        found, told = [], set()
+        for route in routes:
+            for place in self._places(route):
+                where = json.dumps([place.context, dict(place.host)], sort_keys=True)
+                if where in told:
+                    raise InvalidChange(
+                        f"{route.name} is not the only VirtualService for {'/'.join(place.host.values())}: proxies "
+                        "take one of them, and driver envoyfilter cannot tell which; make them one, or use driver plain"
+                    )
+                told.add(where)
+                found.append((route, place))
+        return found
+
+    def _places(self, route: Route) -> list[Place]:
         spec = route.body["spec"]
         gateways = spec.get("gateways") or [_INSIDE]
         found = []
@@ -116,13 +132,18 @@ class Reader:
                 raise InvalidChange(f"{route.name} is for {host}: driver envoyfilter needs hosts without wildcards")
             if _INSIDE in gateways:
                 found += [
-                    _Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port) for port in self._ports(host) or []
+                    Place("SIDECAR_OUTBOUND", {"name": f"{host}:{port}"}, port) for port in self._ports(host) or []
                 ]
             if any(gateway != _INSIDE for gateway in gateways):
-                found.append(_Place("GATEWAY", {"domainName": host}, None))
+                found.append(Place("GATEWAY", {"domainName": host}, None))
         return found
 
-    def _route(self, rule: Object, body: Object, place: _Place, *, own: bool = False) -> Object:
+    def route(self, rule: Object, body: Object, place: Place, *, own: bool = False) -> Object:
+        """Envoy's route that carries requests as the rule does, without a match.
+
+        Raises:
+            InvalidChange: the rule says what cannot be carried over.
+        """
         meta = body["metadata"]
         what = f"rule {rule.get('name') or 'without a name'} of VirtualService {meta['namespace']}/{meta['name']}"
         route, action = carriage(rule, what)
@@ -139,7 +160,7 @@ class Reader:
             route["metadata"] = {"filter_metadata": {"istio": {"config": path}}}
         return route
 
-    def _cluster(self, destination: Mapping[str, Any], place: _Place, what: str) -> str:
+    def _cluster(self, destination: Mapping[str, Any], place: Place, what: str) -> str:
         """Istio's name of a destination's cluster, by its own rules for the port."""
         host = self._host(destination.get("host", ""))
         ports = self._ports(host) or []
@@ -163,7 +184,12 @@ class Reader:
             )
         return self._services[host]
 
-    def _refuse_hashing(self, bodies: Iterable[Object]) -> None:
+    def refuse_hashing(self, bodies: Iterable[Object]) -> None:
+        """Refuses destinations whose hashing an overlay's route would lose.
+
+        Raises:
+            InvalidChange: with the DestinationRule's name.
+        """
         hosts = {
             self._host((one.get("destination") or {}).get("host", ""))
             for body in bodies

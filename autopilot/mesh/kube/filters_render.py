@@ -26,6 +26,8 @@ from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.model import Holder, Plain, Target
 
 LABEL = "meshautopilot.io/"
+FAULT = LABEL + "fault"
+"""Of objects that say faults, and no splits."""
 MESH, NAMESPACE, SERVICE, FENCING = (LABEL + name for name in ("mesh", "namespace", "service", "fencing"))
 LEASE, DEADLINE, OVERLAY = (LABEL + name for name in ("lease", "deadline", "overlay"))
 FOR_EVER = 32_503_680_000.0
@@ -87,9 +89,9 @@ def overlay(namespace: str, target: Target, laid: Laid, pieces: Sequence[Piece])
     patches: list[Object] = []
     for number, piece in enumerate(pieces):
         key = f"{laid.token}-{number}"
-        merged = {"metadata": {"filter_metadata": {FILTER: {"deadline": _milliseconds(laid.deadline), "overlay": key}}}}
-        patches += [_patch(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
-        patches.append(_patch(piece, "INSERT_FIRST", _route(piece, key, laid.fencing)))
+        merged = {"metadata": {"filter_metadata": {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": key}}}}
+        patches += [patch_of(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
+        patches.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, key, laid.fencing)))
     return {
         "apiVersion": ENVOY_FILTER.api_version,
         "kind": ENVOY_FILTER.kind,
@@ -97,7 +99,7 @@ def overlay(namespace: str, target: Target, laid: Laid, pieces: Sequence[Piece])
             "name": overlay_name(target, laid.fencing),
             "namespace": namespace,
             "labels": {**labels_of(target), FENCING: str(laid.fencing)},
-            "annotations": _annotations(laid),
+            "annotations": annotations_of(laid),
         },
         "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": patches},
     }
@@ -108,10 +110,10 @@ def with_deadline(body: Object, laid: Laid, deadline: float) -> list[Operation]:
     patches = copy.deepcopy(body["spec"]["configPatches"])
     for patch in patches:
         if patch["patch"]["operation"] == "MERGE":
-            patch["patch"]["value"]["metadata"]["filter_metadata"][FILTER]["deadline"] = _milliseconds(deadline)
+            patch["patch"]["value"]["metadata"]["filter_metadata"][FILTER]["deadline"] = milliseconds(deadline)
     annotations = {
         **(body["metadata"].get("annotations") or {}),
-        **_annotations(laid.model_copy(update={"deadline": deadline})),
+        **annotations_of(laid.model_copy(update={"deadline": deadline})),
     }
     return [
         {"op": "test", "path": "/metadata/resourceVersion", "value": body["metadata"]["resourceVersion"]},
@@ -147,17 +149,19 @@ def holder_of(laid: Laid) -> Holder:
     return Holder(operation=laid.operation, fencing=laid.fencing)
 
 
-def _annotations(laid: Laid) -> dict[str, str]:
+def annotations_of(laid: Laid) -> dict[str, str]:
+    """What an EnvoyFilter of ours says of itself."""
     until = dt.datetime.fromtimestamp(laid.deadline, dt.UTC).isoformat(timespec="milliseconds")
     return {LEASE: str(holder_of(laid)), DEADLINE: until, OVERLAY: laid.model_dump_json()}
 
 
-def _milliseconds(seconds: float) -> str:
-    """A string: Lua would print so large a number in another way."""
+def milliseconds(seconds: float) -> str:
+    """As the constant filter reads it. A string: Lua would print so large a number in another way."""
     return str(round(seconds * 1000))
 
 
-def _patch(piece: Piece, operation: str, value: Object, route: str | None = None) -> Object:
+def patch_of(piece: Piece, operation: str, value: Object, route: str | None = None) -> Object:
+    """One patch of a virtual host, or of one of its routes."""
     host: Object = dict(piece.host)
     if route is not None:
         host["route"] = {"name": route}
@@ -168,11 +172,12 @@ def _patch(piece: Piece, operation: str, value: Object, route: str | None = None
     }
 
 
-def _route(piece: Piece, key: str, fencing: int) -> Object:
+def overlaid(piece: Piece, key: str, fencing: int, headers: Sequence[Object] = ()) -> Object:
+    """The route that stands before all others, for requests that bear the key and match these headers."""
     removed = [*piece.route.get("request_headers_to_remove", []), OVERLAY_HEADER]
     return {
         **piece.route,
         "name": f"{piece.routes[0] if piece.routes else 'default'}.overlay-{fencing}",
-        "match": {"prefix": "/", "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}]},
+        "match": {"prefix": "/", "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}, *headers]},
         "request_headers_to_remove": removed,
     }

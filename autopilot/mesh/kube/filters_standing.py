@@ -17,16 +17,20 @@ FILTER = "autopilot.overlays"
 """Of the HTTP filter, and so the key of the route metadata that it reads."""
 VERSION = "meshautopilot.io/version"
 MANAGED = {"app.kubernetes.io/managed-by": "autopilot"}
+FAULTS = "autopilot.faults"
+"""Of the filter behind it, which does nothing but what an overlay's route says for it."""
+FAULT_TYPE = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
 _LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
 
 
 def standing_filter(namespace: str) -> Object:
     """The EnvoyFilter that puts the constant filter before the router, in sidecars and gateways."""
     code = _code()
-    value = {
-        "name": FILTER,
-        "typed_config": {"@type": _LUA, "default_source_code": {"inline_string": code}},
-    }
+    values = (
+        {"name": FILTER, "typed_config": {"@type": _LUA, "default_source_code": {"inline_string": code}}},
+        # Istio's own of this kind stands before: it sees the user's route, and so the user's faults.
+        {"name": FAULTS, "typed_config": {"@type": FAULT_TYPE}},
+    )
     router = {
         "name": "envoy.filters.network.http_connection_manager",
         "subFilter": {"name": "envoy.filters.http.router"},
@@ -39,6 +43,7 @@ def standing_filter(namespace: str) -> Object:
             "patch": {"operation": "INSERT_BEFORE", "value": value},
         }
         for context in ("SIDECAR_OUTBOUND", "GATEWAY")
+        for value in values
     ]
     return {
         "apiVersion": ENVOY_FILTER.api_version,
@@ -47,7 +52,7 @@ def standing_filter(namespace: str) -> Object:
             "name": NAME,
             "namespace": namespace,
             "labels": dict(MANAGED),
-            "annotations": {VERSION: hashlib.sha256(code.encode()).hexdigest()[:16]},
+            "annotations": {VERSION: hashlib.sha256((code + FAULTS).encode()).hexdigest()[:16]},
         },
         "spec": {"configPatches": patches},
     }
@@ -58,17 +63,26 @@ def missing(api: KubeApi, namespace: str) -> bool:
     return api.get(ENVOY_FILTER, NAME, namespace) is None
 
 
+def is_current(api: KubeApi, namespace: str) -> bool:
+    """Whether the filter that is installed is this release's."""
+    found = api.get(ENVOY_FILTER, NAME, namespace)
+    return found is not None and _version(found) == _version(standing_filter(namespace))
+
+
 def install(api: KubeApi, namespace: str) -> None:
     """Installs the filter where there is none; one of another version is replaced only while nothing is overlaid."""
     wanted, found = standing_filter(namespace), api.get(ENVOY_FILTER, NAME, namespace)
     if found is not None:
-        annotations = found["metadata"].get("annotations") or {}
-        same = annotations.get(VERSION) == wanted["metadata"]["annotations"][VERSION]
+        same = _version(found) == _version(wanted)
         labels = ",".join(f"{key}={value}" for key, value in MANAGED.items())
         others = (one for one in api.list(ENVOY_FILTER, namespace, labels=labels) if one["metadata"]["name"] != NAME)
         if same or any(others):
             return
     api.apply(ENVOY_FILTER, wanted)
+
+
+def _version(body: Object) -> str:
+    return str((body["metadata"].get("annotations") or {}).get(VERSION, ""))
 
 
 @lru_cache(maxsize=1)

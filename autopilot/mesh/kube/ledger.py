@@ -339,7 +339,8 @@ class KubeLedger(Ending):
 
     def tier(self, changes: Sequence[Change]) -> Tier:
         """Who restores these changes when everything of ours is gone."""
-        return Tier.GUARD if injected_of(changes) else self.overlayer.tier
+        injected = injected_of(changes)
+        return self.faults.tier(injected) if injected else self.overlayer.tier
 
     def _seen_by_proxies(self, deadline: float, changes: Sequence[Change]) -> float | None:
         """The deadline, where proxies keep it themselves."""

@@ -84,7 +84,7 @@ class KubeMesh(ThreadedMesh):
         overlays: Overlays = Overlayer(store, self.routes)
         if self.spec.driver == "envoyfilter":
             overlays = FilterOverlayer(store, self.routes, self.spec.filters_namespace, clock)
-        faults = Faulting(store, self.routes, self.spec.driver)
+        faults = Faulting(store, self.routes, self.spec.driver, self.spec.filters_namespace)
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)

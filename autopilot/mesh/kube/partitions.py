@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
-from autopilot.mesh.kube.filters_render import DEADLINE, FENCING, MESH, SERVICE, selector
+from autopilot.mesh.kube.filters_render import DEADLINE, FAULT, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.filters_standing import MANAGED
 from autopilot.mesh.kube.label_selectors import selects
 from autopilot.mesh.kube.marks import Mark
@@ -22,7 +22,6 @@ from autopilot.spec.faults import Partition, Scope
 
 OPERATION = "meshautopilot.io/operation"
 """Annotation: whose it is, since a label may not hold a workflow id."""
-_FAULT = "meshautopilot.io/fault"
 _TYPES = {"ingress": ["Ingress"], "egress": ["Egress"], "both": ["Ingress", "Egress"]}
 
 Labels = Callable[[str, str, str | None], dict[str, str]]
@@ -149,7 +148,7 @@ class Partitions:
         return found
 
 
-_OURS = {**MANAGED, _FAULT: "partition"}
+_OURS = {**MANAGED, FAULT: "partition"}
 
 
 def _labels_of(target: Target) -> dict[str, str]:

@@ -249,17 +249,30 @@ class RouteFaults:
         return made, [f"{_route(made).name} was not there, or said something else: laid again"]
 
     def _made(self, target: Target, wishes: Sequence[Wish], holder: Holder) -> Object:
+        mark = FaultMark(service=target.service, operation=holder.operation, fencing=holder.fencing, made=True)
+        body = self.bare(target, wishes)
+        body["spec"]["http"], _ = faults.said_over(
+            body["spec"]["http"],
+            wishes,
+            lambda _: {target.service: 100.0},
+            service=target.service,
+            fencing=holder.fencing,
+        )
+        body["metadata"]["annotations"] = {PREFIX + target.service: mark.model_dump_json()}
+        return body
+
+    def bare(self, target: Target, wishes: Sequence[Wish]) -> Object:
+        """A VirtualService that leads to the target as Istio does without one.
+
+        Raises:
+            InvalidChange: there is no such Service, or a wish means one version of it.
+        """
         service_of(self._api, target)
         if one := next((one for one in wishes if one.arm), None):
             raise InvalidChange(
                 f"scope.arm: no VirtualService leads to {target.ref}, and so none to {one.arm} alone; nearest: leave "
                 "out arm"
             )
-        mark = FaultMark(service=target.service, operation=holder.operation, fencing=holder.fencing, made=True)
-        rule = {"route": [{"destination": {"host": target.service}}]}
-        rules, _ = faults.said_over(
-            [rule], wishes, lambda _: {target.service: 100.0}, service=target.service, fencing=holder.fencing
-        )
         return {
             "apiVersion": VIRTUAL_SERVICE.api_version,
             "kind": VIRTUAL_SERVICE.kind,
@@ -267,9 +280,8 @@ class RouteFaults:
                 "name": f"autopilot-fault-{target.service}",
                 "namespace": target.namespace,
                 "labels": {"app.kubernetes.io/managed-by": "autopilot"},
-                "annotations": {PREFIX + target.service: mark.model_dump_json()},
             },
-            "spec": {"hosts": [target.service], "http": rules},
+            "spec": {"hosts": [target.service], "http": [{"route": [{"destination": {"host": target.service}}]}]},
         }
 
     def _bodies(self, target: Target) -> list[Object]:

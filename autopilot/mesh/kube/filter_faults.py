@@ -1,0 +1,264 @@
+"""Faults that proxies let go of by themselves: one EnvoyFilter of our own a lease, and the user's objects untouched.
+
+Made as overlays of splits are: the user's route gets a deadline and a key as metadata, and before all others stands a
+route for requests that bear the key, which carries them as the user's rule does, but for the fault. That is said to a
+constant fault filter behind ours, which does nothing else. A narrower scope is a narrower match of that route: who does
+not match goes on to the user's own. Source scopes cannot be said so, for routes do not know who calls.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autopilot.mesh.envoy.names import OVERLAY_HEADER
+from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
+from autopilot.mesh.kube import faults, filters_standing
+from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.fault_words import Narrowing, Wish, said_in
+from autopilot.mesh.kube.filters_read import Place, Reader, route_names
+from autopilot.mesh.kube.filters_render import (
+    FAULT,
+    FENCING,
+    MESH,
+    NAMESPACE,
+    SERVICE,
+    Laid,
+    Piece,
+    annotations_of,
+    labels_of,
+    laid_by,
+    milliseconds,
+    overlaid,
+    patch_of,
+    same,
+    selector,
+)
+from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS, FILTER, MANAGED
+from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.overlays import Marked
+from autopilot.mesh.kube.resources import ENVOY_FILTER
+from autopilot.mesh.kube.route_faults import RouteFaults
+from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.model import Holder, Target
+from autopilot.spec.faults import GRPC_CODES
+
+_HIGHEST = 2**31 - 1
+_PERCENT = 10_000
+"""In millionths."""
+_PLANNED = Holder(operation="planned", fencing=0)
+
+
+class FilterFaults:
+    """Faults of one Istio mesh as EnvoyFilters.
+
+    Args:
+        store: where books lie.
+        routes: VirtualServices.
+        plain: finds the routes, and takes away what the plain driver left.
+        namespace: where EnvoyFilters are put.
+    """
+
+    def __init__(self, store: KubeStore, routes: IstioRoutes, plain: RouteFaults, namespace: str) -> None:
+        self._api = store.api
+        self._routes = routes
+        self._plain = plain
+        self._namespace = namespace
+
+    def check(self, target: Target, wishes: Sequence[Wish]) -> None:
+        """Refuses what EnvoyFilters cannot say.
+
+        Raises:
+            InvalidChange: with what comes nearest.
+        """
+        self._rendered(target, wishes, _new(_PLANNED, 0.0, None))
+
+    def planned(self, target: Target, wishes: Sequence[Wish], deadline: float) -> list[tuple[Route | None, Object]]:
+        """The EnvoyFilters that would be written."""
+        found: list[tuple[Route | None, Object]] = []
+        if filters_standing.missing(self._api, self._namespace):
+            standing = filters_standing.standing_filter(self._namespace)
+            found.append((None, self._api.create(ENVOY_FILTER, standing, dry_run=True)))
+        body = self._rendered(target, wishes, _new(_PLANNED, deadline, None))
+        return [*found, (None, self._api.create(ENVOY_FILTER, body, dry_run=True))]
+
+    def lay(
+        self, target: Target, holder: Holder, wishes: Sequence[Wish], deadline: float
+    ) -> tuple[list[Route], list[str]]:
+        """Writes the EnvoyFilter that says the faults; what earlier holders left goes. Says what was done.
+
+        Raises:
+            LeaseLost: a later holder has laid something.
+            MeshUnavailable: the constant filter is of an earlier release, and others use it still.
+            InvalidChange: the rules are such that they cannot be laid.
+        """
+        there = self._of(target)
+        if later := next((one for _, one in there if one.fencing > holder.fencing), None):
+            raise LeaseLost(f"{later.operation}#{later.fencing} has laid something over {target.ref} since")
+        mine, laid = next(((body, one) for body, one in there if one.fencing == holder.fencing), (None, None))
+        body = self._rendered(target, wishes, _new(holder, deadline, laid))
+        self._stand()
+        done: list[str] = []
+        written = mine
+        if mine is None or not same(mine, body):
+            written = self._api.apply(ENVOY_FILTER, body)
+            done.append(_why(f"EnvoyFilter {self._namespace}/{body['metadata']['name']}", laid, deadline))
+        for other, one in there:
+            if one.fencing < holder.fencing:
+                self._api.delete(ENVOY_FILTER, str(other["metadata"]["name"]), self._namespace)
+        return [Route(ENVOY_FILTER, written or body, ())], done
+
+    def take_away(self, target: Target, fencing: int) -> None:
+        """Deletes what this holder, or one before it, has laid."""
+        for body, laid in self._of(target):
+            if laid.fencing <= fencing:
+                self._api.delete(ENVOY_FILTER, str(body["metadata"]["name"]), self._namespace)
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every EnvoyFilter of this mesh that says faults."""
+        found = []
+        for body in self._api.list(
+            ENVOY_FILTER, self._namespace, labels=selector({**MANAGED, MESH: mesh, FAULT: "route"})
+        ):
+            laid, labels = laid_by(body), body["metadata"]["labels"]
+            if laid is not None and NAMESPACE in labels and SERVICE in labels:
+                target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
+                mark = Mark(service=target.service, operation=laid.operation, fencing=laid.fencing)
+                found.append(Marked(target, Route(ENVOY_FILTER, body, ()), mark))
+        return found
+
+    def _of(self, target: Target) -> list[tuple[Object, Laid]]:
+        labels = selector({**labels_of(target), FAULT: "route"})
+        bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=labels)
+        return [(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
+
+    def _stand(self) -> None:
+        """Sees to it that the constant filters are there, and know of faults."""
+        filters_standing.install(self._api, self._namespace)
+        if not filters_standing.is_current(self._api, self._namespace):
+            raise MeshUnavailable(
+                f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is of an earlier release, and cannot be "
+                "replaced while operations use it; try again when they have ended (`autopilot leases`)"
+            )
+
+    def _rendered(self, target: Target, wishes: Sequence[Wish], laid: Laid) -> Object:
+        for one in wishes:
+            if one.narrowing.labels or one.narrowing.namespace:
+                raise InvalidChange(
+                    f"scope.source: {one.words} for one caller cannot be said in routes that all proxies share; "
+                    "nearest: a header that this caller sends, or driver plain"
+                )
+        reader = Reader(self._api, self._routes, target)
+        routes = self._plain.found(target)
+        over = [
+            _Over(_beneath(target, route.body), place, self._routes.shares(target, route.body))
+            for route, place in reader.places(routes)
+        ]
+        if not routes:
+            made = self._plain.bare(target, wishes)
+            over = [
+                _Over(made, place, lambda _: {target.service: 100.0}, own=True) for place in reader.default_places()
+            ]
+        patches: list[Object] = []
+        for number, where in enumerate(over):
+            patches += _patches(reader, where, wishes, laid.model_copy(update={"token": f"{laid.token}-{number}"}))
+        if not patches:
+            raise InvalidChange(f"{wishes[0].words} would meet nobody: no rule that leads to {target.ref} is in scope")
+        reader.refuse_hashing(route.body for route in routes)
+        return {
+            "apiVersion": ENVOY_FILTER.api_version,
+            "kind": ENVOY_FILTER.kind,
+            "metadata": {
+                "name": f"autopilot.{target.namespace}.{target.service}.fault.{laid.fencing}",
+                "namespace": self._namespace,
+                "labels": {**labels_of(target), FENCING: str(laid.fencing), FAULT: "route"},
+                "annotations": annotations_of(laid),
+            },
+            "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": patches},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """One virtual host, and the VirtualService that it is made from."""
+
+    body: Object
+    place: Place
+    shares: faults.Shares
+    own: bool = False
+    """Whether Istio makes it from nothing: its one route is called `default`."""
+
+
+def _beneath(target: Target, body: Object) -> Object:
+    """The user's route without what the plain driver has laid over it: that goes before anything is written."""
+    rules = faults.base_of(body, target.service, faults.mark_of(body, target.service))
+    return {**body, "spec": {**body["spec"], "http": rules}}
+
+
+def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) -> list[Object]:
+    """What is to be changed in one virtual host."""
+    body, place = over.body, over.place
+    what = f"VirtualService {body['metadata']['namespace']}/{body['metadata']['name']}"
+    rules = [rule for rule in faults.rules_of(body) if not faults.is_copy(rule)]
+    found: list[Object] = []
+    for index, (key, rule) in enumerate(zip(faults.keys_of(rules), rules, strict=True)):
+        said = faults.concerning(wishes, over.shares(rule), key)
+        if not said:
+            continue
+        alone = place.context == "SIDECAR_OUTBOUND"
+        names = ("default",) if over.own else route_names(rules, index, what, alone=alone)
+        token = f"{laid.token}-{index}"
+        metadata = {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": token}}
+        base = Piece(place.context, place.host, names, {})
+        # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
+        value = {"metadata": {"filter_metadata": metadata}, "request_headers_to_remove": [OVERLAY_HEADER]}
+        found += [patch_of(base, "MERGE", value, name) for name in names or (None,)]
+        for narrowing, fields in reversed(said):  # each goes before those that were put there already
+            faults.refuse_own(rule, fields, key)
+            route = reader.route({**rule, **said_in(rule, fields)}, body, place, own=over.own)
+            if isinstance(fault := fields.get("fault"), dict):
+                route["typed_per_filter_config"] = {FAULTS: {"@type": FAULT_TYPE, **_in_envoys_words(fault)}}
+            piece = replace(base, route=route)
+            found.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, token, laid.fencing, _matchers(narrowing))))
+    return found
+
+
+def _in_envoys_words(fault: Mapping[str, Object]) -> Object:
+    found: Object = {}
+    for kind, said in fault.items():
+        percentage = {"numerator": round(said["percentage"]["value"] * _PERCENT), "denominator": "MILLION"}
+        if kind == "delay":
+            found["delay"] = {"fixed_delay": said["fixedDelay"], "percentage": percentage}
+        elif "httpStatus" in said:
+            found["abort"] = {"http_status": said["httpStatus"], "percentage": percentage}
+        else:
+            found["abort"] = {"grpc_status": GRPC_CODES[said["grpcStatus"]], "percentage": percentage}
+    return found
+
+
+def _matchers(narrowing: Narrowing) -> list[Object]:
+    found: list[Object] = []
+    for name, match in sorted(narrowing.headers.items()):
+        if not match:
+            found.append({"name": name, "present_match": True})
+            continue
+        ((kind, text),) = match.items()
+        said = {"safe_regex": {"regex": text}} if kind == "regex" else {kind: text}
+        found.append({"name": name, "string_match": said})
+    return found
+
+
+def _new(holder: Holder, deadline: float, before: Laid | None) -> Laid:
+    token = (before.token if before else "") or secrets.token_hex(16)
+    return Laid(operation=holder.operation, fencing=holder.fencing, deadline=deadline, token=token, weights={})
+
+
+def _why(name: str, before: Laid | None, deadline: float) -> str:
+    if before is None:
+        return f"{name} was gone: laid again"
+    if before.deadline != deadline:
+        return "half of its time was gone: the proxies' deadline was moved"
+    return f"{name} did not say what it should: laid again"

@@ -1,0 +1,312 @@
+"""Faults that Istio's proxies let go of by themselves: real sidecars, real requests, and the user's route untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
+from autopilot.mesh.kube import filters_standing
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.filters_render import laid_by
+from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
+from autopilot.mesh.model import Aspect, InjectFault, Target, Tier
+from autopilot.spec.cluster import ClusterMesh
+from autopilot.spec.faults import Abort, Cookie, Delay, Fault, GrpcAbort, HeaderMatch, Retries, Scope, Source, Timeout
+from tests.kube.test_faults import EVERYBODY, JASON, ME, USER, Ratings, same
+from tests.lab import scene
+from tests.lab.find import Cluster
+from tests.lab.sidecars import ADMIN
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+ROOT = "istio-system"
+HEADER = "x-autopilot-overlay"
+
+
+class Shop(Ratings):
+    """The same, and the EnvoyFilters beside it."""
+
+    def filters(self) -> list[Object]:
+        return self.api.list(ENVOY_FILTER, ROOT, labels=f"meshautopilot.io/namespace={self.target.namespace}")
+
+    async def routes(self) -> list[Object]:
+        """The web sidecar's routes to ratings."""
+        web = scene.pod_address(self.api, self.target.namespace, "web", "v1")
+        url = f"http://{web}:{ADMIN}/config_dump"
+        async with self.session.get(url, params={"resource": "dynamic_route_configs"}) as response:
+            tables = json.loads(await response.text())["configs"]
+        hosts = [host for table in tables for host in table["route_config"]["virtual_hosts"]]
+        return next(host["routes"] for host in hosts if host["name"] == f"{self.scene.host}:80")
+
+
+@pytest_asyncio.fixture
+async def shop(api: KubeApi, namespace: str, lab: Cluster, open_kube: Callable[..., KubeMesh]) -> AsyncIterator[Shop]:
+    made = await asyncio.to_thread(scene.furnish, api, namespace, service="ratings")
+    scene.subsets(api, namespace, "ratings")
+    scene.virtual_service(api, namespace, "ratings", v1=100, v2=0)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        one = Shop(api, made, session, open_kube("istio", driver="envoyfilter"))
+        await one.behave(errors=0.0, first_tries=0.0, delay=0.0, hang=False)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):  # its sidecar is not there yet
+                    if set(await one.met({}, 3)) == {"200"}:
+                        break
+                await asyncio.sleep(0.2)
+        yield one
+    for body in one.filters():
+        api.delete(ENVOY_FILTER, body["metadata"]["name"], ROOT)
+
+
+@pytest.mark.parametrize(
+    ("fault", "wanted"),
+    [
+        (Delay(delay=1), "200 slow"),
+        (Abort(status=500), "500"),
+        (Retries(retries=0), "500"),
+        (Timeout(timeout=0.2), "504"),
+    ],
+    ids=["delay", "abort", "retries", "timeout"],
+)
+async def test_one_user_meets_it_and_no_object_of_the_users_is_written(shop: Shop, fault: Fault, wanted: str) -> None:
+    if isinstance(fault, Retries):
+        shop.edit({"op": "add", "path": "/spec/http/1/retries", "value": {"attempts": 2, "retryOn": "5xx"}})
+        await shop.behave(first_tries=1.0)
+        await shop.nobody()
+    before = shop.route()
+    plan = await shop.mesh.plan(shop.target, [InjectFault(fault=fault, scope=JASON)])
+    assert plan.tier is Tier.PROXY
+    assert "end-user" in plan.diff
+    assert shop.filters() == []
+    lease = await shop.take()
+    if isinstance(fault, Timeout):
+        await shop.behave(delay=0.4)
+    await shop.lay(lease, (fault, JASON))
+    await shop.nobody_but_jason(wanted)
+    (status,) = [one for one in await shop.mesh.leases() if one.lease == lease]
+    assert status.tier is Tier.PROXY
+    assert status.deadline is not None
+    await shop.mesh.renew(lease)
+    await shop.mesh.lift(lease, ME)
+    await shop.nobody()
+    assert shop.filters() == []
+    assert shop.route() == before
+    assert [one["name"] for one in await shop.routes()] == ["testers", "everybody"]
+
+
+async def test_a_share_of_all_requests_is_that_share(shop: Shop) -> None:
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=503), Scope(percentage=20)), (Delay(delay=0.6), JASON))
+    async with asyncio.timeout(10):
+        while not (await shop.met({}, 100))["503"]:
+            pass
+    found = Counter[str]()
+    for _ in range(20):
+        found += await shop.met({}, 100)
+    assert abs(found["503"] - 400) <= 4 * math.sqrt(2000 * 0.2 * 0.8), found  # one false alarm in 16,000
+    assert found["503"] + found["200"] == 2000
+    both = await shop.met(USER, 100)  # the delay comes first, and then perhaps the abort
+    assert set(both) == {"200 slow", "503 slow"}
+    await shop.lay(lease, (GrpcAbort(code=14), JASON))  # another step, in place of the one before
+    async with asyncio.timeout(10):
+        while await shop.grpc_status(USER) != "14":
+            pass
+    assert set(await shop.met({}, 100)) == {"200"}
+    assert await shop.grpc_status({}) is None
+    await shop.lay(lease)
+    await shop.nobody()
+    assert shop.filters() == []
+    await shop.mesh.lift(lease, ME)
+
+
+async def test_scopes_are_told_apart_and_a_key_chooses_nothing(shop: Shop) -> None:
+    lease = await shop.take()
+    session = Scope(cookie=Cookie(name="session", value="abc"))
+    await shop.lay(lease, (Abort(status=501), session))
+    await shop.until({"cookie": "a=b; session=abc"}, "501")
+    assert set(await shop.met({"cookie": "session=abcd"})) == {"200"}
+    some = Scope(headers={"end-user": HeaderMatch(prefix="ja"), "x-a": HeaderMatch(present=True)})
+    others = Scope(headers={"end-user": HeaderMatch(prefix="b"), "x-b": HeaderMatch(regex="b+")})
+    await shop.lay(lease, (Abort(status=502), some), (Abort(status=504), others))
+    await shop.until({**USER, "x-a": ""}, "502")
+    assert set(await shop.met({"end-user": "bob", "x-b": "bbb"})) == {"504"}
+    (body,) = shop.filters()
+    laid = laid_by(body)
+    assert laid is not None
+    for headers in (
+        {"cookie": "session=abc"},
+        USER,
+        {"x-a": "1"},
+        {"end-user": "bob", "x-b": "bbc"},
+        {HEADER: "1"},
+        {HEADER: f"{laid.token}-0-1"},
+    ):
+        assert set(await shop.met(headers)) == {"200"}, headers
+    # Those who bear the key go on by the user's route, and what is behind it hears of no key.
+    for route in await shop.routes():
+        assert HEADER in route["request_headers_to_remove"]
+    await shop.mesh.lift(lease, ME)
+    await shop.nobody()
+
+
+async def test_after_the_deadline_nobody_meets_it_with_nothing_of_ours_alive(shop: Shop, lab: Cluster) -> None:
+    before = shop.route()
+    words = (sys.executable, "-m", "tests.kube.test_filter_faults", str(lab.kubeconfig), shop.target.namespace)
+    process = await asyncio.create_subprocess_exec(*words, cwd=Path(__file__).parents[2])
+    try:
+        await shop.until(USER, "500", within=30)
+        began = time.time()
+        while time.time() < began + 4:  # longer than proxies wait: renewals have moved the deadline
+            assert set(await shop.met(USER, 10)) == {"500"}
+            await asyncio.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    (body,) = shop.filters()
+    laid = laid_by(body)
+    assert laid is not None
+    last = 0.0
+    async with asyncio.timeout(20):
+        while time.time() < laid.deadline + 2:
+            asked = time.time()
+            found = await shop.met(USER, 5)
+            if found["500"]:
+                last = asked
+            if asked > laid.deadline + 1:
+                assert set(found) == {"200"}
+            await asyncio.sleep(0.01)
+    print(f"the last request that met it began {last - laid.deadline:.3f} s after the deadline")
+    assert len(shop.filters()) == 1, "nobody has taken anything away"
+    await shop.nobody()
+    assert shop.route() == before
+    guard = shop.mesh
+    guard.sweep_every = 0.2
+    async with asyncio.timeout(20):
+        while shop.filters():
+            await guard.sweep()
+            await asyncio.sleep(0.2)
+
+
+async def test_a_service_without_a_route_needs_none(shop: Shop) -> None:
+    namespace = shop.target.namespace
+    shop.api.delete(VIRTUAL_SERVICE, "ratings", namespace)
+    await shop.until({}, "200")
+    lease = await shop.take()
+    with pytest.raises(InvalidChange, match="leave out arm"):
+        await shop.lay(lease, (Abort(status=500), Scope(arm="v1")))
+    await shop.lay(lease, (Abort(status=500), JASON))
+    await shop.nobody_but_jason("500")
+    assert shop.api.list(VIRTUAL_SERVICE, namespace) == []
+    scene.virtual_service(shop.api, namespace, "ratings", v1=100, v2=0)  # somebody writes one meanwhile
+    await shop.mesh.renew(lease)
+    await shop.nobody_but_jason("500")
+    await shop.mesh.lift(lease, ME)
+    await shop.nobody()
+
+
+async def test_what_others_do_is_followed_and_what_is_ours_comes_back(shop: Shop) -> None:
+    lease = await shop.take()
+    await shop.lay(lease, (Delay(delay=1), JASON))
+    shop.edit({"op": "add", "path": "/spec/http/1/timeout", "value": "3s"})
+    await shop.mesh.renew(lease)
+    (body,) = shop.filters()
+    assert "3s" in json.dumps(body["spec"])
+    shop.api.delete(ENVOY_FILTER, body["metadata"]["name"], ROOT)
+    await shop.mesh.renew(lease)
+    await shop.nobody_but_jason("200 slow")
+    theirs = {"abort": {"httpStatus": 418, "percentage": {"value": 0.1}}}
+    shop.edit({"op": "add", "path": "/spec/http/1/fault", "value": theirs})
+    with pytest.raises(TakenOver, match="a fault of its own"):
+        await shop.mesh.renew(lease)
+    await shop.mesh.lift(lease, ME)
+    assert shop.filters() == []
+    assert shop.route()["spec"]["http"][1]["fault"] == theirs
+    with pytest.raises(InvalidChange, match="rule everybody says a fault of its own"):
+        await shop.lay(await shop.take(), (Abort(status=500), JASON))
+
+
+async def test_a_late_writer_is_inert_and_swept(shop: Shop, open_kube: Callable[..., KubeMesh]) -> None:
+    before = shop.route()
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=500), JASON))
+    late = shop.mesh.ledger.faults
+    await shop.mesh.lift(lease, ME)
+    again = await shop.take(operation="chaos/lab/test/y")
+    await shop.lay(again, (Delay(delay=1), EVERYBODY))
+    with pytest.raises(LeaseLost, match="has laid something"):
+        late.lay(shop.target, lease.holder, [InjectFault(fault=Abort(), scope=JASON)], time.time() + 60)
+    await shop.until({}, "200 slow")
+    shop.api.delete(LEASE, "autopilot.ratings", shop.target.namespace)
+    done = await open_kube("istio", driver="envoyfilter").sweep()
+    assert any("without a lease" in sentence for sentence in done)
+    assert shop.filters() == []
+    await shop.nobody()
+    assert same(shop.route(), before)
+
+
+async def test_what_the_plain_driver_left_goes(shop: Shop, open_kube: Callable[..., KubeMesh]) -> None:
+    before, plain = shop.route(), open_kube("istio")
+    lease = await shop.take(mesh=plain)
+    await plain.apply(lease, [InjectFault(fault=Abort(status=500), scope=EVERYBODY)], ME)
+    await shop.until({}, "500")
+    await shop.lay(lease, (Delay(delay=1), JASON))
+    await shop.nobody_but_jason("200 slow")
+    assert same(shop.route(), before)
+    await shop.mesh.lift(lease, ME)
+    await shop.nobody()
+
+
+async def test_what_it_cannot_say_is_refused_with_what_comes_nearest(shop: Shop) -> None:
+    lease = await shop.take()
+    wanted: list[tuple[Fault, Scope, str]] = [
+        (Abort(), Scope(source=Source(service="ratings")), "driver plain"),
+        (Delay(delay=1, jitter=0.5), JASON, "a fixed delay"),
+        (Abort(), Scope(arm="v9"), "it has v1, v2"),
+    ]
+    for fault, scope, nearest in wanted:
+        with pytest.raises(InvalidChange, match=nearest):
+            await shop.lay(lease, (fault, scope))
+    assert shop.filters() == []
+    await shop.mesh.lift(lease, ME)
+
+
+async def test_a_standing_filter_of_an_earlier_release_is_replaced(shop: Shop) -> None:
+    old = filters_standing.standing_filter(ROOT)
+    old["metadata"]["annotations"] = {filters_standing.VERSION: "an earlier one"}
+    old["spec"]["configPatches"] = old["spec"]["configPatches"][:1]
+    shop.api.apply(ENVOY_FILTER, old)
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=500), JASON))
+    await shop.nobody_but_jason("500")
+    await shop.mesh.lift(lease, ME)
+
+
+async def _operate(kubeconfig: str, namespace: str) -> None:
+    """Lays an abort for jason and renews, until it is killed."""
+    spec: dict[str, Any] = {"provider": "istio", "driver": "envoyfilter", "kubeconfig": kubeconfig, "maxUnattended": 3}
+    mesh = KubeMesh(ClusterMesh.model_validate({"metadata": {"name": "lab"}, "spec": spec}), Path(kubeconfig).parent)
+    target = Target(mesh="lab", namespace=namespace, service="ratings")
+    lease = await mesh.acquire(target, [Aspect.FAULTS], operation="chaos/lab/test/x", token="t", ttl=4)
+    await mesh.apply(lease, [InjectFault(fault=Abort(status=500), scope=JASON)])
+    for _ in range(120):
+        await asyncio.sleep(0.5)
+        await mesh.renew(lease)
+
+
+if __name__ == "__main__":
+    asyncio.run(_operate(*sys.argv[1:]))
