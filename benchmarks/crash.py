@@ -106,7 +106,7 @@ async def clocks(found: Campaign, chosen: Cells) -> None:
 
 async def interleavings(part: Part) -> Findings:
     """Random ones, others in each part: most in memory, some over real proxies."""
-    count, on_envoys = INTERLEAVINGS // part.of, ON_ENVOYS // part.of
+    count, on_envoys = -(-INTERLEAVINGS // part.of), -(-ON_ENVOYS // part.of)
     seed = 10_000 * (part.number - 1)
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder:
         found = await shards.play(Path(folder), count, shards=6, first_seed=seed + 1, limit=600)

@@ -110,7 +110,7 @@ _ENVOYFILTER = _faults(
         "delay": (Tier.PROXY, f"{_EXPIRES}; jitter is refused: write a fixed delay"),
         "abort": (Tier.PROXY, _EXPIRES),
         "grpcAbort": (Tier.PROXY, _EXPIRES),
-        "retries": (Tier.PROXY, f"{_EXPIRES}; what is retried stays as the route says"),
+        "retries": (Tier.PROXY, f"{_EXPIRES}; no metric shows its effect, so experiments refuse it"),
         "timeout": (Tier.PROXY, _EXPIRES),
         "partition": (Tier.GUARD, _PARTITION),
     },

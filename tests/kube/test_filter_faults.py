@@ -26,7 +26,20 @@ from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, InjectFault, Target, Tier
 from autopilot.spec.cluster import ClusterMesh
-from autopilot.spec.faults import Abort, Cookie, Delay, Fault, GrpcAbort, HeaderMatch, Retries, Scope, Source, Timeout
+from autopilot.spec.faults import (
+    Abort,
+    Cookie,
+    Delay,
+    Fault,
+    GrpcAbort,
+    HeaderMatch,
+    Partition,
+    Retries,
+    Scope,
+    Source,
+    Timeout,
+)
+from tests.kube.conftest import Clock
 from tests.kube.test_faults import EVERYBODY, JASON, ME, USER, Ratings, same
 from tests.lab import scene
 from tests.lab.find import Cluster
@@ -200,6 +213,22 @@ async def test_after_the_deadline_nobody_meets_it_with_nothing_of_ours_alive(sho
         while shop.filters():
             await guard.sweep()
             await asyncio.sleep(0.2)
+
+
+async def test_what_fell_is_not_raised_by_who_comes_late(shop: Shop, open_kube: Callable[..., KubeMesh]) -> None:
+    """Not even where a partition beside it, which no proxy knows of, makes all of it tier B."""
+    clock = Clock()
+    mesh = open_kube("istio", clock=clock, driver="envoyfilter")
+    lease = await shop.take(mesh=mesh)
+    changes = [InjectFault(fault=Abort(status=500), scope=JASON), InjectFault(fault=Partition(direction="egress"))]
+    await mesh.apply(lease, changes, ME)
+    (status,) = [one for one in await mesh.leases() if one.lease == lease]
+    assert (status.tier, status.deadline) == (Tier.GUARD, None)
+    clock.ahead = 300
+    with pytest.raises(LeaseLost, match="by themselves"):
+        await mesh.renew(lease)
+    await mesh.lift(lease, ME)
+    assert (shop.filters(), shop.policies()) == ([], [])
 
 
 async def test_a_service_without_a_route_needs_none(shop: Shop) -> None:

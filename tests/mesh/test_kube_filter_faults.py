@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,14 @@ import pytest
 from hypothesis import assume, given
 
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
-from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.fault_words import Wish, duration, wish
 from autopilot.mesh.kube.filter_faults import FilterFaults
-from autopilot.mesh.kube.filters_standing import FAULTS, FILTER
+from autopilot.mesh.kube.filters_standing import FAULTS, FILTER, RELEASE
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.resources import ENVOY_FILTER, SERVICE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.resources import DESTINATION_RULE, ENVOY_FILTER, SERVICE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.spec.faults import GRPC_CODES, Abort, Delay, Scope, Source
@@ -49,20 +49,24 @@ HOST = "ratings.shop.svc.cluster.local"
 class FakeApi(KubeApi):
     """Some VirtualServices, a Service, and writes that are only told back."""
 
-    def __init__(self, *bodies: Object) -> None:
-        self._bodies = bodies
+    def __init__(
+        self, *bodies: Object, rules: Sequence[Object] = (), filters: Sequence[Object] = (), old: int = 0
+    ) -> None:
+        self._there = {VIRTUAL_SERVICE: bodies, DESTINATION_RULE: rules, ENVOY_FILTER: filters}
+        self._old = old
+        """The release of the standing filter; 0 for ours."""
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
         if resource is ENVOY_FILTER:
-            return {"metadata": {"name": name}}
+            return {"metadata": {"name": name, "annotations": {RELEASE: str(self._old or 99)}}}
         assert (resource, namespace) == (SERVICE, "shop")
         return {"spec": {"ports": [{"port": 80}]}} if name in {"ratings", "details"} else None
 
     def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Object]:
-        assert (labels, fields) == ("", "")
-        return list(self._bodies) if resource is VIRTUAL_SERVICE else []
+        assert fields == ""
+        return list(self._there[resource])
 
     def create(self, resource: Resource, body: Object, *, dry_run: bool = False) -> Object:
         assert resource is ENVOY_FILTER
@@ -70,11 +74,13 @@ class FakeApi(KubeApi):
         return body
 
 
-def rendered(said: list[Wish], *bodies: Object) -> Object:
-    api = FakeApi(*bodies)
+def over(api: FakeApi) -> FilterFaults:
     store, routes = KubeStore(api, "m", "autopilot"), IstioRoutes(api)
-    filters = FilterFaults(store, routes, RouteFaults(store, routes), "istio-system")
-    ((_, body),) = filters.planned(TARGET, said, DEADLINE)
+    return FilterFaults(store, routes, RouteFaults(store, routes), "istio-system")
+
+
+def rendered(said: list[Wish], *bodies: Object) -> Object:
+    ((_, body),) = over(FakeApi(*bodies)).planned(TARGET, said, DEADLINE)
     return body
 
 
@@ -259,6 +265,7 @@ def to(host: str, **more: Any) -> Object:
     return {"destination": {"host": host, **more}}
 
 
+BOB = [{"headers": {"end-user": {"exact": "bob"}}}]
 ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a", "route": [to("ratings")]}]}}
 
 
@@ -288,8 +295,46 @@ ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a",
             "a fault of its own",
         ),
         ([], wish(Abort(), Scope(arm="v1")), "leave out arm"),
+        (
+            [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"match": BOB, "route": [to("ratings")]}]}}],
+            wish(Abort(), JASON),
+            "would meet nobody",
+        ),
+        (
+            [{**ONE, "spec": {"hosts": ["ratings.example.com"], "http": ONE["spec"]["http"]}}],
+            wish(Abort(), EVERYBODY),
+            "no Service of this cluster",
+        ),
     ],
 )
 def test_what_cannot_be_said_is_refused(bodies: list[Object], said: Wish, message: str) -> None:
     with pytest.raises(InvalidChange, match=message):
         rendered([said], *bodies)
+
+
+def test_hashing_is_refused_where_there_is_no_route_either() -> None:
+    policy = {"loadBalancer": {"consistentHash": {"httpHeaderName": "x"}}}
+    rule = {"metadata": {"name": "sticky"}, "spec": {"host": "ratings", "trafficPolicy": policy}}
+    with pytest.raises(InvalidChange, match="sticky asks for consistent hashing"):
+        over(FakeApi(rules=[rule])).check(TARGET, [wish(Abort(), EVERYBODY)])
+
+
+def test_two_targets_never_lie_over_one_rule() -> None:
+    """A route bears one deadline and one key: the later one would silently take the earlier one's place."""
+    said = [wish(Abort(), EVERYBODY)]
+    theirs = rendered(said, ONE)
+    theirs["metadata"]["labels"]["meshautopilot.io/service"] = "ratings-v2"
+    with pytest.raises(InvalidChange, match="planned has laid an overlay for shop/ratings-v2 over the same rule"):
+        over(FakeApi(ONE, filters=[theirs])).check(TARGET, said)
+    other = {**ONE, "spec": {"hosts": ["ratings"], "http": [{"name": "b", "route": [to("ratings")]}]}}
+    over(FakeApi(other, filters=[theirs])).check(TARGET, said)
+
+
+def test_an_older_standing_filter_that_others_use_is_a_reason_to_wait() -> None:
+    said = [wish(Abort(), EVERYBODY)]
+    somebodys = {"metadata": {"name": "x", "labels": {}}, "spec": {}}
+    with pytest.raises(MeshUnavailable, match="earlier release"):
+        over(FakeApi(ONE, filters=[somebodys], old=1)).check(TARGET, said)
+    over(FakeApi(ONE, old=1)).check(TARGET, said)
+    (standing, _), _ = over(FakeApi(ONE, old=1)).planned(TARGET, said, DEADLINE)
+    assert standing is not None, "the plan shows that it is replaced"

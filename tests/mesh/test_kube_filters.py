@@ -33,7 +33,8 @@ NOW = 1_800_000_000.0
 class FakeApi(KubeApi):
     """Services and DestinationRules, and nothing else."""
 
-    def __init__(self, ports: Sequence[int] = (80,), policy: Object | None = None) -> None:
+    def __init__(self, ports: Sequence[int] = (80,), policy: Object | None = None, *others: Object) -> None:
+        self._others = others
         subsets = [{"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v3")]
         self._services = {"reviews": {"spec": {"ports": [{"port": port} for port in ports]}}}
         self._rule: Object = {"metadata": {"name": "reviews"}, "spec": {"host": "reviews", "subsets": subsets}}
@@ -47,6 +48,8 @@ class FakeApi(KubeApi):
     def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Object]:
+        if resource is VIRTUAL_SERVICE:
+            return list(self._others)
         assert (resource, namespace, labels) == (DESTINATION_RULE, "shop", "")
         return [self._rule]
 
@@ -216,6 +219,19 @@ def test_ports_and_hosts_are_named_as_istio_names_them() -> None:
     unnamed = virtual_service(rule(None, {"v1": 100}), hosts=["shop.example.com"], gateways=["public"])
     with pytest.raises(InvalidChange, match="give each a name"):  # a gateway may have routes of others there
         pieces_of(unnamed, {"v1": 50, "v2": 50})
+    theirs = copy.deepcopy(outside)
+    theirs["metadata"] |= {"namespace": "pay"}
+    with pytest.raises(InvalidChange, match=r"pay/reviews is for shop\.example\.com too, and has a rule"):
+        pieces_of(outside, {"v1": 50, "v2": 50}, FakeApi((80,), None, outside, theirs))
+    theirs["spec"]["http"][0]["name"] = "pay"
+    pieces_of(outside, {"v1": 50, "v2": 50}, FakeApi((80,), None, outside, theirs))
+
+
+def test_a_rule_with_a_name_is_told_by_it_even_alone() -> None:
+    """Whoever adds a rule meanwhile must not find it overlaid."""
+    (named,) = pieces_of(virtual_service(rule("a", {"v1": 100})), {"v1": 50, "v2": 50})
+    (unnamed,) = pieces_of(virtual_service(rule(None, {"v1": 100})), {"v1": 50, "v2": 50})
+    assert (named.routes, unnamed.routes) == (("a",), ())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +241,7 @@ def test_ports_and_hosts_are_named_as_istio_names_them() -> None:
         (virtual_service(rule("a", {"v1": 100}, mirror={"host": "x"})), "has mirror, which driver envoyfilter cannot"),
         (virtual_service(rule("a", {"v1": 1}, header="x-t"), rule(None, {"v1": 100})), "rule 2 of VirtualService"),
         (virtual_service(rule("a", {"v1": 1}, header="x-t"), rule("a", {"v1": 100})), "no name of its own"),
-        (virtual_service(rule("a", {"v1": 100}), hosts=["elsewhere.example.com"]), "nothing leads to shop/reviews"),
+        (virtual_service(rule("a", {"v1": 100}), hosts=["elsewhere.example.com"]), "no Service of this cluster"),
         (
             virtual_service(rule("a", {"v1": 100}, headers={"request": {"set": {"Host": "x"}}})),
             "rewrites the Host",

@@ -84,7 +84,8 @@ class Faulting:
         if said:
             written, done = self._say(target, holder, said, deadline)
         else:
-            self._unsay(target, holder.fencing)
+            for one in (self._filters, self._routes):
+                done += one.take_away(target, holder.fencing) if one is not None else []
         policies, more = self._partitions.lay(target, holder, injected, deadline)
         return [*written, *policies], [*done, *more]
 
@@ -113,14 +114,15 @@ class Faulting:
         Returns:
             What could not be restored because somebody else had changed it, one sentence each.
         """
-        failed = None
-        try:
-            self._partitions.take_away(target, fencing)
-        except MeshError as error:
-            failed = error  # one object's trouble is not another's
-        notes = self._unsay(target, fencing)
-        if failed is not None:
-            raise failed
+        notes: list[str] = []
+        failed: list[MeshError] = []
+        for one in (self._partitions, self._filters, self._routes):
+            try:
+                notes += one.take_away(target, fencing) if one is not None else []
+            except MeshError as error:
+                failed.append(error)  # one object's trouble is not another's
+        if failed:
+            raise failed[0]
         return notes
 
     def planned(
@@ -146,8 +148,12 @@ class Faulting:
         return found
 
     def tier(self, injected: Sequence[InjectFault]) -> Tier:
-        """Who restores these faults when everything of ours is gone."""
-        return Tier.PROXY if self._filters is not None and _said(injected) == list(injected) else Tier.GUARD
+        """Who restores these faults, all of them, when everything of ours is gone."""
+        return Tier.PROXY if self.expire(injected) and _said(injected) == list(injected) else Tier.GUARD
+
+    def expire(self, injected: Sequence[InjectFault]) -> bool:
+        """Whether proxies let go of some of them by themselves."""
+        return self._filters is not None and bool(_said(injected))
 
     def _say(
         self, target: Target, holder: Holder, said: Sequence[InjectFault], deadline: float, *, adopt: bool = False
@@ -157,13 +163,9 @@ class Faulting:
         wishes = self._routes.wishes(target, said)
         if self._filters is None:
             return self._routes.lay(target, holder, wishes, adopt=adopt)
-        self._routes.take_away(target, holder.fencing)  # the plain driver's, from before
-        return self._filters.lay(target, holder, wishes, deadline)
-
-    def _unsay(self, target: Target, fencing: int) -> list[str]:
-        if self._filters is not None:
-            self._filters.take_away(target, fencing)
-        return self._routes.take_away(target, fencing) if self._routes is not None else []
+        notes = self._routes.take_away(target, holder.fencing)  # the plain driver's, from before
+        written, done = self._filters.lay(target, holder, wishes, deadline, renews=adopt)
+        return written, [*notes, *done]
 
     def _labels_by_services(self, namespace: str, service: str, arm: str | None) -> dict[str, str]:
         """Where versions are Services, what these select."""

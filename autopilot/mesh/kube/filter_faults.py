@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
-from autopilot.mesh.kube import faults, filters_standing
+from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.fault_words import Narrowing, Wish, said_in
+from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
 from autopilot.mesh.kube.filters_read import Place, Reader, route_names
 from autopilot.mesh.kube.filters_render import (
     FAULT,
@@ -73,26 +73,42 @@ class FilterFaults:
 
         Raises:
             InvalidChange: with what comes nearest.
+            MeshUnavailable: the constant filter is of an earlier release, and others use it still.
         """
-        self._rendered(target, wishes, _new(_PLANNED, 0.0, None))
+        filters_beside.refuse(
+            self._api, self._namespace, target, self._rendered(target, wishes, _new(_PLANNED, 0.0, None))
+        )
+        if not (self._stands() or filters_standing.replaceable(self._api, self._namespace)):
+            raise MeshUnavailable(
+                f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is of an earlier release, and cannot be "
+                "replaced while operations use it; try again when they have ended (`autopilot leases`)"
+            )
 
     def planned(self, target: Target, wishes: Sequence[Wish], deadline: float) -> list[tuple[Route | None, Object]]:
         """The EnvoyFilters that would be written."""
         found: list[tuple[Route | None, Object]] = []
-        if filters_standing.missing(self._api, self._namespace):
+        if not self._stands():
+            before = self._api.get(ENVOY_FILTER, filters_standing.NAME, self._namespace)
             standing = filters_standing.standing_filter(self._namespace)
-            found.append((None, self._api.create(ENVOY_FILTER, standing, dry_run=True)))
+            after = standing if before else self._api.create(ENVOY_FILTER, standing, dry_run=True)
+            found.append((Route(ENVOY_FILTER, before, ()) if before else None, after))
         body = self._rendered(target, wishes, _new(_PLANNED, deadline, None))
         return [*found, (None, self._api.create(ENVOY_FILTER, body, dry_run=True))]
 
     def lay(
-        self, target: Target, holder: Holder, wishes: Sequence[Wish], deadline: float
+        self, target: Target, holder: Holder, wishes: Sequence[Wish], deadline: float, *, renews: bool = False
     ) -> tuple[list[Route], list[str]]:
         """Writes the EnvoyFilter that says the faults; what earlier holders left goes. Says what was done.
 
+        Args:
+            target: whose.
+            holder: who lays.
+            wishes: the faults.
+            deadline: when proxies let go of them.
+            renews: whether they were laid before: then the constant filter is not looked at.
+
         Raises:
             LeaseLost: a later holder has laid something.
-            MeshUnavailable: the constant filter is of an earlier release, and others use it still.
             InvalidChange: the rules are such that they cannot be laid.
         """
         there = self._of(target)
@@ -100,7 +116,8 @@ class FilterFaults:
             raise LeaseLost(f"{later.operation}#{later.fencing} has laid something over {target.ref} since")
         mine, laid = next(((body, one) for body, one in there if one.fencing == holder.fencing), (None, None))
         body = self._rendered(target, wishes, _new(holder, deadline, laid))
-        self._stand()
+        if not renews:
+            filters_standing.install(self._api, self._namespace)
         done: list[str] = []
         written = mine
         if mine is None or not same(mine, body):
@@ -111,11 +128,12 @@ class FilterFaults:
                 self._api.delete(ENVOY_FILTER, str(other["metadata"]["name"]), self._namespace)
         return [Route(ENVOY_FILTER, written or body, ())], done
 
-    def take_away(self, target: Target, fencing: int) -> None:
-        """Deletes what this holder, or one before it, has laid."""
+    def take_away(self, target: Target, fencing: int) -> list[str]:
+        """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         for body, laid in self._of(target):
             if laid.fencing <= fencing:
                 self._api.delete(ENVOY_FILTER, str(body["metadata"]["name"]), self._namespace)
+        return []
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every EnvoyFilter of this mesh that says faults."""
@@ -135,14 +153,8 @@ class FilterFaults:
         bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=labels)
         return [(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
 
-    def _stand(self) -> None:
-        """Sees to it that the constant filters are there, and know of faults."""
-        filters_standing.install(self._api, self._namespace)
-        if not filters_standing.is_current(self._api, self._namespace):
-            raise MeshUnavailable(
-                f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is of an earlier release, and cannot be "
-                "replaced while operations use it; try again when they have ended (`autopilot leases`)"
-            )
+    def _stands(self) -> bool:
+        return filters_standing.says_faults(self._api, self._namespace)
 
     def _rendered(self, target: Target, wishes: Sequence[Wish], laid: Laid) -> Object:
         for one in wishes:
@@ -167,7 +179,7 @@ class FilterFaults:
             patches += _patches(reader, where, wishes, laid.model_copy(update={"token": f"{laid.token}-{number}"}))
         if not patches:
             raise InvalidChange(f"{wishes[0].words} would meet nobody: no rule that leads to {target.ref} is in scope")
-        reader.refuse_hashing(route.body for route in routes)
+        reader.refuse_hashing(one.body for one in over)
         return {
             "apiVersion": ENVOY_FILTER.api_version,
             "kind": ENVOY_FILTER.kind,
@@ -211,18 +223,24 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
         alone = place.context == "SIDECAR_OUTBOUND"
         names = ("default",) if over.own else route_names(rules, index, what, alone=alone)
         token = f"{laid.token}-{index}"
-        metadata = {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": token}}
         base = Piece(place.context, place.host, names, {})
-        # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
-        value = {"metadata": {"filter_metadata": metadata}, "request_headers_to_remove": [OVERLAY_HEADER]}
-        found += [patch_of(base, "MERGE", value, name) for name in names or (None,)]
+        own: list[Object] = []
         for narrowing, fields in reversed(said):  # each goes before those that were put there already
+            if not narrowed(rule.get("match"), narrowing, key):
+                continue  # nobody can be both
             faults.refuse_own(rule, fields, key)
             route = reader.route({**rule, **said_in(rule, fields)}, body, place, own=over.own)
             if isinstance(fault := fields.get("fault"), dict):
                 route["typed_per_filter_config"] = {FAULTS: {"@type": FAULT_TYPE, **_in_envoys_words(fault)}}
             piece = replace(base, route=route)
-            found.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, token, laid.fencing, _matchers(narrowing))))
+            own.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, token, laid.fencing, _matchers(narrowing))))
+        if not own:
+            continue
+        metadata = {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": token}}
+        # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
+        value = {"metadata": {"filter_metadata": metadata}, "request_headers_to_remove": [OVERLAY_HEADER]}
+        found += [patch_of(base, "MERGE", value, name) for name in names or (None,)]
+        found += own
     return found
 
 

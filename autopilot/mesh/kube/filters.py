@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
-from autopilot.mesh.kube import filters_standing, marks
+from autopilot.mesh.kube import filters_beside, filters_standing, marks
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.filters_read import Reader
 from autopilot.mesh.kube.filters_render import (
@@ -114,6 +114,7 @@ class FilterOverlayer:
             self._plain.take_away(target, holder.fencing)  # the plain driver's, from before
             routes = self.found(target)
         body = self._rendered(target, _new(holder, weights, deadline, mine), routes)
+        filters_beside.refuse(self._api, self._namespace, target, body)
         filters_standing.install(self._api, self._namespace)
         written = self._api.apply(ENVOY_FILTER, body)
         self._remove(one for one in filters if one.laid.fencing < holder.fencing)

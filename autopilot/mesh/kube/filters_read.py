@@ -18,7 +18,7 @@ from autopilot.mesh.kube.api import KubeApi, Object, Operation
 from autopilot.mesh.kube.filters_istio import carriage, header_operations
 from autopilot.mesh.kube.filters_render import Piece
 from autopilot.mesh.kube.marks import Mark, WeightList
-from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE
+from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE
 from autopilot.mesh.kube.routes import Route, Routes
 from autopilot.mesh.model import Target
 
@@ -108,11 +108,19 @@ class Reader:
         """The virtual hosts that VirtualServices are for.
 
         Raises:
-            InvalidChange: one is for hosts with wildcards, or two are for one host.
+            InvalidChange: one is for hosts with wildcards or for none of ours, two are for one host, or a rule has
+                another's name.
         """
         found, told = [], set()
         for route in routes:
-            for place in self._places(route):
+            places = self._places(route)
+            if not places:
+                hosts = ", ".join(route.body["spec"].get("hosts") or []) or "no host"
+                raise InvalidChange(
+                    f"{route.name} is for {hosts}, which no Service of this cluster is called: driver envoyfilter "
+                    "would leave it out; use driver plain"
+                )
+            for place in places:
                 where = json.dumps([place.context, dict(place.host)], sort_keys=True)
                 if where in told:
                     raise InvalidChange(
@@ -121,7 +129,25 @@ class Reader:
                     )
                 told.add(where)
                 found.append((route, place))
+                if place.context == "GATEWAY":
+                    self._refuse_namesakes(route, place.host["domainName"])
         return found
+
+    def _refuse_namesakes(self, route: Route, host: str) -> None:
+        """Gateways put the rules of every VirtualService for a host into one table, where names tell them apart."""
+        meta = route.body["metadata"]
+        own = {name for rule in route.body["spec"].get("http") or [] for name in _names(rule)}
+        for other in self._api.list(VIRTUAL_SERVICE, None):
+            there, spec = other["metadata"], other["spec"]
+            if (there["namespace"], there["name"]) == (meta["namespace"], meta["name"]):
+                continue
+            if host not in (spec.get("hosts") or []) or set(spec.get("gateways") or [_INSIDE]) <= {_INSIDE}:
+                continue
+            if shared := own & {name for rule in spec.get("http") or [] for name in _names(rule)}:
+                raise InvalidChange(
+                    f"VirtualService {there['namespace']}/{there['name']} is for {host} too, and has a rule called "
+                    f"{min(shared)!r} as {route.name} has: give each a name of its own"
+                )
 
     def _places(self, route: Route) -> list[Place]:
         spec = route.body["spec"]
@@ -205,14 +231,14 @@ class Reader:
 
 
 def route_names(rules: Sequence[Object], index: int, what: str, *, alone: bool) -> tuple[str, ...]:
-    """Names of Envoy's routes of one rule; none where the virtual host has no others, and they need not be told apart.
+    """Names of Envoy's routes of one rule; none where it has no name, and the virtual host no other rule.
 
     Raises:
         InvalidChange: they cannot be told from those of another rule.
     """
-    if alone and len(rules) == 1:
-        return ()
     own = _names(rules[index])
+    if alone and len(rules) == 1 and "" in own:
+        return ()
     others = {name for at, rule in enumerate(rules) if at != index for name in _names(rule)}
     if "" in own or others & set(own):
         raise InvalidChange(

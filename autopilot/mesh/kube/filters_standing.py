@@ -16,6 +16,10 @@ NAME = "autopilot-overlays"
 FILTER = "autopilot.overlays"
 """Of the HTTP filter, and so the key of the route metadata that it reads."""
 VERSION = "meshautopilot.io/version"
+RELEASE = "meshautopilot.io/release"
+"""Annotation: counts what the filter can do, so that an older worker does not take it back."""
+_WITH_FAULTS = 2
+_OURS = 2
 MANAGED = {"app.kubernetes.io/managed-by": "autopilot"}
 FAULTS = "autopilot.faults"
 """Of the filter behind it, which does nothing but what an overlay's route says for it."""
@@ -52,7 +56,10 @@ def standing_filter(namespace: str) -> Object:
             "name": NAME,
             "namespace": namespace,
             "labels": dict(MANAGED),
-            "annotations": {VERSION: hashlib.sha256((code + FAULTS).encode()).hexdigest()[:16]},
+            "annotations": {
+                VERSION: hashlib.sha256((code + FAULTS).encode()).hexdigest()[:16],
+                RELEASE: str(_OURS),
+            },
         },
         "spec": {"configPatches": patches},
     }
@@ -63,26 +70,35 @@ def missing(api: KubeApi, namespace: str) -> bool:
     return api.get(ENVOY_FILTER, NAME, namespace) is None
 
 
-def is_current(api: KubeApi, namespace: str) -> bool:
-    """Whether the filter that is installed is this release's."""
+def says_faults(api: KubeApi, namespace: str) -> bool:
+    """Whether the filter that is installed knows of faults."""
     found = api.get(ENVOY_FILTER, NAME, namespace)
-    return found is not None and _version(found) == _version(standing_filter(namespace))
+    return found is not None and _release(found) >= _WITH_FAULTS
+
+
+def replaceable(api: KubeApi, namespace: str) -> bool:
+    """Whether nothing is overlaid, so that nobody would notice another filter."""
+    labels = ",".join(f"{key}={value}" for key, value in MANAGED.items())
+    return all(one["metadata"]["name"] == NAME for one in api.list(ENVOY_FILTER, namespace, labels=labels))
 
 
 def install(api: KubeApi, namespace: str) -> None:
-    """Installs the filter where there is none; one of another version is replaced only while nothing is overlaid."""
+    """Installs the filter where there is none; an older one is replaced only while nothing is overlaid."""
     wanted, found = standing_filter(namespace), api.get(ENVOY_FILTER, NAME, namespace)
     if found is not None:
-        same = _version(found) == _version(wanted)
-        labels = ",".join(f"{key}={value}" for key, value in MANAGED.items())
-        others = (one for one in api.list(ENVOY_FILTER, namespace, labels=labels) if one["metadata"]["name"] != NAME)
-        if same or any(others):
+        same = _annotation(found, VERSION) == _annotation(wanted, VERSION)
+        if same or _release(found) > _OURS or not replaceable(api, namespace):
             return
     api.apply(ENVOY_FILTER, wanted)
 
 
-def _version(body: Object) -> str:
-    return str((body["metadata"].get("annotations") or {}).get(VERSION, ""))
+def _release(body: Object) -> int:
+    said = _annotation(body, RELEASE)
+    return int(said) if said.isdigit() else 1
+
+
+def _annotation(body: Object, name: str) -> str:
+    return str((body["metadata"].get("annotations") or {}).get(name, ""))
 
 
 @lru_cache(maxsize=1)

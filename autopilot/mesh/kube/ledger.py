@@ -347,10 +347,11 @@ class KubeLedger(Ending):
         return deadline if self.tier(changes) is Tier.PROXY else None
 
     def _fallen(self, overlay: Overlay | None, now: float) -> bool:
-        """Whether the proxies have gone back to the base by themselves."""
-        if overlay is None or self.tier(overlay.changes) is not Tier.PROXY:
+        """Whether the proxies have gone back to the base by themselves, or to a part of it."""
+        if overlay is None or overlay.alive(now):
             return False
-        return not overlay.alive(now)
+        injected = injected_of(overlay.changes)
+        return self.faults.expire(injected) if injected else self.overlayer.tier is Tier.PROXY
 
 
 def _seal(lease: Lease, book: OpenBook) -> None:

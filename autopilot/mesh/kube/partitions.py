@@ -119,11 +119,12 @@ class Partitions:
         """Every policy of ours for the target."""
         return self._api.list(NETWORK_POLICY, target.namespace, labels=selector(_labels_of(target)))
 
-    def take_away(self, target: Target, fencing: int) -> None:
-        """Deletes what this holder, or one before it, has laid."""
+    def take_away(self, target: Target, fencing: int) -> list[str]:
+        """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         for body in self.of(target):
             if _fencing(body) <= fencing:
                 self._api.delete(NETWORK_POLICY, str(body["metadata"]["name"]), target.namespace)
+        return []
 
     def planned(
         self, target: Target, injected: Sequence[InjectFault], deadline: float
