@@ -88,7 +88,7 @@ crash: install ## kill everything at every point of a rollout; writes benchmarks
 
 .PHONY: crash-lab
 crash-lab: install ## the same on a cluster: death at every write to the API server, and of every process (about 6 minutes)
-	@$(MAKE) test-lab LAB_ARGS="tests/kube/test_kill_points.py tests/kube/test_envoyfilter_deaths.py tests/kube/test_deaths.py"
+	@$(MAKE) test-lab LAB_ARGS="tests/kube/test_kill_points.py tests/kube/test_envoyfilter_deaths.py tests/kube/test_fault_deaths.py tests/kube/test_deaths.py"
 
 .PHONY: clean
 clean: ## remove what was made here, the local stack's state included

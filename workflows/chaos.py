@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
-from activities.experiment_signatures import ActRequest, ExperimentSignatures, Held, Preflight, PreflightRequest, Steady
+from activities.experiment_signatures import (
+    ActRequest,
+    Baseline,
+    ExperimentSignatures,
+    Held,
+    Preflight,
+    PreflightRequest,
+    Steady,
+)
 from activities.signatures import ApplyRequest, MeshSignatures
-from autopilot.findings import Acted, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.findings import Acted, Effect, ExperimentInput, ExperimentReport, ExperimentStatus
 from autopilot.mesh.model import Aspect, Change, InjectFault, Receipt
 from autopilot.report import Outcome, Phase
 from autopilot.spec.experiment import Action, MethodStep
@@ -98,20 +107,45 @@ class ChaosWorkflow(ExperimentOperation):
             self.signs = preflight.signs[number - 1] or self.signs
             receipt = await self._lay(number)
         self.begin_step(number, step, receipt, effects)
-        try:
-            for index, action in enumerate(step.actions):
-                await self._act(number, index, action)
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            raise Over(Ending(Outcome.FAILED, f"step {number}: {reason_of(error)}")) from error
+        taken = await self._actions(number, step.actions, preflight.baseline, effects) if step.actions else None
+        if taken is not None and taken.cause != "held":
+            self.end_step(taken)
+            return taken
         held = await self.hold(number, step.hold, preflight.baseline, effects)
+        if taken is not None:
+            held = self.joined(taken, held)
         while held.cause == "held" and self._paused is not None:
             self.enter(Phase.PAUSED, f"waiting for `autopilot resume {workflow.info().workflow_id}`")
             more = await self.hold(number, None, preflight.baseline, effects, until=lambda: self._paused is None)
             held = self.joined(held, more)
         self.end_step(held)
         return held
+
+    async def _actions(
+        self, number: int, actions: Sequence[Action], baseline: Baseline, effects: tuple[Effect, ...]
+    ) -> Held:
+        """Takes a step's actions under watch: its faults are laid already, and a drain may take minutes.
+
+        Raises:
+            Over: one could not be taken.
+        """
+
+        async def take() -> None:
+            for index, action in enumerate(actions):
+                await self._act(number, index, action)
+
+        taking = asyncio.create_task(take())
+        try:
+            held = await self.hold(number, None, baseline, effects, until=taking.done)
+        finally:
+            taking.cancel()
+            await workflow.wait([taking])
+        failure = None if taking.cancelled() else taking.exception()
+        if held.cause != "held" or failure is None:
+            return held
+        if isinstance(failure, ActivityError) and not is_cancelled_exception(failure):
+            raise Over(Ending(Outcome.FAILED, f"step {number}: {reason_of(failure)}")) from failure
+        raise failure
 
     async def _lay(self, number: int) -> Receipt:
         self.go_on()

@@ -65,6 +65,8 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     leaked: float = 0.0
     refusal: str = ""
     cannot_act: bool = False
+    acts_slowly: bool = False
+    acting: asyncio.Event = field(default_factory=asyncio.Event)
     lease: Lease | None = None
     laid: int = 0
     paused: list[PauseRequest] = field(default_factory=list)
@@ -116,6 +118,9 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     @activity.defn(name="chaos.hold")
     async def hold(self, request: HoldRequest) -> Held:
         cause: HoldCause = self.holds.pop(0) if self.holds else "held"
+        if cause == "guard" and self.acts_slowly:
+            await asyncio.wait_for(self.acting.wait(), 10)
+            return Held(cause=cause, reason=cause, effects=request.effects)
         effects = tuple(one.model_copy(update={"requests": self.met, "of": 100.0}) for one in request.effects)
         if cause == "stopped" or request.hold is None:
             self.holding.set()
@@ -136,6 +141,10 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
         self.done.append(f"act {request.action.type}")
         if self.cannot_act:
             raise ApplicationError("no such deployment", type="InvalidChange", non_retryable=True)
+        self.acting.set()
+        while self.acts_slowly:
+            activity.heartbeat()
+            await asyncio.sleep(0.02)
         return Acted(action=request.action.type, done="did it")
 
     @activity.defn(name="chaos.undo")
@@ -330,7 +339,7 @@ async def test_a_fault_that_outlives_its_restore_is_told(lab: Lab) -> None:
 
 async def test_actions_are_put_back_in_reverse_whatever_ends_it(lab: Lab) -> None:
     """krkn#804, #911…: partial rollback coverage."""
-    lab.world.holds = ["guard"]
+    lab.world.holds = ["held", "guard"]
     actions = [{"type": "cordon", "node": "n1"}, {"type": "scale", "workload": "deployment/a", "replicas": 0}]
     report = await lab.run(experiment({"faults": [ABORT], "actions": actions}))
     assert lab.world.done[-5:] == ["act scale", "restore", "undo scale", "undo cordon", "check after"]
@@ -342,6 +351,26 @@ async def test_an_action_that_fails_ends_it_and_is_put_back(lab: Lab) -> None:
     report = await lab.run(experiment({"actions": [{"type": "cordon", "node": "n1"}]}))
     assert report.outcome is Outcome.FAILED
     assert "undo cordon" in lab.world.done
+
+
+async def test_an_action_is_watched_while_it_is_taken(lab: Lab) -> None:
+    """A drain may take minutes, and the step's faults are laid meanwhile."""
+    lab.world.holds, lab.world.acts_slowly = ["guard"], True
+    actions = [{"type": "drain", "node": "n1"}, {"type": "cordon", "node": "n2"}]
+    report = await lab.run(experiment({"faults": [ABORT], "actions": actions}))
+    assert report.outcome is Outcome.ABORTED
+    assert "act cordon" not in lab.world.done
+    assert lab.world.done[-3:] == ["restore", "undo drain", "check after"]
+
+
+async def test_an_abort_ends_an_action_that_is_under_way(lab: Lab) -> None:
+    lab.world.holds, lab.world.acts_slowly = ["stopped"], True
+    handle = await lab.start(experiment({"faults": [ABORT], "actions": [{"type": "drain", "node": "n1"}]}))
+    async with asyncio.timeout(10):
+        await lab.world.acting.wait()
+    await handle.execute_update("abort", Command(caller=ANN, reason="enough"), result_type=str)
+    assert (await handle.result()).outcome is Outcome.ABORTED
+    assert lab.world.done[-2:] == ["restore", "undo drain"]
 
 
 async def test_an_abort_restores_and_asks_nothing_more(lab: Lab) -> None:
