@@ -118,8 +118,6 @@ async def interleavings(part: Part) -> Findings:
         say(f"{real.interleavings} interleavings on Envoy, {len(real.violations)} violations: {real.outcomes}")
     found.interleavings += real.interleavings
     found.violations += real.violations
-    for violation in found.violations:
-        say(f"    {'; '.join(violation['wrong'])}: {' → '.join(violation['steps'])}")
     return found
 
 
@@ -177,6 +175,11 @@ def main() -> int:
     covered = points - len({(point.walk.name, point.label) for _, point in found.missed})
     for event, point in found.missed:
         say(f"NOT COVERED: {event.name}, {point}")
+    for cell in found.cells:
+        for violation in cell.violations:  # said when they were found too, a long way up
+            say(f"VIOLATION: {cell.event}, {cell.point} ({cell.operation}): {violation}")
+    for violation in played.violations:
+        say(f"VIOLATION: {'; '.join(violation['wrong'])}: {' → '.join(violation['steps'])}")
     for cell in found.late:
         say(f"late in the crowd, in time by itself: {cell.event}, {cell.point}: {'; '.join(cell.violations)}")
     say(f"{len(found.cells)} cells, {violations} violations")

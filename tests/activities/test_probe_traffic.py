@@ -23,10 +23,10 @@ from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
 from autopilot.telemetry.witness import Hop
-from tests.telemetry.conftest import Lab, envoy, envoy_binary
+from tests.telemetry.conftest import Lab, envoy
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
 
-__all__ = ["envoy", "envoy_binary"]
+__all__ = ["envoy"]
 
 TARGET = Target(mesh="local", namespace="shop", service="reviews")
 RATINGS = Target(mesh="local", namespace="shop", service="ratings")

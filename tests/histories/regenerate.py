@@ -11,8 +11,9 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.experiment_signatures import HoldCause
@@ -25,7 +26,18 @@ from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, Hold
 
 HERE = Path(__file__).parent
 ANN = Caller(who="ann")
+VERSION = "0.1"
 Scenario = Callable[[Lab], Awaitable[Handle]]
+
+
+def _path(kind: str, name: str) -> Path:
+    return HERE / kind / f"{VERSION}-{name}.json"
+
+
+async def _keep(kind: str, name: str, handle: WorkflowHandle[Any, Any]) -> None:
+    path = _path(kind, name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((await handle.fetch_history()).to_json() + "\n", encoding="utf-8")
 
 
 def _runs(script: list[object], spec: Callable[[], CanaryInput] = canary) -> Scenario:
@@ -119,14 +131,12 @@ EXPERIMENTS: dict[str, tuple[list[HoldCause], str]] = {
 async def experiments(server: WorkflowEnvironment) -> None:
     """The same for experiments."""
     for name, (holds, verb) in EXPERIMENTS.items():
-        path = HERE / "Chaos" / f"0.1-{name}.json"
-        if path.exists():
+        if _path("Chaos", name).exists():
             continue
         async with test_chaos.lab_on(server, cached=1000) as lab:
             handle = await _chaos(lab, holds, verb)
             await handle.result()
-            path.parent.mkdir(exist_ok=True)
-            path.write_text((await handle.fetch_history()).to_json() + "\n", encoding="utf-8")
+            await _keep("Chaos", name, handle)
 
 
 async def _started(stage: Stage) -> str:
@@ -155,16 +165,13 @@ RUNS = {"started": _started, "skipped": _skipped, "waited": _waited}
 async def runs_of_schedules(server: WorkflowEnvironment) -> None:
     """The same for runs of schedules."""
     for name, scenario in RUNS.items():
-        path = HERE / "ScheduledRun" / f"0.1-{name}.json"
-        if path.exists():
+        if _path("ScheduledRun", name).exists():
             continue
         with tempfile.TemporaryDirectory() as folder:
             async with stage_on(server.client, Path(folder)) as stage:
                 run = await scenario(stage)
                 await stage.record(run)
-                history = await server.client.get_workflow_handle(run).fetch_history()
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(history.to_json() + "\n", encoding="utf-8")
+                await _keep("ScheduledRun", name, server.client.get_workflow_handle(run))
 
 
 async def main() -> None:
@@ -173,7 +180,7 @@ async def main() -> None:
         await experiments(server)
         await runs_of_schedules(server)
         for name, scenario in SCENARIOS.items():
-            if (HERE / "Canary" / f"0.1-{name}.json").exists():
+            if _path("Canary", name).exists():
                 continue
             async with lab_on(server, cached=1000) as lab:
                 handle = await scenario(lab)
@@ -183,10 +190,8 @@ async def main() -> None:
                     print(f"{name}: {error.cause}")
                 guard = server.client.get_workflow_handle(f"guard/{handle.id}/1")
                 await guard.result()
-                for kind, one in (("Canary", handle), ("Guard", guard)):
-                    path = HERE / kind / f"0.1-{name}.json"
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_text((await one.fetch_history()).to_json() + "\n", encoding="utf-8")
+                await _keep("Canary", name, handle)
+                await _keep("Guard", name, guard)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -21,7 +17,7 @@ from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.resources import LEASE, NETWORK_POLICY, SERVICE, VIRTUAL_SERVICE
-from autopilot.mesh.model import Aspect, InjectFault, Lease, Target, Tier
+from autopilot.mesh.model import Aspect, InjectFault, Tier
 from autopilot.spec.faults import (
     Abort,
     Bandwidth,
@@ -37,138 +33,27 @@ from autopilot.spec.faults import (
     Source,
     Timeout,
 )
+from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, ratings_on, same
 from tests.kube.world import ME, World
 from tests.lab import scene
 from tests.lab.find import Cluster
-from tests.lab.pods import PORT
 
 pytestmark = [pytest.mark.timeout(120)]
-
-JASON = Scope(headers={"end-user": HeaderMatch(exact="jason")})
-USER = {"end-user": "jason"}
-OTHERS: tuple[dict[str, str], ...] = ({}, {"end-user": "ann"}, {"end-user": "jason2"})
-EVERYBODY = Scope(percentage=100)
-_RUNS = itertools.count(1)
-
-
-class Ratings:
-    """A namespace whose `web` calls `ratings` through its sidecar."""
-
-    def __init__(self, api: KubeApi, made: scene.Scene, session: aiohttp.ClientSession, mesh: KubeMesh) -> None:
-        self.api, self.scene, self.session, self.mesh = api, made, session, mesh
-        self.target = Target(mesh="lab", namespace=made.namespace, service="ratings")
-
-    async def take(self, ttl: float = 60, mesh: KubeMesh | None = None, operation: str = "chaos/lab/test/x") -> Lease:
-        return await (mesh or self.mesh).acquire(
-            self.target,
-            [Aspect.FAULTS, Aspect.RESILIENCE],
-            operation=operation,
-            token=f"{next(_RUNS)}",
-            ttl=ttl,
-            by=ME,
-        )
-
-    async def lay(self, lease: Lease, *faults_: tuple[Fault, Scope | None]) -> None:
-        changes = [InjectFault(fault=fault, scope=scope) for fault, scope in faults_]
-        receipt = await self.mesh.apply(lease, changes, ME)
-        await self.mesh.verify(receipt)
-
-    def route(self) -> Object:
-        found = self.api.get(VIRTUAL_SERVICE, "ratings", self.target.namespace)
-        assert found is not None
-        return found
-
-    def edit(self, *operations: dict[str, Any]) -> None:
-        """Somebody else writes the route."""
-        self.api.patch(VIRTUAL_SERVICE, "ratings", self.target.namespace, operations)
-
-    async def ask(self, headers: dict[str, str]) -> tuple[int, float]:
-        began = time.monotonic()
-        given = {"Host": self.scene.host, **headers}
-        async with self.session.get(f"{self.scene.client}/", headers=given) as response:
-            await response.read()
-            return response.status, time.monotonic() - began
-
-    async def grpc_status(self, headers: dict[str, str]) -> str | None:
-        given = {"Host": self.scene.host, "content-type": "application/grpc", **headers}
-        async with self.session.post(f"{self.scene.client}/", headers=given) as response:
-            return response.headers.get("grpc-status")
-
-    async def met(self, headers: dict[str, str], number: int = 30) -> Counter[str]:
-        """What so many requests met: their status, and `slow` where they took longer than half a second."""
-        answers = await asyncio.gather(*(self.ask(headers) for _ in range(number)))
-        return Counter(f"{status}{' slow' if seconds > 0.5 else ''}" for status, seconds in answers)
-
-    async def until(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
-        """Waits until all of a few requests meet that, and then some more."""
-        until = time.monotonic() + within
-        while set(found := await self.met(headers, 5)) != {wanted}:
-            assert time.monotonic() < until, f"{headers} meet {found}, and not {wanted}"
-            await asyncio.sleep(0.05)
-        assert set(await self.met(headers)) == {wanted}
-
-    async def nobody_but_jason(self, wanted: str) -> None:
-        await self.until(USER, wanted)
-        for headers in OTHERS:
-            assert set(await self.met(headers)) == {"200"}
-
-    async def nobody(self) -> None:
-        for headers in (USER, *OTHERS):
-            await self.until(headers, "200")
-
-    async def behave(self, **behaviour: Any) -> None:
-        for version in ("v1", "v2"):
-            address = scene.pod_address(self.api, self.target.namespace, "ratings", version)
-            async with self.session.post(f"http://{address}:{PORT}/_shop", json=behaviour) as response:
-                assert response.status == 200
-
-    def policies(self) -> list[Object]:
-        return self.api.list(NETWORK_POLICY, self.target.namespace)
 
 
 @pytest_asyncio.fixture
 async def ratings(
     api: KubeApi, namespace: str, lab: Cluster, open_kube: Callable[..., KubeMesh]
 ) -> AsyncIterator[Ratings]:
-    made = await asyncio.to_thread(scene.furnish, api, namespace, service="ratings")
-    scene.subsets(api, namespace, "ratings")
-    scene.virtual_service(api, namespace, "ratings", v1=100, v2=0)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        one = Ratings(api, made, session, open_kube("istio"))
-        await one.behave(errors=0.0, first_tries=0.0, delay=0.0, hang=False)
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    if set(await one.met({}, 3)) == {"200"}:
-                        break
-                except aiohttp.ClientError:
-                    pass  # its sidecar is not there yet
-                await asyncio.sleep(0.2)
+    async with ratings_on(api, namespace, open_kube("istio"), Ratings) as one:
         yield one
-
-
-def same(before: Object, after: Object) -> bool:
-    keys = ("labels", "annotations")
-    return bool(
-        before["spec"] == after["spec"]
-        and all(before["metadata"].get(key) == after["metadata"].get(key) for key in keys)
-    )
 
 
 # Who meets them
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("fault", "wanted"),
-    [
-        (Delay(delay=1), "200 slow"),
-        (Abort(status=500), "500"),
-        (Retries(retries=0), "500"),
-        (Timeout(timeout=0.2), "504"),
-    ],
-    ids=["delay", "abort", "retries", "timeout"],
-)
+@each_fault
 async def test_istios_own_example_meets_jason_and_nobody_else(ratings: Ratings, fault: Fault, wanted: str) -> None:
     if isinstance(fault, Retries):
         retries = {"attempts": 2, "retryOn": "5xx"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 import signal
@@ -14,7 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -40,7 +38,8 @@ from autopilot.spec.faults import (
     Timeout,
 )
 from tests.kube.conftest import Clock
-from tests.kube.test_faults import EVERYBODY, JASON, ME, USER, Ratings, same
+from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, ratings_on, same
+from tests.kube.world import ME
 from tests.lab import scene
 from tests.lab.find import Cluster
 from tests.lab.sidecars import ADMIN
@@ -69,33 +68,13 @@ class Shop(Ratings):
 
 @pytest_asyncio.fixture
 async def shop(api: KubeApi, namespace: str, lab: Cluster, open_kube: Callable[..., KubeMesh]) -> AsyncIterator[Shop]:
-    made = await asyncio.to_thread(scene.furnish, api, namespace, service="ratings")
-    scene.subsets(api, namespace, "ratings")
-    scene.virtual_service(api, namespace, "ratings", v1=100, v2=0)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        one = Shop(api, made, session, open_kube("istio", driver="envoyfilter"))
-        await one.behave(errors=0.0, first_tries=0.0, delay=0.0, hang=False)
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):  # its sidecar is not there yet
-                    if set(await one.met({}, 3)) == {"200"}:
-                        break
-                await asyncio.sleep(0.2)
+    async with ratings_on(api, namespace, open_kube("istio", driver="envoyfilter"), Shop) as one:
         yield one
     for body in one.filters():
         api.delete(ENVOY_FILTER, body["metadata"]["name"], ROOT)
 
 
-@pytest.mark.parametrize(
-    ("fault", "wanted"),
-    [
-        (Delay(delay=1), "200 slow"),
-        (Abort(status=500), "500"),
-        (Retries(retries=0), "500"),
-        (Timeout(timeout=0.2), "504"),
-    ],
-    ids=["delay", "abort", "retries", "timeout"],
-)
+@each_fault
 async def test_one_user_meets_it_and_no_object_of_the_users_is_written(shop: Shop, fault: Fault, wanted: str) -> None:
     if isinstance(fault, Retries):
         shop.edit({"op": "add", "path": "/spec/http/1/retries", "value": {"attempts": 2, "retryOn": "5xx"}})

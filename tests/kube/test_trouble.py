@@ -20,8 +20,8 @@ from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 from autopilot.report import Outcome
 from autopilot.spec.cluster import ClusterMesh
 from starter.operations import start_canary
+from tests.kube.ratings import same
 from tests.kube.stage import Stage, staged
-from tests.kube.test_faults import same
 from tests.kube.trouble import HANGS, RESETS, Answer, Trouble, retoken, troubled
 from tests.kube.world import ME, World
 from tests.lab import scene

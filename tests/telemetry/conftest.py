@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from hypothesis import settings
 
-from autopilot.local.envoy import find
+from autopilot.local.envoy import command, find
 
 # The suite shares its processors with others.
 settings.register_profile("patient", deadline=None)
@@ -148,12 +148,7 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
 
 
 @pytest.fixture(scope="session")
-def envoy_binary() -> str:
-    return str(find())
-
-
-@pytest.fixture(scope="session")
-async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     """A running Envoy: /v1 retries twice, /v2 and /brief (1.5 s) never, /dead and /again (one retry) lead nowhere."""
     admin, listener, upstream, dead = free_ports(4)
     folder = tmp_path_factory.mktemp("envoy")
@@ -161,10 +156,7 @@ async def envoy(envoy_binary: str, tmp_path_factory: pytest.TempPathFactory) -> 
     config.write_text(json.dumps(_bootstrap(admin, listener, upstream, dead)))
     runner = await _upstream(upstream)
     with (folder / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            envoy_binary, "-c", str(config), "--use-dynamic-base-id", "--concurrency", "1",
-            "-l", "warn", stdout=log, stderr=log,
-        )  # fmt: skip
+        process = await asyncio.create_subprocess_exec(*command(find(), config), stdout=log, stderr=log)
     try:
         await _ready(f"127.0.0.1:{admin}", process, folder / "log")
         yield Lab(admin=f"127.0.0.1:{admin}", listener=f"127.0.0.1:{listener}", process=process)

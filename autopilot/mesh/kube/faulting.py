@@ -31,13 +31,15 @@ class Faulting:
     def __init__(self, store: KubeStore, routes: Routes, driver: str, filters: str = "istio-system") -> None:
         self._api = store.api
         self._provider, self._driver = routes.provider, driver
-        self._routes = RouteFaults(store, routes) if isinstance(routes, IstioRoutes) else None
-        self._filters = None
-        if isinstance(routes, IstioRoutes) and self._routes is not None and driver == "envoyfilter":
-            self._filters = FilterFaults(store, routes, self._routes, filters)
-        self._partitions = Partitions(
-            store.api, routes.labels if isinstance(routes, IstioRoutes) else self._labels_by_services
-        )
+        self._routes: RouteFaults | None = None
+        self._filters: FilterFaults | None = None
+        labels = self._labels_by_services
+        if isinstance(routes, IstioRoutes):
+            self._routes = RouteFaults(store, routes)
+            labels = routes.labels
+            if driver == "envoyfilter":
+                self._filters = FilterFaults(store, routes, self._routes, filters)
+        self._partitions = Partitions(store.api, labels)
 
     def found(self, target: Target) -> list[Route]:
         """The routes that faults of the target are said in; a partition needs none.
@@ -81,8 +83,8 @@ class Faulting:
         said = _said(injected)
         written: list[Route] = []
         done: list[str] = []
-        if said:
-            written, done = self._say(target, holder, said, deadline)
+        if said and self._routes is not None:
+            written, done = self._say(self._routes, target, holder, said, deadline)
         else:
             for one in (self._filters, self._routes):
                 done += one.take_away(target, holder.fencing) if one is not None else []
@@ -96,9 +98,9 @@ class Faulting:
             TakenOver: somebody else has changed it.
         """
         done, said = [], _said(injected)
-        if said:
+        if said and self._routes is not None:
             try:
-                done += self._say(target, holder, said, deadline, adopt=True)[1]
+                done += self._say(self._routes, target, holder, said, deadline, adopt=True)[1]
             except InvalidChange as error:
                 raise TakenOver(
                     f"somebody has changed what the faults of {holder.operation} were laid over, and they cannot be "
@@ -156,14 +158,19 @@ class Faulting:
         return self._filters is not None and bool(_said(injected))
 
     def _say(
-        self, target: Target, holder: Holder, said: Sequence[InjectFault], deadline: float, *, adopt: bool = False
+        self,
+        routes: RouteFaults,
+        target: Target,
+        holder: Holder,
+        said: Sequence[InjectFault],
+        deadline: float,
+        *,
+        adopt: bool = False,
     ) -> tuple[list[Route], list[str]]:
-        if self._routes is None:
-            return [], []  # `check` has refused them
-        wishes = self._routes.wishes(target, said)
+        wishes = routes.wishes(target, said)
         if self._filters is None:
-            return self._routes.lay(target, holder, wishes, adopt=adopt)
-        notes = self._routes.take_away(target, holder.fencing)  # the plain driver's, from before
+            return routes.lay(target, holder, wishes, adopt=adopt)
+        notes = routes.take_away(target, holder.fencing)  # the plain driver's, from before
         written, done = self._filters.lay(target, holder, wishes, deadline, renews=adopt)
         return written, [*notes, *done]
 

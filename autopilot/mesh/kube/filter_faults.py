@@ -8,36 +8,19 @@ not match goes on to the user's own. Source scopes cannot be said so, for routes
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
-from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
+from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
+from autopilot.mesh.kube.filters_kept import KeptFilters, renewed, why
 from autopilot.mesh.kube.filters_read import Place, Reader, route_names
-from autopilot.mesh.kube.filters_render import (
-    FAULT,
-    FENCING,
-    MESH,
-    NAMESPACE,
-    SERVICE,
-    Laid,
-    Piece,
-    annotations_of,
-    labels_of,
-    laid_by,
-    milliseconds,
-    overlaid,
-    patch_of,
-    same,
-    selector,
-)
-from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS, FILTER, MANAGED
+from autopilot.mesh.kube.filters_render import Laid, Piece, enveloped, overlaid, patch_of, same, told
+from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.route_faults import RouteFaults
@@ -46,7 +29,6 @@ from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import Holder, Target
 from autopilot.spec.faults import GRPC_CODES
 
-_HIGHEST = 2**31 - 1
 _PERCENT = 10_000
 """In millionths."""
 _PLANNED = Holder(operation="planned", fencing=0)
@@ -67,6 +49,7 @@ class FilterFaults:
         self._routes = routes
         self._plain = plain
         self._namespace = namespace
+        self._kept = KeptFilters(store.api, namespace, "fault")
 
     def check(self, target: Target, wishes: Sequence[Wish]) -> None:
         """Refuses what EnvoyFilters cannot say.
@@ -75,9 +58,8 @@ class FilterFaults:
             InvalidChange: with what comes nearest.
             MeshUnavailable: the constant filter is of an earlier release, and others use it still.
         """
-        filters_beside.refuse(
-            self._api, self._namespace, target, self._rendered(target, wishes, _new(_PLANNED, 0.0, None))
-        )
+        body = self._rendered(target, wishes, renewed(_PLANNED, 0.0, None))
+        filters_beside.refuse(self._api, self._namespace, target, body)
         if not (self._stands() or filters_standing.replaceable(self._api, self._namespace)):
             raise MeshUnavailable(
                 f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is of an earlier release, and cannot be "
@@ -92,7 +74,7 @@ class FilterFaults:
             standing = filters_standing.standing_filter(self._namespace)
             after = standing if before else self._api.create(ENVOY_FILTER, standing, dry_run=True)
             found.append((Route(ENVOY_FILTER, before, ()) if before else None, after))
-        body = self._rendered(target, wishes, _new(_PLANNED, deadline, None))
+        body = self._rendered(target, wishes, renewed(_PLANNED, deadline, None))
         return [*found, (None, self._api.create(ENVOY_FILTER, body, dry_run=True))]
 
     def lay(
@@ -111,47 +93,26 @@ class FilterFaults:
             LeaseLost: a later holder has laid something.
             InvalidChange: the rules are such that they cannot be laid.
         """
-        there = self._of(target)
-        if later := next((one for _, one in there if one.fencing > holder.fencing), None):
-            raise LeaseLost(f"{later.operation}#{later.fencing} has laid something over {target.ref} since")
-        mine, laid = next(((body, one) for body, one in there if one.fencing == holder.fencing), (None, None))
-        body = self._rendered(target, wishes, _new(holder, deadline, laid))
+        mine, earlier = self._kept.before(target, holder)
+        body = self._rendered(target, wishes, renewed(holder, deadline, mine))
         if not renews:
             filters_standing.install(self._api, self._namespace)
         done: list[str] = []
-        written = mine
-        if mine is None or not same(mine, body):
+        written = mine.body if mine is not None else body
+        if mine is None or not same(mine.body, body):
             written = self._api.apply(ENVOY_FILTER, body)
-            done.append(_why(f"EnvoyFilter {self._namespace}/{body['metadata']['name']}", laid, deadline))
-        for other, one in there:
-            if one.fencing < holder.fencing:
-                self._api.delete(ENVOY_FILTER, str(other["metadata"]["name"]), self._namespace)
-        return [Route(ENVOY_FILTER, written or body, ())], done
+            done.append(why(body, mine, deadline))
+        self._kept.remove(earlier)
+        return [Route(ENVOY_FILTER, written, ())], done
 
     def take_away(self, target: Target, fencing: int) -> list[str]:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
-        for body, laid in self._of(target):
-            if laid.fencing <= fencing:
-                self._api.delete(ENVOY_FILTER, str(body["metadata"]["name"]), self._namespace)
+        self._kept.remove(one for one in self._kept.of(target) if one.laid.fencing <= fencing)
         return []
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every EnvoyFilter of this mesh that says faults."""
-        found = []
-        for body in self._api.list(
-            ENVOY_FILTER, self._namespace, labels=selector({**MANAGED, MESH: mesh, FAULT: "route"})
-        ):
-            laid, labels = laid_by(body), body["metadata"]["labels"]
-            if laid is not None and NAMESPACE in labels and SERVICE in labels:
-                target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
-                mark = Mark(service=target.service, operation=laid.operation, fencing=laid.fencing)
-                found.append(Marked(target, Route(ENVOY_FILTER, body, ()), mark))
-        return found
-
-    def _of(self, target: Target) -> list[tuple[Object, Laid]]:
-        labels = selector({**labels_of(target), FAULT: "route"})
-        bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=labels)
-        return [(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
+        return self._kept.marked(mesh)
 
     def _stands(self) -> bool:
         return filters_standing.says_faults(self._api, self._namespace)
@@ -180,17 +141,7 @@ class FilterFaults:
         if not patches:
             raise InvalidChange(f"{wishes[0].words} would meet nobody: no rule that leads to {target.ref} is in scope")
         reader.refuse_hashing(one.body for one in over)
-        return {
-            "apiVersion": ENVOY_FILTER.api_version,
-            "kind": ENVOY_FILTER.kind,
-            "metadata": {
-                "name": f"autopilot.{target.namespace}.{target.service}.fault.{laid.fencing}",
-                "namespace": self._namespace,
-                "labels": {**labels_of(target), FENCING: str(laid.fencing), FAULT: "route"},
-                "annotations": annotations_of(laid),
-            },
-            "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": patches},
-        }
+        return enveloped(self._namespace, target, laid, patches, "fault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +187,8 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
             own.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, token, laid.fencing, _matchers(narrowing))))
         if not own:
             continue
-        metadata = {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": token}}
         # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
-        value = {"metadata": {"filter_metadata": metadata}, "request_headers_to_remove": [OVERLAY_HEADER]}
-        found += [patch_of(base, "MERGE", value, name) for name in names or (None,)]
-        found += own
+        found += [*told(base, token, laid.deadline, {"request_headers_to_remove": [OVERLAY_HEADER]}), *own]
     return found
 
 
@@ -267,16 +215,3 @@ def _matchers(narrowing: Narrowing) -> list[Object]:
         said = {"safe_regex": {"regex": text}} if kind == "regex" else {kind: text}
         found.append({"name": name, "string_match": said})
     return found
-
-
-def _new(holder: Holder, deadline: float, before: Laid | None) -> Laid:
-    token = (before.token if before else "") or secrets.token_hex(16)
-    return Laid(operation=holder.operation, fencing=holder.fencing, deadline=deadline, token=token, weights={})
-
-
-def _why(name: str, before: Laid | None, deadline: float) -> str:
-    if before is None:
-        return f"{name} was gone: laid again"
-    if before.deadline != deadline:
-        return "half of its time was gone: the proxies' deadline was moved"
-    return f"{name} did not say what it should: laid again"

@@ -7,30 +7,15 @@ to stay, then the weights become the base, then the overlay goes; whoever finds 
 from __future__ import annotations
 
 import functools
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
+from autopilot.mesh.errors import InvalidChange, TakenOver
 from autopilot.mesh.kube import filters_beside, filters_standing, marks
 from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.filters_kept import Kept, KeptFilters, own, renewed, why
 from autopilot.mesh.kube.filters_read import Reader
-from autopilot.mesh.kube.filters_render import (
-    FAULT,
-    FOR_EVER,
-    MESH,
-    NAMESPACE,
-    SERVICE,
-    Laid,
-    labels_of,
-    laid_by,
-    overlay,
-    same,
-    selector,
-    with_deadline,
-)
-from autopilot.mesh.kube.filters_standing import MANAGED
+from autopilot.mesh.kube.filters_render import FOR_EVER, Laid, overlay, same, with_deadline
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Marked
@@ -42,22 +27,6 @@ from autopilot.mesh.model import Holder, Target, Tier
 SETTLE = 2.0
 """Seconds between a commit's two writes: Istio reads VirtualServices and EnvoyFilters by two streams, and no proxy may
 be told that the overlay is gone before it was told of the new base."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An EnvoyFilter of ours."""
-
-    body: Object
-    laid: Laid
-
-    @property
-    def name(self) -> str:
-        return str(self.body["metadata"]["name"])
-
-    @property
-    def called(self) -> str:
-        return f"EnvoyFilter {self.body['metadata']['namespace']}/{self.name}"
 
 
 class FilterOverlayer:
@@ -86,6 +55,7 @@ class FilterOverlayer:
         self._api = store.api
         self._plain = Overlayer(store, routes)
         self._namespace = namespace
+        self._kept = KeptFilters(store.api, namespace, "split")
         self._clock = clock
         self._sleep = sleep
 
@@ -95,47 +65,33 @@ class FilterOverlayer:
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every overlay of this mesh, marks of the plain driver among them."""
-        found = self._plain.marked(mesh)
-        for body in self._api.list(ENVOY_FILTER, self._namespace, labels=selector({**MANAGED, MESH: mesh})):
-            laid, labels = laid_by(body), body["metadata"]["labels"]
-            if laid is not None and FAULT not in labels and NAMESPACE in labels and SERVICE in labels:
-                target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
-                mark = Mark(service=target.service, operation=laid.operation, fencing=laid.fencing)
-                found.append(Marked(target, Route(ENVOY_FILTER, body, ()), mark))
-        return found
+        return [*self._plain.marked(mesh), *self._kept.marked(mesh)]
 
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
         """Writes the overlay's EnvoyFilter; what earlier holders left goes."""
-        routes, filters = self.found(target), self._filters(target)
-        if later := next((one for one in filters if one.laid.fencing > holder.fencing), None):
-            raise LeaseLost(f"{later.laid.operation}#{later.laid.fencing} has laid something over {target.ref} since")
-        mine = self._of(filters, holder.fencing)
+        routes, (mine, earlier) = self.found(target), self._kept.before(target, holder)
         if any(mark.fencing <= holder.fencing for route in routes for mark in self._marks(target, route)):
             self._plain.take_away(target, holder.fencing)  # the plain driver's, from before
             routes = self.found(target)
-        body = self._rendered(target, _new(holder, weights, deadline, mine), routes)
+        body = self._rendered(target, renewed(holder, deadline, mine, weights), routes)
         filters_beside.refuse(self._api, self._namespace, target, body)
         filters_standing.install(self._api, self._namespace)
         written = self._api.apply(ENVOY_FILTER, body)
-        self._remove(one for one in filters if one.laid.fencing < holder.fencing)
+        self._kept.remove(earlier)
         return [Route(ENVOY_FILTER, written, ())]
 
     def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[str]:
         """Writes the EnvoyFilter again where it is gone, its deadline has moved, or the rules beneath have changed."""
-        mine = self._of(self._filters(target), holder.fencing)
-        body = self._rendered(target, _new(holder, weights, deadline, mine), self.found(target))
+        mine = own(self._kept.of(target), holder.fencing)
+        body = self._rendered(target, renewed(holder, deadline, mine, weights), self.found(target))
         if mine is not None and same(mine.body, body):
             return []
         self._api.apply(ENVOY_FILTER, body)
-        if mine is None:
-            return [f"EnvoyFilter {self._namespace}/{body['metadata']['name']} was gone: laid again"]
-        if mine.laid.deadline != deadline:
-            return ["half of its time was gone: the proxies' deadline was moved"]
-        return [f"{mine.called} did not say what it should: laid again"]
+        return [why(body, mine, deadline)]
 
     def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
         """Deletes what this holder, or one before it, has laid; a commit writes the weights into the base first."""
-        filters = [one for one in self._filters(target) if one.laid.fencing <= fencing]
+        filters = [one for one in self._kept.of(target) if one.laid.fencing <= fencing]
         notes = []
         if commit is not None:
             keep = functools.partial(self._keep, target, fencing)
@@ -143,7 +99,7 @@ class FilterOverlayer:
             notes += self._write_base(target, commit, mine)
             if filters:
                 self._sleep(SETTLE)
-        self._remove(filters)
+        self._kept.remove(filters)
         return notes + self._plain.take_away(target, fencing, commit=commit)
 
     def planned(
@@ -155,15 +111,15 @@ class FilterOverlayer:
         if filters_standing.missing(self._api, self._namespace):
             standing = filters_standing.standing_filter(self._namespace)
             found.append((None, self._api.create(ENVOY_FILTER, standing, dry_run=True)))
-        body = self._rendered(target, _new(holder, weights, deadline, None), self.found(target))
-        now = max(self._filters(target), key=lambda one: one.laid.fencing, default=None)
+        body = self._rendered(target, renewed(holder, deadline, None, weights), self.found(target))
+        now = max(self._kept.of(target), key=lambda one: one.laid.fencing, default=None)
         before = Route(ENVOY_FILTER, now.body, ()) if now else None
         return [*found, (before, self._api.create(ENVOY_FILTER, body, dry_run=True))]
 
     def in_force(self, target: Target, routes: Iterable[Route]) -> tuple[dict[str, float], dict[str, float]]:
         """The overlay's weights while its deadline is to come, else the base's."""
         now, base = self._plain.in_force(target, routes)
-        last = max(self._filters(target), key=lambda one: one.laid.fencing, default=None)
+        last = max(self._kept.of(target), key=lambda one: one.laid.fencing, default=None)
         return (dict(last.laid.weights) if last and self._clock() < last.laid.deadline else now), base
 
     def _rendered(self, target: Target, new: Laid, routes: Sequence[Route]) -> Object:
@@ -185,14 +141,14 @@ class FilterOverlayer:
                     f"laid an overlay over {target.ref}; what is theirs stays as it is"
                 )
 
-    def _keep(self, target: Target, fencing: int) -> _Found | None:
+    def _keep(self, target: Target, fencing: int) -> Kept | None:
         """A commit that has begun does not fall back: the overlay stays until the base says the same."""
-        mine = self._of(self._filters(target), fencing)
+        mine = own(self._kept.of(target), fencing)
         if mine is not None and mine.laid.deadline < FOR_EVER:
             self._api.patch(ENVOY_FILTER, mine.name, self._namespace, with_deadline(mine.body, mine.laid, FOR_EVER))
         return mine
 
-    def _write_base(self, target: Target, weights: Mapping[str, float], mine: _Found | None) -> list[str]:
+    def _write_base(self, target: Target, weights: Mapping[str, float], mine: Kept | None) -> list[str]:
         """Makes the weights the base, as the plain driver's overlay would have; says what was left alone."""
         if mine is None:
             return []  # whoever took the filter away had written the base before; what it is now is the user's
@@ -235,33 +191,6 @@ class FilterOverlayer:
         mark = marks.mark_of(route.body, target.service)
         return [] if mark is None else [mark]
 
-    def _filters(self, target: Target) -> list[_Found]:
-        bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=selector(labels_of(target)))
-        return [
-            _Found(body, laid)
-            for body in bodies
-            if FAULT not in body["metadata"]["labels"] and (laid := laid_by(body)) is not None
-        ]
-
-    def _of(self, filters: Iterable[_Found], fencing: int) -> _Found | None:
-        return next((one for one in filters if one.laid.fencing == fencing), None)
-
-    def _remove(self, filters: Iterable[_Found]) -> None:
-        for one in filters:
-            self._api.delete(ENVOY_FILTER, one.name, self._namespace)
-
 
 def _name(route: Route) -> str:
     return str(route.body["metadata"]["name"])
-
-
-def _new(holder: Holder, weights: Mapping[str, float], deadline: float, before: _Found | None) -> Laid:
-    """What a holder lays now, knowing what it laid before."""
-    return Laid(
-        operation=holder.operation,
-        fencing=holder.fencing,
-        deadline=deadline,
-        token=(before.laid.token if before else "") or secrets.token_hex(16),
-        weights=dict(weights),
-        marks=before.laid.marks if before else {},
-    )

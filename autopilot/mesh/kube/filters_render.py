@@ -33,6 +33,8 @@ LEASE, DEADLINE, OVERLAY = (LABEL + name for name in ("lease", "deadline", "over
 FOR_EVER = 32_503_680_000.0
 """Of a commit under way, which never falls back: the year 3000, in seconds since the epoch."""
 _HIGHEST = 2**31 - 1
+Kind = Literal["split", "fault"]
+"""What an EnvoyFilter of ours says."""
 
 
 class Laid(Plain):
@@ -62,11 +64,6 @@ class Piece:
     """The overlay's route, without its match."""
 
 
-def overlay_name(target: Target, fencing: int) -> str:
-    """Of the EnvoyFilter; targets of all namespaces lie in one."""
-    return f"autopilot.{target.namespace}.{target.service}.{fencing}"
-
-
 def labels_of(target: Target) -> dict[str, str]:
     """What every overlay of a target bears."""
     return {**MANAGED, MESH: target.mesh, NAMESPACE: target.namespace, SERVICE: target.service}
@@ -89,19 +86,24 @@ def overlay(namespace: str, target: Target, laid: Laid, pieces: Sequence[Piece])
     patches: list[Object] = []
     for number, piece in enumerate(pieces):
         key = f"{laid.token}-{number}"
-        merged = {"metadata": {"filter_metadata": {FILTER: {"deadline": milliseconds(laid.deadline), "overlay": key}}}}
-        patches += [patch_of(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
+        patches += told(piece, key, laid.deadline)
         patches.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, key, laid.fencing)))
+    return enveloped(namespace, target, laid, patches)
+
+
+def enveloped(namespace: str, target: Target, laid: Laid, patches: Sequence[Object], kind: Kind = "split") -> Object:
+    """The EnvoyFilter that bears these patches. Those of targets of all namespaces lie in one, so names tell whose."""
+    infix, labels = ("fault.", {FAULT: "route"}) if kind == "fault" else ("", {})
     return {
         "apiVersion": ENVOY_FILTER.api_version,
         "kind": ENVOY_FILTER.kind,
         "metadata": {
-            "name": overlay_name(target, laid.fencing),
+            "name": f"autopilot.{target.namespace}.{target.service}.{infix}{laid.fencing}",
             "namespace": namespace,
-            "labels": {**labels_of(target), FENCING: str(laid.fencing)},
+            "labels": {**labels_of(target), FENCING: str(laid.fencing), **labels},
             "annotations": annotations_of(laid),
         },
-        "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": patches},
+        "spec": {"priority": min(laid.fencing, _HIGHEST), "configPatches": list(patches)},
     }
 
 
@@ -110,7 +112,7 @@ def with_deadline(body: Object, laid: Laid, deadline: float) -> list[Operation]:
     patches = copy.deepcopy(body["spec"]["configPatches"])
     for patch in patches:
         if patch["patch"]["operation"] == "MERGE":
-            patch["patch"]["value"]["metadata"]["filter_metadata"][FILTER]["deadline"] = milliseconds(deadline)
+            patch["patch"]["value"]["metadata"]["filter_metadata"][FILTER]["deadline"] = _milliseconds(deadline)
     annotations = {
         **(body["metadata"].get("annotations") or {}),
         **annotations_of(laid.model_copy(update={"deadline": deadline})),
@@ -155,11 +157,6 @@ def annotations_of(laid: Laid) -> dict[str, str]:
     return {LEASE: str(holder_of(laid)), DEADLINE: until, OVERLAY: laid.model_dump_json()}
 
 
-def milliseconds(seconds: float) -> str:
-    """As the constant filter reads it. A string: Lua would print so large a number in another way."""
-    return str(round(seconds * 1000))
-
-
 def patch_of(piece: Piece, operation: str, value: Object, route: str | None = None) -> Object:
     """One patch of a virtual host, or of one of its routes."""
     host: Object = dict(piece.host)
@@ -172,6 +169,13 @@ def patch_of(piece: Piece, operation: str, value: Object, route: str | None = No
     }
 
 
+def told(piece: Piece, key: str, deadline: float, value: Object | None = None) -> list[Object]:
+    """The patches that give the user's own routes the overlay's key and deadline, and this value besides."""
+    metadata = {FILTER: {"deadline": _milliseconds(deadline), "overlay": key}}
+    merged = {"metadata": {"filter_metadata": metadata}, **(value or {})}
+    return [patch_of(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
+
+
 def overlaid(piece: Piece, key: str, fencing: int, headers: Sequence[Object] = ()) -> Object:
     """The route that stands before all others, for requests that bear the key and match these headers."""
     removed = [*piece.route.get("request_headers_to_remove", []), OVERLAY_HEADER]
@@ -181,3 +185,8 @@ def overlaid(piece: Piece, key: str, fencing: int, headers: Sequence[Object] = (
         "match": {"prefix": "/", "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}, *headers]},
         "request_headers_to_remove": removed,
     }
+
+
+def _milliseconds(seconds: float) -> str:
+    """As the constant filter reads it. A string: Lua would print so large a number in another way."""
+    return str(round(seconds * 1000))

@@ -1,0 +1,117 @@
+"""EnvoyFilters of ours that lie in a cluster, of one kind: whose they are, which is mine, and that they go."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from autopilot.mesh.errors import LeaseLost
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.filters_render import (
+    FAULT,
+    MESH,
+    NAMESPACE,
+    SERVICE,
+    Kind,
+    Laid,
+    labels_of,
+    laid_by,
+    selector,
+)
+from autopilot.mesh.kube.filters_standing import MANAGED
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.overlays import Marked
+from autopilot.mesh.kube.resources import ENVOY_FILTER
+from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.model import Holder, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An EnvoyFilter of ours."""
+
+    body: Object
+    laid: Laid
+
+    @property
+    def name(self) -> str:
+        """Its own, without the namespace."""
+        return str(self.body["metadata"]["name"])
+
+
+class KeptFilters:
+    """The EnvoyFilters of one kind.
+
+    Args:
+        api: the cluster.
+        namespace: where they are put.
+        kind: what they say.
+    """
+
+    def __init__(self, api: KubeApi, namespace: str, kind: Kind) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._only = f"!{FAULT}" if kind == "split" else FAULT
+
+    def of(self, target: Target) -> list[Kept]:
+        """Every one of a target, whoever laid it."""
+        return self._listed(labels_of(target))
+
+    def before(self, target: Target, holder: Holder) -> tuple[Kept | None, list[Kept]]:
+        """What this holder has laid, and what earlier ones left.
+
+        Raises:
+            LeaseLost: a later holder has laid something.
+        """
+        found = self.of(target)
+        if later := next((one.laid for one in found if one.laid.fencing > holder.fencing), None):
+            raise LeaseLost(f"{later.operation}#{later.fencing} has laid something over {target.ref} since")
+        return own(found, holder.fencing), [one for one in found if one.laid.fencing < holder.fencing]
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every one of a mesh."""
+        found = []
+        for one in self._listed({**MANAGED, MESH: mesh}):
+            labels = one.body["metadata"]["labels"]
+            if NAMESPACE in labels and SERVICE in labels:
+                target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
+                mark = Mark(service=target.service, operation=one.laid.operation, fencing=one.laid.fencing)
+                found.append(Marked(target, Route(ENVOY_FILTER, one.body, ()), mark))
+        return found
+
+    def remove(self, filters: Iterable[Kept]) -> None:
+        """Deletes them; whatever is gone already is no error."""
+        for one in filters:
+            self._api.delete(ENVOY_FILTER, one.name, self._namespace)
+
+    def _listed(self, labels: Mapping[str, str]) -> list[Kept]:
+        bodies = self._api.list(ENVOY_FILTER, self._namespace, labels=f"{selector(labels)},{self._only}")
+        return [Kept(body, laid) for body in bodies if (laid := laid_by(body)) is not None]
+
+
+def own(filters: Iterable[Kept], fencing: int) -> Kept | None:
+    """The one that the holder with this fencing number has laid."""
+    return next((one for one in filters if one.laid.fencing == fencing), None)
+
+
+def renewed(holder: Holder, deadline: float, before: Kept | None, weights: Mapping[str, float] | None = None) -> Laid:
+    """What a holder lays now, knowing what it laid before: the key stays, for requests under way bear it."""
+    return Laid(
+        operation=holder.operation,
+        fencing=holder.fencing,
+        deadline=deadline,
+        token=(before.laid.token if before else "") or secrets.token_hex(16),
+        weights=dict(weights or {}),
+        marks=before.laid.marks if before else {},
+    )
+
+
+def why(written: Object, before: Kept | None, deadline: float) -> str:
+    """Why an EnvoyFilter had to be written, in a sentence."""
+    name = f"EnvoyFilter {written['metadata']['namespace']}/{written['metadata']['name']}"
+    if before is None:
+        return f"{name} was gone: laid again"
+    if before.laid.deadline != deadline:
+        return "half of its time was gone: the proxies' deadline was moved"
+    return f"{name} did not say what it should: laid again"
