@@ -28,6 +28,8 @@ _REST = 45.0
 """Seconds until every rollout has ended and every guard has seen to its lease."""
 _TAIL = 30
 """Requests that must all be answered by one version in the end."""
+_READS = 5.0
+"""Seconds that a proxy has to read its files."""
 _RUNNING = "ExecutionStatus = 'Running'"
 
 
@@ -81,6 +83,7 @@ async def at_rest(scene: Scene) -> bool:
 
 async def _judge(scene: Scene, event: Event, ended: bool) -> None:
     world, sampler = scene.world, scene.sampler
+    await _settled(world)
     now = time.time()
     with contextlib.suppress(WaitedInVain):
         await until(
@@ -139,6 +142,16 @@ def may_end(cell: Cell, event: Event) -> frozenset[str]:
     if cell.point.of_commit == "after":
         return frozenset({"promoted"})
     return frozenset({"base", "promoted"})
+
+
+async def _settled(world: World) -> None:
+    """Waits until every proxy has read what was last written: who restores a moment before the end is at rest then.
+
+    How long version 2 answered meanwhile is judged by its own time; a proxy that never has the base is no base.
+    """
+    with contextlib.suppress(WaitedInVain):
+        for plane in world.planes.values():
+            await until(plane.is_base, f"{plane.place.name} to have its base", limit=_READS, every=0.05)
 
 
 async def _outcome(scene: Scene, cell: Cell) -> str:
