@@ -122,10 +122,16 @@ def _out_of_bounds(tolerance: Tolerance, value: object) -> str:
     if number is None:
         return f"{readable(value)} is no number"
     if tolerance.min is not None and number < tolerance.min:
-        return f"{readable(value)} is below {readable(tolerance.min)}"
+        return f"{_beside(value, number, tolerance.min)} is below {readable(tolerance.min)}"
     if tolerance.max is not None and number > tolerance.max:
-        return f"{readable(value)} is above {readable(tolerance.max)}"
+        return f"{_beside(value, number, tolerance.max)} is above {readable(tolerance.max)}"
     return ""
+
+
+def _beside(value: object, number: float, bound: float) -> str:
+    """The value as it is read beside a bound: six digits, or all that it has where these would be the bound's own."""
+    rounded = float(f"{number:.6g}")
+    return readable(rounded if isinstance(value, float) and rounded != bound else value)
 
 
 def _not_in_text(tolerance: Tolerance, value: object, matched: bool | None) -> str:

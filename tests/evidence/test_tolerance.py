@@ -212,3 +212,17 @@ def test_a_search_that_somebody_else_has_done_is_not_done_again():
     asked = Tolerance(regex="(a+)+$")
     assert holds(asked, "a" * 40 + "b", matched=False)[0] is False
     assert holds(asked, "b", matched=True) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (1 / 24, "0.0416667 is above 0.02"),
+        (0.02 + 1e-12, "0.020000000001 is above 0.02"),
+        (3.0, "3 is above 0.02"),
+        (123456789, "123456789 is above 0.02"),
+        ("0.0416666667", "'0.0416666667' is above 0.02"),
+    ],
+)
+def test_a_reading_is_rounded_for_people_but_never_to_the_bound_that_it_misses(value: object, said: str) -> None:
+    assert holds(Tolerance(max=0.02), value) == (False, said)
