@@ -59,7 +59,8 @@ class Holding:
         during = PHASES["during"]
         self._guards = {probe.name: probe for probe in self._spec.abort}
         self._believed = {probe.name: probe for probe in self._spec.hypothesis.probes if probe.mode in during}
-        self._effects: tuple[Effect, ...] = request.effects
+        # Where a lease is lost while nobody is alive, no counter is read again: what was met before is what was told.
+        self._effects: tuple[Effect, ...] = self._progress.effects or request.effects
         self._hops: tuple[list[Hop], list[Hop]] | None = None
         self._reading: asyncio.Task[Reading] | None = None
         self._counted_once = False
