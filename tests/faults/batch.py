@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
@@ -28,6 +28,8 @@ _REST = 45.0
 """Seconds until every rollout has ended and every guard has seen to its lease."""
 _TAIL = 30
 """Requests that must all be answered by one version in the end."""
+_STILL = 1.0
+"""Seconds of rest that are believed: a worker hears within some milliseconds that what it held may go on."""
 _READS = 5.0
 """Seconds that a proxy has to read its files."""
 _RUNNING = "ExecutionStatus = 'Running'"
@@ -61,14 +63,33 @@ async def run(world: World, event: Event, points: Sequence[Point]) -> list[Cell]
 async def rest(scene: Scene, patience: float) -> bool:
     """Waits until no rollout is under way and no lease is left; whatever takes long is aborted."""
     with contextlib.suppress(WaitedInVain):
-        await until(lambda: at_rest(scene), "rollouts to end", limit=patience, every=0.25)
+        await until(_still(scene), "rollouts to end", limit=patience, every=0.25)
         return True
     for cell in scene.cells:
         await scene.say(cell, "abort")
     with contextlib.suppress(WaitedInVain):
-        await until(lambda: at_rest(scene), "rollouts to end", limit=_REST, every=0.25)
+        await until(_still(scene), "rollouts to end", limit=_REST, every=0.25)
         return True
     return False
+
+
+def _still(scene: Scene) -> Callable[[], Awaitable[bool]]:
+    """Whether all has been at rest for a moment: what was held until now may be about to take a lease.
+
+    So it is with an acquisition that goes on when its operation has been terminated: nobody had a lease until then, and
+    the guard process alone ends the one that it takes.
+    """
+    since: float | None = None
+
+    async def still() -> bool:
+        nonlocal since
+        if not await at_rest(scene):
+            since = None
+            return False
+        since = since or time.monotonic()
+        return time.monotonic() - since >= _STILL
+
+    return still
 
 
 async def at_rest(scene: Scene) -> bool:
