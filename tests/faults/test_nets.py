@@ -19,6 +19,7 @@ from tests.faults.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
+BEFORE_ACQUIRE = Point(WALKS["promoted"], 0, "before mesh.acquire 1", 0.2, "before")
 IN_WATCH_1 = Point(WALKS["promoted"], 0, "during telemetry.watch 1", 1.3, "before")
 AFTER_WATCH_1 = Point(WALKS["promoted"], 0, "after telemetry.watch 1", 1.7, "before")
 IN_WATCH_2 = Point(WALKS["promoted"], 0, "during telemetry.watch 2", 2.6, "before")
@@ -54,6 +55,11 @@ async def test_an_aborted_rollout_is_cleaned_up_within_a_second(crashed: World) 
 async def test_the_guard_child_restores_what_was_terminated_within_two(crashed: World) -> None:
     cells = await struck(crashed, "terminate", IN_WATCH_1, AFTER_APPLY, BEFORE_APPLY, IN_WATCH_2)
     assert not faults(cells)
+
+
+async def test_a_lease_that_is_taken_after_its_rollout_was_terminated_ends(crashed: World) -> None:
+    """No guard child knows of it: the guard process ends it when its time is over, and nobody may look before."""
+    assert not faults(await struck(crashed, "terminate, a late write", BEFORE_ACQUIRE))
 
 
 async def test_the_guard_process_restores_with_worker_and_temporal_dead(crashed: World) -> None:
