@@ -104,7 +104,10 @@ async def at_rest(scene: Scene) -> bool:
 
 async def _judge(scene: Scene, event: Event, ended: bool) -> None:
     world, sampler = scene.world, scene.sampler
-    await _settled(world)
+    # Who restores a moment before the end is at rest only when proxies have read it: how long version 2 answered
+    # meanwhile is judged by its own time, and a proxy that never has its base is found below.
+    with contextlib.suppress(WaitedInVain):
+        await world.based(limit=_READS)
     now = time.time()
     with contextlib.suppress(WaitedInVain):
         await until(
@@ -163,16 +166,6 @@ def may_end(cell: Cell, event: Event) -> frozenset[str]:
     if cell.point.of_commit == "after":
         return frozenset({"promoted"})
     return frozenset({"base", "promoted"})
-
-
-async def _settled(world: World) -> None:
-    """Waits until every proxy has read what was last written: who restores a moment before the end is at rest then.
-
-    How long version 2 answered meanwhile is judged by its own time; a proxy that never has the base is no base.
-    """
-    with contextlib.suppress(WaitedInVain):
-        for plane in world.planes.values():
-            await until(plane.is_base, f"{plane.place.name} to have its base", limit=_READS, every=0.05)
 
 
 async def _outcome(scene: Scene, cell: Cell) -> str:

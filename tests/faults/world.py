@@ -131,8 +131,16 @@ class World:
                 temporary.write_text(text, encoding="utf-8")
                 temporary.replace(plane.place.file)
             await asyncio.to_thread(prepare, plane.place.file)
+        await self.based(limit=10)
+
+    async def based(self, *, limit: float) -> None:
+        """Waits until every proxy has read its base, and nothing else.
+
+        Raises:
+            WaitedInVain: one has not within `limit` seconds.
+        """
         for plane in self._planes():
-            await until(plane.is_base, f"{plane.place.name} to have its base", limit=10)
+            await until(plane.is_base, f"{plane.place.name} to have its base", limit=limit)
 
     def _planes(self) -> list[DataPlane]:
         return list(self.planes.values())

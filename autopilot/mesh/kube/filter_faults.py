@@ -16,7 +16,7 @@ from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
-from autopilot.mesh.kube.filters_kept import KeptFilters, renewed, why
+from autopilot.mesh.kube.filters_kept import PLANNED, KeptFilters, renewed, why
 from autopilot.mesh.kube.filters_read import Place, Reader, route_names
 from autopilot.mesh.kube.filters_render import Laid, Piece, enveloped, overlaid, patch_of, same, told
 from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS
@@ -31,7 +31,6 @@ from autopilot.spec.faults import GRPC_CODES
 
 _PERCENT = 10_000
 """In millionths."""
-_PLANNED = Holder(operation="planned", fencing=0)
 
 
 class FilterFaults:
@@ -58,7 +57,7 @@ class FilterFaults:
             InvalidChange: with what comes nearest.
             MeshUnavailable: the constant filter is of an earlier release, and others use it still.
         """
-        body = self._rendered(target, wishes, renewed(_PLANNED, 0.0, None))
+        body = self._rendered(target, wishes, renewed(PLANNED, 0.0, None))
         filters_beside.refuse(self._api, self._namespace, target, body)
         if not (self._stands() or filters_standing.replaceable(self._api, self._namespace)):
             raise MeshUnavailable(
@@ -74,7 +73,7 @@ class FilterFaults:
             standing = filters_standing.standing_filter(self._namespace)
             after = standing if before else self._api.create(ENVOY_FILTER, standing, dry_run=True)
             found.append((Route(ENVOY_FILTER, before, ()) if before else None, after))
-        body = self._rendered(target, wishes, renewed(_PLANNED, deadline, None))
+        body = self._rendered(target, wishes, renewed(PLANNED, deadline, None))
         return [*found, (None, self._api.create(ENVOY_FILTER, body, dry_run=True))]
 
     def lay(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from autopilot.mesh.errors import InvalidChange, TakenOver
 from autopilot.mesh.kube import filters_beside, filters_standing, marks
 from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.filters_kept import Kept, KeptFilters, own, renewed, why
+from autopilot.mesh.kube.filters_kept import PLANNED, Kept, KeptFilters, own, renewed, why
 from autopilot.mesh.kube.filters_read import Reader
 from autopilot.mesh.kube.filters_render import FOR_EVER, Laid, overlay, same, with_deadline
 from autopilot.mesh.kube.marks import Mark
@@ -106,12 +106,11 @@ class FilterOverlayer:
         self, target: Target, weights: Mapping[str, float], deadline: float
     ) -> list[tuple[Route | None, Object]]:
         """The EnvoyFilters that would be written."""
-        holder = Holder(operation="planned", fencing=0)
         found = []
         if filters_standing.missing(self._api, self._namespace):
             standing = filters_standing.standing_filter(self._namespace)
             found.append((None, self._api.create(ENVOY_FILTER, standing, dry_run=True)))
-        body = self._rendered(target, renewed(holder, deadline, None, weights), self.found(target))
+        body = self._rendered(target, renewed(PLANNED, deadline, None, weights), self.found(target))
         now = max(self._kept.of(target), key=lambda one: one.laid.fencing, default=None)
         before = Route(ENVOY_FILTER, now.body, ()) if now else None
         return [*found, (before, self._api.create(ENVOY_FILTER, body, dry_run=True))]

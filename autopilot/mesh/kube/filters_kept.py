@@ -26,6 +26,9 @@ from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.model import Holder, Target
 
+PLANNED = Holder(operation="planned", fencing=0)
+"""Of what is only shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
