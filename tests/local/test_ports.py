@@ -12,6 +12,12 @@ def test_ports_differ_and_lie_below_the_range_of_outgoing_connections() -> None:
     assert max(found.values()) < ports._highest()
 
 
+def test_two_processes_that_choose_at_the_same_time_seldom_choose_the_same() -> None:
+    names = [str(number) for number in range(50)]
+    met = sum(bool({*ports.allocate(names).values()} & {*ports.allocate(names).values()}) for _ in range(120))
+    assert met <= 6  # one in 180 is expected; of ports that are chosen one by one, one in eight
+
+
 def test_a_free_port_of_last_time_is_taken_again_and_a_used_one_is_not() -> None:
     before = ports.allocate(["a", "b"])
     with socket.create_server((ports.LOOPBACK, before["b"])):
