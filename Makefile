@@ -36,9 +36,8 @@ demo: install ## a good version is promoted, bad ones rolled back, on real Envoy
 	@$(BIN)/autopilot demo $(SCENARIO) $(ARGS)
 
 .PHONY: test
-test: install lint types imports ## lint, types, import directions, then the tests (ARGS=…), those on a cluster too
-	@timeout 2700 $(BIN)/pytest --ignore=tests/kube $(ARGS)
-	@$(MAKE) test-lab
+test: install ## style, types, import directions, all tests, those on a cluster too; ends with a table (ARGS=… picks tests)
+	@$(BIN)/python -m tests.ci $(if $(ARGS),only -- $(ARGS),test)
 
 .PHONY: test-lab
 test-lab: install ## tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes a quarter of an hour

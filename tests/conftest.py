@@ -1,4 +1,4 @@
-"""Temporal for tests: one time-skipping server and one dev server a session, both from their wheels."""
+"""Temporal for tests: one time-skipping server and one dev server a process, both from their wheels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,33 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_asyncio
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.testing import WorkflowEnvironment
 
+from tests.drawn import load_profile
+from tests.parallel import ByStack, in_order
 from worker.plugin import AutopilotPlugin
 from worker.visibility import SEARCH_ATTRIBUTES
 
+load_profile()
+
 # The time-skipping server is told to be old by every worker; only errors of the SDK's core are news here.
 Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter("ERROR", "ERROR")))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first."""
+    items[:] = [items[number] for number in in_order(item.nodeid.split("::", 1)[0] for item in items)]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack | None:
+    """Keeps together what shares a stack, where `--dist loadscope` asks for scopes."""
+    return ByStack(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def binary(name: str) -> str:

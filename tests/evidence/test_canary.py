@@ -14,6 +14,7 @@ from autopilot.evidence.model import Advance, ArmTick, Harm, Inconclusive, Judge
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, PromQL, SuccessRate
+from tests.drawn import examples
 from tests.evidence.cases import ERRORS, LATENCY, SUCCESS, THRESHOLD, WATCH, WITHIN, judge, steady, ticks
 
 ALL = judge(ERRORS, LATENCY, SUCCESS, WITHIN, THRESHOLD)
@@ -41,7 +42,7 @@ def test_evidence_starts_at_nought():
     assert all(found.canary is None for found in evidence(ALL, start(ALL)))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(ticks())
 def test_a_tick_without_data_changes_no_evidence(found: list[Tick]):
     state, _ = replay(ALL, WATCH, found)
@@ -51,7 +52,7 @@ def test_a_tick_without_data_changes_no_evidence(found: list[Tick]):
     assert after.step_seconds == state.step_seconds + 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(ticks(), st.data())
 def test_more_errors_of_the_canary_never_lower_the_evidence(found: list[Tick], data: st.DataObject):
     at = data.draw(st.integers(0, len(found) - 1))
@@ -69,7 +70,7 @@ def test_more_errors_of_the_canary_never_lower_the_evidence(found: list[Tick], d
             assert more >= less - 1e-6
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(ticks(), st.randoms(use_true_random=False))
 def test_the_order_of_ticks_with_equal_requests_does_not_matter(found: list[Tick], random: object):
     shuffled = list(found)
@@ -80,7 +81,7 @@ def test_the_order_of_ticks_with_equal_requests_does_not_matter(found: list[Tick
     assert harms(ALL, state) == pytest.approx(harms(ALL, other), abs=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(ticks(), st.integers(0, 11))
 def test_state_survives_json_and_replay_is_step_by_step(found: list[Tick], cut: int):
     judged = judge(ERRORS, LATENCY, THRESHOLD, warmup=4.0)

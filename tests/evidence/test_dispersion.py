@@ -17,6 +17,7 @@ from autopilot.evidence.model import ArmTick, Harm, Tick
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState, pack_gauge, unpack_gauge
 from autopilot.spec.canary import Analysis
+from tests.drawn import examples
 from tests.evidence.cases import ERRORS, LATENCY, SUCCESS, WATCH, judge, steady
 
 LEARNS = judge(ERRORS, LATENCY).model_copy(update={"phi": None})
@@ -80,7 +81,7 @@ def test_too_few_failures_tell_nothing():
     assert phi_from([(1.0, 1.0, 100.0)] * 20) == dispersion.Dispersion(FLOOR, 1, 20)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(rows, rows)
 def test_scalar_is_batch(first: list[tuple[float, int, int]], second: list[tuple[float, int, int]]):
     pairs = list(zip(first, second, strict=False))

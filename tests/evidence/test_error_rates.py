@@ -10,6 +10,7 @@ from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import evidence, harm_needed, start, update
 from autopilot.evidence.model import Judge, Tick
+from tests.drawn import examples
 from tests.evidence.cases import ERRORS, LATENCY, WATCH, draw_batch, judge, ticks
 
 
@@ -70,7 +71,7 @@ def test_late_harm_is_found_about_as_fast(canary: float, median: float):
     assert np.median(first) <= median
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(ticks(6), ticks(6))
 def test_scalar_is_batch(first: list[Tick], second: list[Tick]):
     """Two rollouts judged together are the two judged alone."""

@@ -12,6 +12,7 @@ from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.errors import Problem, SpecError
 from autopilot.spec.load import KINDS, Document, load
+from tests.drawn import examples
 from tests.fuzz.strategies import dumped, mutated, revalued, structures
 
 QUICK = 2.0
@@ -49,14 +50,14 @@ def attempt(text: str) -> None:
 
 
 @given(st.text() | st.text(alphabet="a1:-? \n\t[]{},&*!|>'\"%@#<~.\\=", max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_text(text: str) -> None:
     attempt(text)
 
 
 @given(structures, structures, st.sampled_from([*KINDS, "MeshCanery", "Pod"]))
 @example([], [], "Mesh")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_any_structure(metadata: Any, spec: Any, kind: str) -> None:
     attempt(dumped({"apiVersion": "meshautopilot.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}))
 
@@ -75,7 +76,7 @@ PARTS = {
     structures,
     st.sampled_from(["delay", "abort", "grpcAbort", "overflow", "eject", "partition", "promql", "http", "python", "a"]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_any_part_of_an_experiment(part: str, value: Any, kind: str) -> None:
     if isinstance(value, dict):
         value = value | {"type": kind}
@@ -95,19 +96,19 @@ def test_any_part_of_an_experiment(part: str, value: Any, kind: str) -> None:
 
 
 @given(st.lists(structures, max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_any_documents(documents: list[Any]) -> None:
     attempt("---\n".join(map(dumped, documents)))
 
 
 @given(mutated() | revalued())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_good_files_gone_bad(text: str) -> None:
     attempt(text)
 
 
 @given(mutated() | revalued())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_base_is_a_mesh_or_refused(tmp_path_factory: Any, text: str) -> None:
     path = tmp_path_factory.mktemp("base") / "mesh.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))

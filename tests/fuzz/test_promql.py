@@ -16,6 +16,7 @@ from autopilot.telemetry.dialects.envoy import selector
 from autopilot.telemetry.envoy_names import arms_pattern, cluster_of
 from autopilot.telemetry.model import Subject
 from autopilot.telemetry.template import filled
+from tests.drawn import examples
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True) | st.sampled_from(
@@ -74,7 +75,7 @@ def matchers(query: str) -> dict[str, str]:
 
 
 @given(st.lists(triples, min_size=1, max_size=5), windows, st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_selector_asks_for_the_clusters_of_its_subjects_and_no_others(
     services: list[tuple[str, str, list[str]]], window: float, latency: bool
 ) -> None:
@@ -94,7 +95,7 @@ def test_a_selector_asks_for_the_clusters_of_its_subjects_and_no_others(
 
 
 @given(triples, windows)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_a_selector_of_some_arms_leaves_out_the_others(service: tuple[str, str, list[str]], window: float) -> None:
     (subject,) = subjects([service])
     labels = matchers(selector([subject], window, clusters=arms_pattern(subject)))
@@ -132,7 +133,7 @@ def queries(draw: st.DrawFn) -> str:
 
 
 @given(queries(), names, names, st.lists(names, min_size=2, max_size=2, unique=True))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_filling_in_names_changes_strings_alone(query: str, namespace: str, service: str, arms: list[str]) -> None:
     values = {"namespace": namespace, "service": service, "stable": arms[0], "canary": arms[1]}
     result = filled(query, namespace, service, CanaryArms(stable=arms[0], canary=arms[1]))
@@ -150,7 +151,7 @@ def test_filling_in_names_changes_strings_alone(query: str, namespace: str, serv
 @given(
     st.text(max_size=70) | st.builds(str.__add__, names, st.sampled_from(['"', "\\", "\n", "`", "'", "}", "{{", "#"]))
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_could_end_a_string_is_no_name(text: str) -> None:
     """The two tests above hold for names: whatever else might come in from a spec is stopped here."""
     try:

@@ -16,6 +16,7 @@ from autopilot.mesh.envoy.render import ProxyFiles, render, version
 from autopilot.mesh.envoy.routes import effective_weights, virtual_host
 from autopilot.mesh.model import LeasePhase
 from autopilot.spec.mesh import MeshSpec
+from tests.drawn import examples
 from tests.fuzz.strategies import meshes, overlays, paths, services, spares
 
 DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
@@ -42,7 +43,7 @@ def texts(value: Any) -> list[str]:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_mesh_becomes_configuration_that_is_whole(data: st.DataObject) -> None:
     spec, files = rendered(data)
     check_files(spec, files)
@@ -94,7 +95,7 @@ def check_routes(spec: MeshSpec, files: dict[str, ProxyFiles]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_base_comes_first_and_overlays_by_how_many_are_alive(data: st.DataObject) -> None:
     service = data.draw(services())
     laid = data.draw(overlays(MeshSpec.model_construct(services=(service,), proxies=()), service))
@@ -122,7 +123,7 @@ def test_the_base_comes_first_and_overlays_by_how_many_are_alive(data: st.DataOb
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_the_same_is_rendered_the_same(data: st.DataObject) -> None:
     spec = data.draw(meshes())
     laid = data.draw(overlays(spec))

@@ -15,6 +15,7 @@ from autopilot.mesh.envoy.base import read_mesh, set_weights
 from autopilot.mesh.envoy.routes import effective_weights
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.mesh import Mesh
+from tests.drawn import examples
 from tests.fuzz.strategies import mutated, revalued, shares
 
 SERVICES = """\
@@ -102,7 +103,7 @@ def kept(before: bytes, after: bytes) -> int:
 
 
 @given(files(), st.sampled_from(["a", "b", "c"]), shares(["v1", "v2", "v3"]) | shares(["v2", "v3"]) | shares(["v3"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_one_services_weights_change_in_files_of_any_style(text: str, name: str, weights: dict[str, float]) -> None:
     attempt(text, f"default/{name}", weights)
 
@@ -119,6 +120,6 @@ def test_the_styles_are_read(flow: str, block: str) -> None:
 
 
 @given(mutated() | revalued(), shares(["stable", "candidate"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_files_gone_bad_are_refused_or_changed_in_one_place(text: str, weights: dict[str, float]) -> None:
     attempt(text, "payments/checkout", weights)

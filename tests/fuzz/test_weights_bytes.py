@@ -12,6 +12,7 @@ from autopilot.mesh.envoy.base import read_mesh, set_weights
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.load import load_one
 from autopilot.spec.mesh import Mesh
+from tests.drawn import examples
 
 SERVICE, OTHER = "shop/reviews", "shop/other"
 BEFORE = """\
@@ -88,7 +89,7 @@ def loaded(content: bytes) -> Mesh:
 
 
 @given(st.sampled_from(GOOD), shared, st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\xef\xbb\xbf"]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_in_any_style_weights_change_and_not_a_byte_elsewhere(
     block: str, weights: dict[str, float], line_end: bytes, mark: bytes
 ) -> None:
@@ -105,7 +106,7 @@ def test_in_any_style_weights_change_and_not_a_byte_elsewhere(
 
 
 @given(st.sampled_from(BAD), st.sampled_from([SERVICE, OTHER, "shop/none"]), shared)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_what_cannot_be_changed_in_place_is_refused_for_whomever(
     block: str, ref: str, weights: dict[str, float]
 ) -> None:
@@ -113,7 +114,7 @@ def test_what_cannot_be_changed_in_place_is_refused_for_whomever(
 
 
 @given(st.sampled_from(GOOD), anything)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_weights_that_mean_nothing_are_refused(block: str, weights: dict[str, float]) -> None:
     known = all(arm in {"v1", "v2", "v3"} or share == 0 for arm, share in weights.items())
     if attempt((BEFORE + block + AFTER).encode(), SERVICE, weights) is not None:
@@ -122,7 +123,7 @@ def test_weights_that_mean_nothing_are_refused(block: str, weights: dict[str, fl
 
 
 @given(st.binary(max_size=40) | st.text().map(str.encode))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_what_is_no_mesh_is_left_alone(content: bytes) -> None:
     assert attempt(content, SERVICE, {"v1": 100}) is None
 

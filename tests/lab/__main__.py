@@ -4,6 +4,9 @@ python -m tests.lab build              build its programs
 python -m tests.lab up | down          keep one running, for looking around
 python -m tests.lab run -- COMMAND     run a command inside one of its own
 python -m tests.lab test -- COMMAND    the same with whatever cluster there is (see `tests.lab.find`)
+
+With `--workers N`, COMMAND is a pytest, and `test` runs its tests in N processes, each inside a lab of its own. Only
+labs are made in several copies: on any other cluster the command runs once, as it is.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,6 +45,7 @@ def main() -> int:
     parser.add_argument("command", choices=("build", "up", "down", "hold", "run", "test"))
     parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument("--scrape-every", type=float, default=2.0)
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
     ours, words = _split(sys.argv[1:])
     given = parser.parse_args(ours)
     if given.command in {"run", "test"} and not words:
@@ -66,7 +71,7 @@ def main() -> int:
 def _test(given: argparse.Namespace, words: list[str]) -> int:
     """Runs the command with the first cluster there is; where there is none, says why and is content."""
     if find.required():
-        return _inside(given, words)
+        return _in_labs(given, words)
     if os.environ.get(find.LAB) or os.environ.get(find.VARIABLE):
         return subprocess.run(words, check=False).returncode
     if folder := os.environ.get(find.ASSETS):
@@ -80,7 +85,20 @@ def _test(given: argparse.Namespace, words: list[str]) -> int:
     if problem := find.lab_problem():
         say(f"tests of real clusters are skipped: {found}; {problem}")
         return 0
-    return _inside(given, words)
+    return _in_labs(given, words)
+
+
+def _in_labs(given: argparse.Namespace, words: list[str]) -> int:
+    """The command inside a lab; a pytest of several workers with each of them inside its own."""
+    if given.workers == 1:
+        return _inside(given, words)
+    build.build()
+    specs = []
+    for number in range(given.workers):
+        state = given.state / f"worker-{number}"
+        interpreter = [sys.executable, "-m", "tests.lab", "run", "--state", str(state), "--", sys.executable]
+        specs += ["--tx", f"popen//python={shlex.join(interpreter)}"]
+    return subprocess.run([*words, "--dist", "worksteal", *specs], check=False).returncode
 
 
 def _inside(given: argparse.Namespace, words: list[str]) -> int:

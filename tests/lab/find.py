@@ -67,6 +67,11 @@ def required() -> bool:
     return os.environ.get(REQUIRE) == "lab"
 
 
+def wanted() -> bool:
+    """Whether nothing is set that names another cluster; a k3s container may still come first."""
+    return not any(os.environ.get(name) for name in (LAB, VARIABLE, ASSETS))
+
+
 @contextlib.contextmanager
 def container() -> Iterator[Path | str]:
     """A k3s container's kubeconfig, or why there is none."""

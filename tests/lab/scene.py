@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.lab.serve import SIDECAR
 ISTIO_SIDECAR = Resource("networking.istio.io", "v1", "sidecars", "Sidecar")
 _NUMBERS = itertools.count(1)
 _LIMIT = 30.0
+INBOUND = 8080
+"""Where a pod's sidecar takes requests to the application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class Scene:
 
 
 def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str = "reviews") -> Scene:
-    """Deployments, Services, subsets and sidecars' configuration; returns once every pod has an address."""
+    """Deployments, Services and sidecars' configuration; returns once every pod is ready.
+
+    Where pods have sidecars, ready means that requests to both versions of the service are answered through them. In a
+    real cluster the kubelet sees to it; here kwok calls a pod ready whose sidecar has not been started yet.
+    """
     bind = f"127.1.{next(_NUMBERS)}.1"
     for name, app, version in (
         ("web", "web", "v1"),
@@ -56,12 +63,12 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
         (f"{service}-v1", {"app": service, "version": "v1"}),
         (f"{service}-v2", {"app": service, "version": "v2"}),
     ):
-        ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+        ports = [{"name": "http", "port": 80, "targetPort": INBOUND}]
         api.apply(SERVICE, _object(SERVICE, namespace, name, {"selector": selector, "ports": ports}))
     if sidecars:
         egress = {"port": {"number": 80, "protocol": "HTTP", "name": "http"}, "bind": bind, "captureMode": "NONE"}
         ingress = {
-            "port": {"number": 8080, "protocol": "HTTP", "name": "http"},
+            "port": {"number": INBOUND, "protocol": "HTTP", "name": "http"},
             "captureMode": "NONE",
             "defaultEndpoint": f"0.0.0.0:{PORT}",
         }
@@ -72,6 +79,9 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
             wanted = {"workloadSelector": {"labels": {"app": app}}, **spec}
             api.apply(ISTIO_SIDECAR, _object(ISTIO_SIDECAR, namespace, app, wanted))
     _until_ready(api, namespace, 3, service)
+    if sidecars:
+        for version in ("v1", "v2"):
+            _until_served(pod_address(api, namespace, service, version))
     return Scene(namespace, f"http://{bind}:80", service)
 
 
@@ -140,4 +150,17 @@ def _until_ready(api: KubeApi, namespace: str, pods: int, service: str) -> None:
             return
         if time.monotonic() > until:
             raise TimeoutError(f"{len(found)} of {pods} pods of {namespace} are there after {_LIMIT:g} s")
+        time.sleep(0.1)
+
+
+def _until_served(address: str) -> None:
+    """Waits until a pod's sidecar passes requests on to its application."""
+    until = time.monotonic() + _LIMIT
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}:{INBOUND}/_shop", timeout=1):
+                return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise TimeoutError(f"the sidecar at {address} answers nothing after {_LIMIT:g} s: {error}") from error
         time.sleep(0.1)

@@ -27,6 +27,7 @@ from autopilot.timetable import (
     decide,
     missed,
 )
+from tests.drawn import examples
 
 SCHEDULE = "chaos-schedule/local/shop/slow"
 EXPERIMENT = "chaos/local/shop/slow"
@@ -214,7 +215,7 @@ def test_the_hour_that_is_left_out_is_not_missed() -> None:
     assert groups == ()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(
     begin=MOMENTS,
     days=st.integers(0, 15),

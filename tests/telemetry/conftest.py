@@ -118,7 +118,7 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
         return {"match": {"prefix": prefix}, "route": action}
 
     routes = [
-        *(route("/v1", "v1", 2), route("/v2", "v2", 0), route("/brief", "v2", 0, "1.5s")),
+        *(route("/v1", "v1", 2), route("/v2", "v2", 0), route("/brief", "v2", 0, "6s")),
         *(route("/dead", "dead", 0), route("/again", "dead", 1)),
     ]
     manager = {
@@ -149,7 +149,7 @@ def _bootstrap(admin: int, listener: int, upstream: int, dead: int) -> dict[str,
 
 @pytest.fixture(scope="session")
 async def envoy(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    """A running Envoy: /v1 retries twice, /v2 and /brief (1.5 s) never, /dead and /again (one retry) lead nowhere."""
+    """A running Envoy: /v1 retries twice, /v2 and /brief (6 s) never, /dead and /again (one retry) lead nowhere."""
     admin, listener, upstream, dead = free_ports(4)
     folder = tmp_path_factory.mktemp("envoy")
     config = folder / "envoy.json"
