@@ -80,6 +80,10 @@ bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
 	@mkdir -p benchmarks/results
 	@$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 
+.PHONY: picture
+picture: install ## the pictures of `autopilot demo` in README, from a real run (a minute and a half)
+	@$(BIN)/python benchmarks/picture.py
+
 .PHONY: crash
 crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (half an hour)
 	@mkdir -p benchmarks/results
