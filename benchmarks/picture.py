@@ -2,7 +2,7 @@
 
 The demo runs in a terminal of its own. The pictures show its output in order, without the start and the end of the
 stack and without the addresses of Temporal's UI. The live view of one scenario is shown as it was just before the
-verdict; a terminal erases it afterwards. Long lines are wrapped at the width of the picture. The live view is cut there.
+verdict; a terminal erases it afterwards. Lines are wrapped at the width of the picture, and the live view is cut there.
 """
 
 from __future__ import annotations
