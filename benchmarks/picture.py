@@ -127,7 +127,8 @@ def record() -> str:
         output = b"".join(_read(ours))
         os.close(ours)
         if demo.wait() != 0:
-            sys.exit(f"autopilot demo failed:\n{plain(output.decode(errors='replace'))[-2000:]}")
+            end = [line.strip()[:200] for line in plain(output.decode(errors="replace")).splitlines()[-10:]]
+            sys.exit("autopilot demo failed; the end of its output:\n" + "\n".join(end))
     return output.decode()
 
 
