@@ -18,6 +18,8 @@ export PIP_ROOT_USER_ACTION := ignore
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 60
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Compiled once, not by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## say what there is

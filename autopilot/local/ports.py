@@ -70,8 +70,8 @@ def allocate(names: Sequence[str], preferred: Mapping[str, int] | None = None) -
 def _neighbours() -> Iterator[int]:
     """Candidate ports, one after the other from a random one on.
 
-    Ports are free again between this choice and their use. Two processes that choose 50 ports each, at the same time and
-    each port at random, would have one in common once in eight times; two runs of neighbours seldom meet.
+    Ports are free again between this choice and their use. Of two processes that choose 50 ports each at the same time,
+    each port at random, one in eight pairs would choose a port in common; two runs of neighbours seldom overlap.
     """
     highest = _highest()
     if highest <= _LOWEST + 1000:
