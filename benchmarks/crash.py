@@ -1,7 +1,7 @@
 """Whatever dies, the mesh returns to what it was in time: every kill point of a rollout, every event, every net.
 
-`--only NAME…` plays some events (to look into one). `--part 1/2` plays every second cell, and `--part 2/2` the others:
-each point meets half of the events, each event half of the points. Nothing is then recorded.
+`--only NAME…` plays some events (to look into one). `--part 1/6` plays every sixth cell, `--part 2/6` the next:
+each point meets some of the events, each event some of the points. Nothing is then recorded.
 """
 
 from __future__ import annotations
