@@ -13,7 +13,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller, Wire
+from autopilot.operations.common import Caller, Wire
 from autopilot.spec.cron import between
 from autopilot.spec.schedule import WEEKDAYS, Day, Freeze, ScheduleSpec, Window
 from autopilot.spec.units import format_seconds

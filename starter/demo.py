@@ -17,14 +17,16 @@ from rich.live import Live
 from rich.text import Text
 from temporalio.client import Client
 
-from autopilot.findings import CHAOS_TTL, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.findings import CHAOS_TTL, ExperimentInput, ExperimentReport
 from autopilot.local import stack, topology
 from autopilot.local.layout import Layout
 from autopilot.local.record import Condition, StackInfo
 from autopilot.mesh.envoy.base import read_mesh, set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.store import Store
-from autopilot.report import CANARY_TTL, Caller, CanaryInput, CanaryReport, Command, Exposure
+from autopilot.operations.common import Caller, Command, Exposure
+from autopilot.operations.experiment_status import ExperimentStatus
+from autopilot.report import CANARY_TTL, CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from starter import operations, render, striking
 from starter.commands.local import tell

@@ -31,10 +31,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.experiment_signatures import HoldBeat
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE, WatchBeat
-from autopilot.findings import ChaosProgress, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.findings import ExperimentInput, ExperimentReport
 from autopilot.local import stack
-from autopilot.mesh.orders import kind_of
-from autopilot.report import Approval, CanaryInput, CanaryReport, CanaryStatus, Command, Progress, Promotion
+from autopilot.operations.canary_status import CanaryStatus, Progress
+from autopilot.operations.common import Approval, Command, Promotion, kind_of
+from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
+from autopilot.report import CanaryInput, CanaryReport
 from worker import connection
 from workflows.canary import CanaryWorkflow
 from workflows.chaos import ChaosWorkflow

@@ -9,8 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from autopilot.evidence.model import Evidence
-from autopilot.findings import ChaosProgress, ExperimentReport, ExperimentStatus
-from autopilot.report import CanaryReport, CanaryStatus, Phase, Progress, StepReport
+from autopilot.findings import ExperimentReport
+from autopilot.operations.canary_status import CanaryStatus, Progress
+from autopilot.operations.common import Phase
+from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
+from autopilot.report import CanaryReport, StepReport
 from autopilot.spec.units import format_seconds
 from starter import render_chaos
 from starter.following import Snapshot

@@ -9,17 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from autopilot.evidence.hypothesis import Look
-from autopilot.findings import (
-    Amplification,
-    ChaosProgress,
-    Effect,
-    ExperimentReport,
-    ExperimentStatus,
-    ProbeRecord,
-    StepFinding,
-    Verdict,
-)
-from autopilot.report import Phase
+from autopilot.findings import Amplification, ExperimentReport, StepFinding
+from autopilot.operations.common import Phase
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ExperimentStatus, ProbeRecord, Verdict
 from autopilot.spec.units import format_seconds
 from starter.output import table
 from starter.pictures import PHASE_STYLE, exposure, facts, heading, headline, indented, timeline_of

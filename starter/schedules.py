@@ -33,7 +33,7 @@ from activities import schedule_book
 from activities.schedules import hand_id
 from activities.signatures import WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller
+from autopilot.operations.common import Caller
 from autopilot.timetable import Hand, RunRecord, ScheduledInput, schedule_id
 from workflows.scheduled import ScheduledRun
 

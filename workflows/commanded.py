@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
-from autopilot.report import Caller, Command, Event, Phase
+from autopilot.operations.common import Caller, Command, Event, Phase
 from workflows.endings import Ending
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")

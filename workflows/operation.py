@@ -20,7 +20,7 @@ from activities.signatures import (
 )
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Actor
-from autopilot.report import Caller, Command, Outcome, Phase
+from autopilot.operations.common import Caller, Command, Outcome, Phase
 from workflows.commanded import Commanded
 from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, is_already_started, reason_of
 from workflows.guard import GuardInput, GuardWorkflow

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller, CanaryInput
+from autopilot.operations.common import Caller
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from starter import render
 from starter.errors import CommandError, explain

@@ -10,7 +10,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from autopilot.findings import ExperimentStatus
+from autopilot.operations.experiment_status import ExperimentStatus
 from starter import render
 from starter.following import UNDECIDED, Snapshot, follow, look
 from starter.options import Identity, Output, OutputOption, Timeout

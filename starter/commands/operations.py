@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autopilot.report import Approval, Command, Promotion
+from autopilot.operations.common import Approval, Command, Promotion
 from starter.errors import CommandError
 from starter.identity import caller
 from starter.options import Identity, Reason, Who

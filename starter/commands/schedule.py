@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from autopilot.findings import ExperimentInput
-    from autopilot.report import Caller
+    from autopilot.operations.common import Caller
     from autopilot.spec.experiment import MeshExperiment
     from autopilot.timetable import Missed, RunRecord
     from starter.schedules import ScheduleRow

@@ -27,17 +27,9 @@ from autopilot.mesh.model import (
     TargetState,
     Tier,
 )
-from autopilot.report import (
-    CanaryInput,
-    CanaryReport,
-    CanaryStatus,
-    Event,
-    Exposure,
-    Outcome,
-    Phase,
-    Progress,
-    StepReport,
-)
+from autopilot.operations.canary_status import CanaryStatus, Progress
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
+from autopilot.report import CanaryInput, CanaryReport, StepReport
 from autopilot.spec.canary import MeshCanary
 from starter.cli import run
 

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from autopilot.mesh.errors import MeshError
-from autopilot.report import Approval, Command, Outcome, Phase, Promotion
+from autopilot.operations.common import Approval, Command, Outcome, Phase, Promotion
 from starter.options import whoami
 
 from .conftest import (

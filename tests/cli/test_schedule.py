@@ -15,7 +15,7 @@ import pytest
 
 import starter
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller
+from autopilot.operations.common import Caller
 from autopilot.timetable import Hand, Missed, RunRecord, schedule_id
 from starter.commands.schedule import ENTRIES
 from starter.schedules import ScheduleError, ScheduleRow

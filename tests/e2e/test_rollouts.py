@@ -12,7 +12,8 @@ import pytest
 
 from autopilot.evidence.record import unpack
 from autopilot.local.record import Condition
-from autopilot.report import CanaryInput, Command, Outcome, Phase
+from autopilot.operations.common import Command, Outcome, Phase
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from starter.operations import progress, start_canary
 from tests.e2e.conftest import Lab, parsed, quiet

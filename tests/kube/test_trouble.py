@@ -17,7 +17,7 @@ from autopilot.mesh.kube.marks import marks_of
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE, Resource
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
-from autopilot.report import Outcome
+from autopilot.operations.common import Outcome
 from autopilot.spec.cluster import ClusterMesh
 from starter.operations import start_canary
 from tests.kube.ratings import same

@@ -23,7 +23,7 @@ from activities.schedules import ScheduleActivities
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.mesh.port import Mesh
-from autopilot.report import Command
+from autopilot.operations.common import Command
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import ExperimentSpec
 from autopilot.timetable import RunRecord, ScheduledInput

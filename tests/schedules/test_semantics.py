@@ -17,7 +17,7 @@ from temporalio.client import ScheduleBackfill
 from temporalio.worker import Replayer
 
 from activities.schedule_signatures import PauseRequest
-from autopilot.report import Caller
+from autopilot.operations.common import Caller
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.schedule import Freeze
 from autopilot.timetable import Hand

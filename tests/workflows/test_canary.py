@@ -9,7 +9,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from activities.signatures import Learned
-from autopilot.report import Approval, Caller, Command, Outcome, Promotion
+from autopilot.operations.common import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, HARM, NO_DATA, NO_TIME, Hold
 

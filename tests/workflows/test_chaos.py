@@ -31,17 +31,10 @@ from activities.experiment_signatures import (
 )
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
 from activities.signatures import WATCH_QUEUE, AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
-from autopilot.findings import (
-    Acted,
-    ChaosProgress,
-    Effect,
-    ExperimentInput,
-    ExperimentReport,
-    ProbeRecord,
-    Verdict,
-)
+from autopilot.findings import Acted, ExperimentInput, ExperimentReport
 from autopilot.mesh.model import FaultSign, Holder, Lease, Receipt
-from autopilot.report import Caller, Command, Exposure, Outcome
+from autopilot.operations.common import Caller, Command, Exposure, Outcome
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord, Verdict
 from autopilot.spec.experiment import ExperimentSpec
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from workflows.chaos import ChaosWorkflow

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 from activities.signatures import WATCH_QUEUE
-from autopilot.report import Caller, Command, Outcome, Promotion
+from autopilot.operations.common import Caller, Command, Outcome, Promotion
 from starter.operations import KIND, OUTCOME, PHASE, OperationRunning, list_operations, progress, start_canary
 from tests.workflows.conftest import Lab, canary, effects_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
