@@ -25,6 +25,11 @@ MOST_MISSED = 50
 """Groups of missed runs that one record lists at the most."""
 
 
+def hand_id(schedule: str) -> str:
+    """Workflow id of the run that a person asks for: one at a time."""
+    return f"{schedule}/by-hand"
+
+
 def schedule_id(mesh: str, namespace: str, name: str) -> str:
     """The id of an experiment's schedule in Temporal."""
     return f"chaos-schedule/{mesh}/{namespace}/{name}"

@@ -28,7 +28,7 @@ from autopilot.operations.common import Caller, Command, Exposure
 from autopilot.operations.experiment_status import ExperimentStatus
 from autopilot.report import CANARY_TTL, CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
-from starter import operations, render, striking
+from starter import operations, render, starting, striking
 from starter.commands.local import tell
 from starter.errors import CommandError
 from starter.following import Snapshot, follow
@@ -177,7 +177,7 @@ class _Stage:
                 heartbeat_timeout=EMBEDDED_HEARTBEAT,
                 ttl=CANARY_TTL if scenario.ttl is None else scenario.ttl,
             )
-            rollout = await operations.start_canary(self._client, canary)
+            rollout = await starting.start_canary(self._client, canary)
             return rollout.id, rollout.first_execution_run_id or ""
         experiment = ExperimentInput(
             mesh=topology.MESH,
@@ -187,7 +187,7 @@ class _Stage:
             caller=who,
             ttl=CHAOS_TTL if scenario.ttl is None else scenario.ttl,
         )
-        started = await operations.start_experiment(self._client, experiment)
+        started = await starting.start_experiment(self._client, experiment)
         return started.id, started.first_execution_run_id or ""
 
     async def _reset(self, service: str) -> None:

@@ -21,7 +21,7 @@ from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.experiment import ExperimentSpec
 from starter import operations
-from starter.operations import start_canary, start_experiment
+from starter.starting import start_canary, start_experiment
 from tests.e2e.conftest import TOOLS, Lab, parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -15,7 +15,7 @@ from autopilot.operations.common import Caller
 from autopilot.report import CanaryInput, canary_id
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.experiment import ExperimentSpec
-from starter.operations import start_canary, start_experiment
+from starter.starting import start_canary, start_experiment
 
 Action = Literal["harm", "abort", "pause", "resume", "terminate"]
 LONG = 60.0

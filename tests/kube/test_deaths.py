@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.operations.common import Outcome
 from autopilot.report import CanaryInput
-from starter.operations import start_canary
+from starter.starting import start_canary
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

@@ -17,7 +17,7 @@ from autopilot.operations.common import Caller, Command, Outcome
 from autopilot.operations.experiment_status import Verdict
 from autopilot.spec.experiment import ExperimentSpec
 from starter import operations
-from starter.operations import start_experiment
+from starter.starting import start_experiment
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 
