@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from autopilot.mesh.model import Plain, Target
-from autopilot.operations.common import kind_of
+from autopilot.operations.common import NO_REASON, kind_of
 from autopilot.spec.characters import visible
 from autopilot.spec.credentials import redacted
 
@@ -124,7 +124,7 @@ class Halt(Plain):
         scope = "".join(
             f" --{name} {value}" for name, value in (("kind", self.kind), ("namespace", self.namespace)) if value
         )
-        return f"halted by {self.actor.who}: {self.actor.why}; `autopilot unhalt{scope}` ends that"
+        return f"halted by {self.actor.who}: {self.actor.why or NO_REASON}; `autopilot unhalt{scope}` ends that"
 
     def covers(self, operation: str, target: Target) -> bool:
         """Whether this operation on this target is stopped."""

@@ -58,6 +58,10 @@ class Caller(Wire):
     verified: bool = False
 
 
+NO_REASON = "no reason given"
+"""Stands in reports and records where a reason was asked for and none was given: in an emergency none is needed."""
+
+
 class Command(Wire):
     """A person's or program's word to a running operation (pause, resume, abort)."""
 

@@ -378,6 +378,16 @@ async def test_an_abort_restores_and_asks_nothing_more(lab: Lab) -> None:
     assert report.exposure.requests == 10, "what was seen until then is in the report"
 
 
+async def test_an_abort_without_a_reason_is_told_as_one(lab: Lab) -> None:
+    lab.world.holds = ["stopped"]
+    handle = await lab.start(experiment())
+    await lab.held()
+    await handle.execute_update("abort", Command(caller=ANN), result_type=str)
+    report = await handle.result()
+    assert (report.outcome, report.reason) == (Outcome.ABORTED, "aborted, no reason given")
+    assert "abort: no reason given" in [event.text for event in report.timeline]
+
+
 async def test_a_pause_holds_the_fault_until_it_is_let_go(lab: Lab) -> None:
     lab.world.holds = ["held", "stopped"]
     handle = await lab.start(experiment())
