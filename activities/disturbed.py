@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.orders import kind_of
+from autopilot.operations.common import kind_of
 from autopilot.telemetry.model import Observation
 
 Span = tuple[float, float]

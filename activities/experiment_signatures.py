@@ -7,10 +7,11 @@ from typing import Literal
 from temporalio import activity
 
 from activities.signatures import HaltRule, signature_only
-from autopilot.findings import Acted, Amplification, ChaosProgress, Effect, ExperimentReport, ProbeRecord
+from autopilot.findings import Acted, Amplification, ExperimentReport
 from autopilot.mesh.model import FaultSign, Lease, Target
 from autopilot.mesh.orders import Actor
-from autopilot.report import Exposure, Wire
+from autopilot.operations.common import Exposure, Wire
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord
 from autopilot.spec.experiment import Action, ExperimentSpec
 
 HoldCause = Literal[

@@ -32,10 +32,11 @@ from activities.pulse import Pulse
 from activities.reports import Archive
 from activities.sight import Sight, amplification, changes_of, count, effects_of
 from activities.steadying import Steadying
-from autopilot.findings import CHAOS_GRACE, Acted, Amplification, Effect, ExperimentReport
+from autopilot.findings import CHAOS_GRACE, Acted, Amplification, ExperimentReport
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Lease, Target
-from autopilot.mesh.orders import kind_of
+from autopilot.operations.common import kind_of
+from autopilot.operations.experiment_status import Effect
 from autopilot.spec.allowed import beyond, doubtful
 from autopilot.spec.experiment import ExperimentSpec
 

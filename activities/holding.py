@@ -21,10 +21,10 @@ from activities.sight import Reading, Sight, amplification, both, changes_of, co
 from autopilot.evidence import caps
 from autopilot.evidence.caps import Count
 from autopilot.evidence.hypothesis import Look, ProbeState, update
-from autopilot.findings import ChaosProgress, Effect, ProbeRecord
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Plain
-from autopilot.report import Exposure
+from autopilot.operations.common import Exposure
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord
 from autopilot.spec.allowed import share_allowed
 from autopilot.spec.probes import PHASES, Probe
 from autopilot.telemetry.model import TelemetryError

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Literal
 
 from activities.probing import Prober
-from autopilot import findings
 from autopilot.evidence.hypothesis import Look, ProbeState, concluded
+from autopilot.operations.experiment_status import ProbeRecord
 from autopilot.spec.probes import MeshProbe, Probe
 
 Phase = Literal["before", "during", "after"]
@@ -73,9 +73,7 @@ class Looking:
             await asyncio.sleep(max(0.0, due - loop.time()))
 
 
-def record(
-    probe: Probe, state: ProbeState, phase: Phase, step: int = 0, *, guard: bool = False
-) -> findings.ProbeRecord:
+def record(probe: Probe, state: ProbeState, phase: Phase, step: int = 0, *, guard: bool = False) -> ProbeRecord:
     """What one probe came to in one phase, for the report; what is still open is inconclusive.
 
     Args:
@@ -86,7 +84,7 @@ def record(
         guard: whether it is an abort condition.
     """
     verdict, reason = concluded(probe, state)
-    return findings.ProbeRecord(
+    return ProbeRecord(
         name=probe.name,
         type=probe.type,
         phase=phase,

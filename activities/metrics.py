@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from autopilot.mesh.model import LeaseStatus
-from autopilot.spec.mesh import split_address
+from autopilot.spec.addresses import split_address
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 

@@ -12,7 +12,8 @@ from temporalio import activity
 
 from activities.metrics import OPERATIONS, forget_canary
 from activities.signatures import ReportSignatures
-from autopilot.report import CanaryReport, Outcome
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryReport
 
 
 class Archive:

@@ -6,7 +6,7 @@ from temporalio import activity
 
 from activities.signatures import signature_only
 from autopilot.findings import ExperimentInput
-from autopilot.report import Command, Wire
+from autopilot.operations.common import Command, Wire
 from autopilot.timetable import Counted, Decision, Missed, Running, RunRecord, ScheduledInput
 
 

@@ -41,7 +41,7 @@ from autopilot.mesh.admission import EXCLUDES
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Target
 from autopilot.spec.schedule import Freeze
-from autopilot.timetable import Counted, Missed, Running, RunRecord, ScheduledInput, Situation, decide, missed
+from autopilot.timetable import Counted, Missed, Running, RunRecord, ScheduledInput, Situation, decide, hand_id, missed
 
 CHAOS = "Chaos"
 """The workflow that runs an experiment; started by name, for whoever runs it may be another program."""
@@ -55,11 +55,6 @@ _BEAT = 2.0
 _LOOKED_AT = 65536
 """Bytes of an archive's end in which a record that was written just now would lie."""
 _ANSWER = timedelta(seconds=10)
-
-
-def hand_id(schedule: str) -> str:
-    """Workflow id of the run that a person asks for: one at a time."""
-    return f"{schedule}/by-hand"
 
 
 class ScheduleActivities(ScheduleSignatures):

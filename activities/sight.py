@@ -8,10 +8,11 @@ from pydantic import Field
 
 from activities.meshes import Attached
 from autopilot.evidence.caps import Count
-from autopilot.findings import Amplification, Effect
+from autopilot.findings import Amplification
 from autopilot.mesh.abilities import fault_change
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Change, FaultSign, InjectFault, Lease, Plain, Target
+from autopilot.operations.experiment_status import Effect
 from autopilot.spec.experiment import ExperimentSpec
 from autopilot.spec.faults import describe, describe_scope
 from autopilot.telemetry.model import Subject, TelemetryError

@@ -13,7 +13,9 @@ from temporalio import activity
 from autopilot.evidence.model import StepRule, Verdict
 from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
 from autopilot.mesh.orders import Actor
-from autopilot.report import CanaryReport, Exposure, Progress, Wire
+from autopilot.operations.canary_status import Progress
+from autopilot.operations.common import Exposure, Wire
+from autopilot.report import CanaryReport
 from autopilot.spec.canary import Analysis, CanaryArms
 
 WORKFLOW_QUEUE = "autopilot"

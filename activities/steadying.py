@@ -13,7 +13,7 @@ from activities.meshes import Attached
 from activities.probing import Prober
 from activities.pulse import Pulse
 from autopilot.evidence.hypothesis import ProbeState, settled, update
-from autopilot.findings import ProbeRecord
+from autopilot.operations.experiment_status import ProbeRecord
 from autopilot.spec.probes import PHASES, Probe
 
 _PAUSE = 0.05

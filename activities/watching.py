@@ -24,7 +24,8 @@ from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Target
-from autopilot.report import Exposure, Progress
+from autopilot.operations.canary_status import Progress
+from autopilot.operations.common import Exposure
 from autopilot.spec.canary import CanaryArms, PromQL
 from autopilot.telemetry.arrivals import Arrived
 from autopilot.telemetry.difference import Gap, HubTick

@@ -13,7 +13,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller, Wire
+from autopilot.operations.common import Caller, Wire
 from autopilot.spec.cron import between
 from autopilot.spec.schedule import WEEKDAYS, Day, Freeze, ScheduleSpec, Window
 from autopilot.spec.units import format_seconds
@@ -23,6 +23,11 @@ _PROMPT = 5.0
 """Seconds that lie between a cron's time and its run where nothing is late."""
 MOST_MISSED = 50
 """Groups of missed runs that one record lists at the most."""
+
+
+def hand_id(schedule: str) -> str:
+    """Workflow id of the run that a person asks for: one at a time."""
+    return f"{schedule}/by-hand"
 
 
 def schedule_id(mesh: str, namespace: str, name: str) -> str:

@@ -22,8 +22,8 @@ from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.report import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
-from starter.operations import start_canary
 from starter.places import EMBEDDED_HEARTBEAT
+from starter.starting import start_canary
 from worker.connection import connect
 
 NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}

@@ -24,8 +24,8 @@ reexecuted()
 from recording import record  # noqa: E402
 
 from autopilot.mesh.kube.api import KubeApi  # noqa: E402
-from autopilot.report import Outcome  # noqa: E402
-from starter.operations import start_canary  # noqa: E402
+from autopilot.operations.common import Outcome  # noqa: E402
+from starter.starting import start_canary  # noqa: E402
 from tests.conftest import start_dev_server  # noqa: E402
 from tests.kube.stage import Stage, staged  # noqa: E402
 from tests.lab import scrape  # noqa: E402

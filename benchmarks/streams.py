@@ -28,7 +28,8 @@ from autopilot.local.record import StackInfo
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.model import Aspect, SplitTraffic, Target, baseline_of
-from autopilot.spec.mesh import Mesh, split_address
+from autopilot.spec.addresses import split_address
+from autopilot.spec.mesh import Mesh
 
 STREAMS, CONNECTIONS = 100, 4
 TTL, RENEW, WATCH = 4.0, 0.5, 2.0

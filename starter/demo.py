@@ -17,16 +17,18 @@ from rich.live import Live
 from rich.text import Text
 from temporalio.client import Client
 
-from autopilot.findings import CHAOS_TTL, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.findings import CHAOS_TTL, ExperimentInput, ExperimentReport
 from autopilot.local import stack, topology
 from autopilot.local.layout import Layout
 from autopilot.local.record import Condition, StackInfo
 from autopilot.mesh.envoy.base import read_mesh, set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.store import Store
-from autopilot.report import CANARY_TTL, Caller, CanaryInput, CanaryReport, Command, Exposure
+from autopilot.operations.common import Caller, Command, Exposure
+from autopilot.operations.experiment_status import ExperimentStatus
+from autopilot.report import CANARY_TTL, CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
-from starter import operations, render, striking
+from starter import operations, render, starting, striking
 from starter.commands.local import tell
 from starter.errors import CommandError
 from starter.following import Snapshot, follow
@@ -175,7 +177,7 @@ class _Stage:
                 heartbeat_timeout=EMBEDDED_HEARTBEAT,
                 ttl=CANARY_TTL if scenario.ttl is None else scenario.ttl,
             )
-            rollout = await operations.start_canary(self._client, canary)
+            rollout = await starting.start_canary(self._client, canary)
             return rollout.id, rollout.first_execution_run_id or ""
         experiment = ExperimentInput(
             mesh=topology.MESH,
@@ -185,7 +187,7 @@ class _Stage:
             caller=who,
             ttl=CHAOS_TTL if scenario.ttl is None else scenario.ttl,
         )
-        started = await operations.start_experiment(self._client, experiment)
+        started = await starting.start_experiment(self._client, experiment)
         return started.id, started.first_execution_run_id or ""
 
     async def _reset(self, service: str) -> None:

@@ -8,12 +8,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autopilot.findings import ChaosProgress, ExperimentReport, ExperimentStatus
-from autopilot.report import CanaryReport, CanaryStatus, Outcome, Progress
+from autopilot.operations.common import Outcome
 from starter.errors import ERROR
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+    from autopilot.findings import ExperimentReport
+    from autopilot.operations.canary_status import CanaryStatus, Progress
+    from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
+    from autopilot.report import CanaryReport
 
 UNDECIDED = 3
 CODES = {

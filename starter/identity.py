@@ -15,7 +15,7 @@ from starter.options import whoami
 
 if TYPE_CHECKING:
     from autopilot.mesh.orders import Actor
-    from autopilot.report import Caller
+    from autopilot.operations.common import Caller
 
 TOKEN_VARIABLE = "AUTOPILOT_TOKEN_FILE"  # noqa: S105 - a variable's name, no secret
 KEYS_VARIABLE = "AUTOPILOT_JWKS"
@@ -31,7 +31,7 @@ def caller(said: str | None) -> Caller:
     Raises:
         CommandError: there is a token and it proves nothing, or somebody else.
     """
-    from autopilot.report import Caller  # noqa: PLC0415
+    from autopilot.operations.common import Caller  # noqa: PLC0415
 
     who, verified = _who(said)
     return Caller(who=who, verified=verified)

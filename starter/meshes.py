@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from autopilot.findings import CHAOS_HEARTBEAT, CHAOS_TTL, experiment_id
-from autopilot.local import stack
 from autopilot.mesh.abilities import BASELINE
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.liveness import too_short
@@ -19,7 +18,7 @@ from autopilot.report import CANARY_TTL, canary_id
 from autopilot.spec.allowed import beyond
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
-from starter.places import heartbeat_timeout
+from starter.places import heartbeat_timeout, local_stack
 
 
 def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
@@ -32,8 +31,8 @@ def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
         return path
     if from_environment := os.environ.get("AUTOPILOT_MESH"):
         return Path(from_environment)
-    running = stack.describe(state)
-    if running is not None and running.alive:
+    running = local_stack(state)
+    if running is not None:
         return running.mesh_file
     raise MeshError(
         "no mesh: name its file with --mesh mesh.yaml or AUTOPILOT_MESH, or start the embedded one with `autopilot up`"

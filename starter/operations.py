@@ -1,43 +1,37 @@
-"""Starting and commanding operations: what the command line does, for any program to do."""
+"""Finding, reading and commanding operations: what the command line does, for any program to do.
+
+It must answer at once in an emergency: report and status models are imported by kind, and workflow classes are not
+imported at all. `starter.starting` has what starts operations.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowFailureError,
-    WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
 )
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.experiment_signatures import HoldBeat
-from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE, WatchBeat
-from autopilot.findings import ChaosProgress, ExperimentInput, ExperimentReport, ExperimentStatus
-from autopilot.local import stack
-from autopilot.mesh.orders import kind_of
-from autopilot.report import Approval, CanaryInput, CanaryReport, CanaryStatus, Command, Progress, Promotion
+from autopilot.operations.common import Approval, Command, Promotion, kind_of
+from starter.places import local_stack
 from worker import connection
-from workflows.canary import CanaryWorkflow
-from workflows.chaos import ChaosWorkflow
+
+if TYPE_CHECKING:
+    from autopilot.findings import ExperimentReport
+    from autopilot.operations.canary_status import CanaryStatus, Progress
+    from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
+    from autopilot.report import CanaryReport
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 TARGET = SearchAttributeKey.for_keyword("AutopilotTarget")
@@ -46,18 +40,12 @@ PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 _ANSWER = timedelta(seconds=10)
+_WATCHES = ("telemetry.watch", "chaos.hold")
+"""Activities that heartbeat the step under way."""
 
 
 class OperationError(Exception):
     """An operation could not be started, found or commanded; the message says what to do."""
-
-
-class OperationRunning(OperationError):
-    """An operation of that name runs already; `workflow_id` is the holder."""
-
-    def __init__(self, message: str, workflow_id: str) -> None:
-        super().__init__(message)
-        self.workflow_id = workflow_id
 
 
 class OperationUnfinished(OperationError):
@@ -92,86 +80,8 @@ async def connect(state: Path | None = None) -> Client:
     Raises:
         TemporalUnavailable: nothing answered; the message names the address.
     """
-    running = stack.describe(state)
-    return await connection.connect(running.temporal if running and running.alive else None)
-
-
-async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[CanaryWorkflow, CanaryReport]:
-    """Starts a rollout; returns at once.
-
-    Raises:
-        OperationRunning: one of that name is under way.
-    """
-    target = f"{canary.namespace}/{canary.spec.target.service}"
-    arms = canary.spec.arms
-    try:
-        return await client.start_workflow(
-            CanaryWorkflow.run,
-            canary,
-            id=canary.workflow_id,
-            task_queue=WORKFLOW_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=_attributes("MeshCanary", target, canary.mesh),
-            static_summary=f"{target}: {arms.stable} → {arms.canary}",
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise _running(canary.workflow_id) from error
-
-
-async def start_experiment(
-    client: Client, experiment: ExperimentInput
-) -> WorkflowHandle[ChaosWorkflow, ExperimentReport]:
-    """Starts an experiment; returns at once.
-
-    Raises:
-        OperationRunning: one of that name is under way.
-    """
-    target = f"{experiment.namespace}/{experiment.spec.target.service}"
-    said = experiment.spec.title or experiment.spec.hypothesis.title
-    try:
-        return await client.start_workflow(
-            ChaosWorkflow.run,
-            experiment,
-            id=experiment.workflow_id,
-            task_queue=WORKFLOW_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=_attributes("MeshExperiment", target, experiment.mesh),
-            static_summary=f"{target}: {said}" if said else target,
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise _running(experiment.workflow_id) from error
-
-
-def _attributes(kind: str, target: str, mesh: str) -> TypedSearchAttributes:
-    pairs = ((KIND, kind), (TARGET, target), (MESH, mesh))
-    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs])
-
-
-def _running(workflow_id: str) -> OperationRunning:
-    return OperationRunning(
-        f"{workflow_id} is under way already: look at it with `autopilot watch {workflow_id}`, "
-        f"or end it with `autopilot abort {workflow_id}`",
-        workflow_id,
-    )
-
-
-async def workers(client: Client) -> dict[str, int]:
-    """Task queue → how many workers asked it for work lately; none means that nothing will happen."""
-    found = {}
-    for queue, kind in (
-        (WORKFLOW_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
-        (WATCH_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
-    ):
-        answer = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
-            ),
-            timeout=_ANSWER,
-        )
-        found[queue] = len(answer.pollers)
-    return found
+    running = local_stack(state)
+    return await connection.connect(running.temporal if running else None)
 
 
 async def list_operations(client: Client, *, running_only: bool) -> list[OperationRow]:
@@ -206,9 +116,10 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
         OperationError: there is none, or no worker could answer.
     """
     handle = client.get_workflow_handle(workflow_id)
-    kind: type[CanaryStatus | ExperimentStatus] = ExperimentStatus if _is_chaos(workflow_id) else CanaryStatus
     try:
-        found: CanaryStatus | ExperimentStatus = await handle.query("status", result_type=kind, rpc_timeout=_ANSWER)
+        found: CanaryStatus | ExperimentStatus = await handle.query(
+            "status", result_type=_status_type(workflow_id), rpc_timeout=_ANSWER
+        )
     except WorkflowQueryFailedError as error:
         raise OperationError(f"{workflow_id} could not say how it is: {error}") from error
     except RPCError as error:
@@ -216,8 +127,24 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
     return found
 
 
-def _is_chaos(workflow_id: str) -> bool:
-    return kind_of(workflow_id) == "chaos"
+def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
+    if kind_of(workflow_id) == "chaos":
+        from autopilot.operations.experiment_status import ExperimentStatus  # noqa: PLC0415
+
+        return ExperimentStatus
+    from autopilot.operations.canary_status import CanaryStatus  # noqa: PLC0415
+
+    return CanaryStatus
+
+
+def _report_type(workflow_id: str) -> type[CanaryReport | ExperimentReport]:
+    if kind_of(workflow_id) == "chaos":
+        from autopilot.findings import ExperimentReport  # noqa: PLC0415
+
+        return ExperimentReport
+    from autopilot.report import CanaryReport  # noqa: PLC0415
+
+    return CanaryReport
 
 
 async def progress(client: Client, workflow_id: str) -> Progress | ChaosProgress | None:
@@ -231,13 +158,20 @@ async def progress(client: Client, workflow_id: str) -> Progress | ChaosProgress
     except RPCError as error:
         raise _explained(error, workflow_id) from error
     for pending in description.raw_description.pending_activities:
-        if pending.activity_type.name == "telemetry.watch" and pending.heartbeat_details.payloads:
-            (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [WatchBeat])
-            return WatchBeat.model_validate(beat).progress
-        if pending.activity_type.name == "chaos.hold" and pending.heartbeat_details.payloads:
-            (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [HoldBeat])
-            return HoldBeat.model_validate(beat).progress
+        if pending.activity_type.name in _WATCHES and pending.heartbeat_details.payloads:
+            (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [dict])
+            return _progress(pending.activity_type.name, beat["progress"])
     return None
+
+
+def _progress(activity: str, found: object) -> Progress | ChaosProgress:
+    if activity == "chaos.hold":
+        from autopilot.operations.experiment_status import ChaosProgress  # noqa: PLC0415
+
+        return ChaosProgress.model_validate(found)
+    from autopilot.operations.canary_status import Progress  # noqa: PLC0415
+
+    return Progress.model_validate(found)
 
 
 async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentReport:
@@ -248,14 +182,14 @@ async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentR
         OperationClosed: it was closed from outside and left none.
         OperationError: there is no such operation.
     """
-    kind: type[CanaryReport | ExperimentReport] = ExperimentReport if _is_chaos(workflow_id) else CanaryReport
-    handle = client.get_workflow_handle(workflow_id, result_type=kind)
+    handle = client.get_workflow_handle(workflow_id)
     try:
         description = await handle.describe(rpc_timeout=_ANSWER)
     except RPCError as error:
         raise _explained(error, workflow_id) from error
     if description.status is WorkflowExecutionStatus.RUNNING:
         raise OperationUnfinished(f"{workflow_id} is under way; its report comes when it ends")
+    handle = client.get_workflow_handle(workflow_id, result_type=_report_type(workflow_id))
     try:
         found: CanaryReport | ExperimentReport = await handle.result(rpc_timeout=_ANSWER)
     except WorkflowFailureError as error:

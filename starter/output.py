@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from rich.console import Console, RenderableType
-from rich.table import Table
 
 from starter.options import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 
 def console() -> Console:
     """Standard output, as wide as it needs to be where nobody watches, so that no line is cut in a log."""
+    from rich.console import Console  # noqa: PLC0415
+
     out = Console(highlight=False, soft_wrap=False)
     if not out.is_terminal:
         out.width = max(out.width, 160)
@@ -66,6 +70,7 @@ def note(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[RenderableType]]) -> Table:
     """A plain table; cells are text, not markup, unless they are renderables themselves."""
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     picture = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

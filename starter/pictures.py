@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from autopilot.report import Event, Exposure, Outcome, Phase
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
 from autopilot.spec.units import format_seconds
 
 EVIDENCE_BAR = 12

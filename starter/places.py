@@ -20,12 +20,16 @@ def heartbeat_timeout() -> float:
     return EMBEDDED_HEARTBEAT if embedded else HEARTBEAT
 
 
-def local_stack() -> StackInfo | None:
-    """The embedded stack that runs on this machine's state folder; None where none does."""
+def local_stack(state: Path | None = None) -> StackInfo | None:
+    """The embedded stack that runs in this state folder (default: this machine's); None where none does."""
     from autopilot.local.layout import Layout  # noqa: PLC0415
+
+    file = Layout.find(state).record
+    if not file.exists():
+        return None
     from autopilot.local.record import read  # noqa: PLC0415
 
-    stack = read(Layout.find().record)
+    stack = read(file)
     return stack if stack is not None and stack.alive else None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from autopilot.report import Wire
+from autopilot.operations.common import Wire
 from starter import operations
 from starter.places import reports_folder
 from worker.connection import TemporalUnavailable

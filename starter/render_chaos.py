@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from autopilot.evidence.hypothesis import Look
-from autopilot.findings import (
-    Amplification,
-    ChaosProgress,
-    Effect,
-    ExperimentReport,
-    ExperimentStatus,
-    ProbeRecord,
-    StepFinding,
-    Verdict,
-)
-from autopilot.report import Phase
+from autopilot.operations.common import Phase
+from autopilot.operations.experiment_status import Verdict
 from autopilot.spec.units import format_seconds
 from starter.output import table
 from starter.pictures import PHASE_STYLE, exposure, facts, heading, headline, indented, timeline_of
+
+if TYPE_CHECKING:
+    from autopilot.evidence.hypothesis import Look
+    from autopilot.findings import Amplification, ExperimentReport, StepFinding
+    from autopilot.operations.experiment_status import ChaosProgress, Effect, ExperimentStatus, ProbeRecord
+    from starter.following import Snapshot
 
 BAR = 20
 _SEEN = 0.02
@@ -36,6 +33,14 @@ VERDICT_STYLE = {
 }
 _PROBE_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _MARKS = {True: ("●", "green"), False: ("●", "red"), None: ("○", "yellow")}
+
+
+def snapshot(value: Snapshot, *, timeline: int | None) -> RenderableType:
+    """An experiment at one moment: its report where there is one, else its status."""
+    if value.report is not None:
+        return report(cast("ExperimentReport", value.report), timeline=timeline)
+    progress = cast("ChaosProgress | None", value.progress)
+    return status(cast("ExperimentStatus", value.status), progress, timeline=timeline)
 
 
 def status(value: ExperimentStatus, progress: ChaosProgress | None, *, timeline: int | None) -> Group:
@@ -71,7 +76,7 @@ def status(value: ExperimentStatus, progress: ChaosProgress | None, *, timeline:
     return Group(*parts)
 
 
-def report(value: ExperimentReport, *, timeline: int | None = None) -> Group:
+def report(value: ExperimentReport, *, timeline: int | None) -> Group:
     """An experiment that has ended."""
     rows: list[tuple[str, RenderableType]] = [
         ("service", Text(f"{value.namespace}/{value.service} on {value.mesh}")),

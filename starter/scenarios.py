@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autopilot.local.topology import NAMESPACE
-from autopilot.report import Outcome
+from autopilot.operations.common import Outcome
 from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget
 from autopilot.spec.experiment import ExperimentSpec, ExperimentTarget, Hypothesis, Inject, MethodStep, Safety
 from autopilot.spec.faults import Delay, Scope, Users

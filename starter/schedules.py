@@ -1,12 +1,12 @@
-"""Recurring experiments as Temporal Schedules: making, commanding and reading them, for any program to do.
+"""Recurring experiments as Temporal Schedules: reading and commanding those that are there, for any program to do.
 
 Temporal keeps the cron and wakes a short `ScheduledRun` when it is due, never two at once; that decides, and says why.
+`starter.scheduling` makes schedules and triggers runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 import time
 from dataclasses import dataclass
@@ -14,34 +14,20 @@ from datetime import datetime, timedelta
 
 from temporalio.client import (
     Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
     WorkflowExecution,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowQueryFailedError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from activities import schedule_book
-from activities.schedules import hand_id
-from activities.signatures import WORKFLOW_QUEUE
-from autopilot.findings import ExperimentInput
-from autopilot.report import Caller
-from autopilot.timetable import Hand, RunRecord, ScheduledInput, schedule_id
-from workflows.scheduled import ScheduledRun
+from autopilot.operations.common import Caller
+from autopilot.timetable import RunRecord, ScheduledInput, schedule_id
 
 PREFIX = "chaos-schedule/"
 _WHOLE = re.compile(r"chaos-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")
 _ANSWER = timedelta(seconds=10)
-_SLACK = timedelta(hours=1)
-"""What a run of a schedule may take beyond a wait: where no worker runs, it holds up the next one for so long."""
 
 
 class ScheduleError(Exception):
@@ -68,55 +54,6 @@ class ScheduleRow:
     """Times Temporal dropped for a run under way, ever."""
 
 
-async def put(client: Client, wanted: ExperimentInput) -> str:
-    """Makes the schedule that `spec.schedule` asks for, or brings the one that is there up to date; returns its id.
-
-    What is there keeps its pause. Nothing runs at once.
-
-    Raises:
-        ScheduleError: the experiment asks for none.
-        RPCError: Temporal does not take it.
-    """
-    if wanted.spec.schedule is None:
-        raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: say when it is to run")
-    new = ScheduledInput(experiment=wanted, since=time.time())
-    schedule = _schedule(new)
-    try:
-        await client.create_schedule(new.id, schedule, rpc_timeout=_ANSWER)
-    except ScheduleAlreadyRunningError:
-        await schedule_book.change(client, client.get_schedule_handle(new.id), lambda *there: _updated(new, *there))
-    return new.id
-
-
-def _schedule(given: ScheduledInput) -> Schedule:
-    wish, experiment = given.schedule, given.experiment
-    return Schedule(
-        action=ScheduleActionStartWorkflow(
-            ScheduledRun.run,
-            given,
-            id=f"{given.id}/run",
-            task_queue=WORKFLOW_QUEUE,
-            execution_timeout=timedelta(seconds=experiment.spec.deadline) + _SLACK,
-            static_summary=f"may {experiment.workflow_id} run now?",
-        ),
-        spec=ScheduleSpec(
-            cron_expressions=[wish.cron], time_zone_name=wish.time_zone, jitter=timedelta(seconds=wish.jitter)
-        ),
-        policy=SchedulePolicy(
-            overlap=ScheduleOverlapPolicy.SKIP,
-            catchup_window=timedelta(seconds=wish.catch_up),
-            pause_on_failure=False,  # a refuted hypothesis pauses it, see `schedule.pause`; a fault of ours does not
-        ),
-    )
-
-
-def _updated(new: ScheduledInput, there: Schedule, before: ScheduledInput) -> tuple[Schedule, ScheduledInput]:
-    """The new wish with the old memory: what is not told of yet stays to be told, unless the cron was another."""
-    same = (before.schedule.cron, before.schedule.time_zone) == (new.schedule.cron, new.schedule.time_zone)
-    given = new.model_copy(update={"pauses": before.pauses, "since": before.since if same else new.since})
-    return dataclasses.replace(_schedule(given), state=there.state), given
-
-
 async def pause(client: Client, schedule: str, caller: Caller, reason: str) -> bool:
     """Starts nothing any more until `resume`; a run under way goes on. False where it was paused already.
 
@@ -141,34 +78,6 @@ async def resume(client: Client, schedule: str, caller: Caller, reason: str = ""
         return await schedule_book.resume(client, schedule, note, time.time())
     except RPCError as error:
         raise _explained(error, schedule) from error
-
-
-async def trigger(client: Client, schedule: str, hand: Hand, *, limit: float = 30.0) -> RunRecord:
-    """Asks for a run now, and returns what came of it: a record that says `waiting` where it waits for the run before.
-
-    Raises:
-        ScheduleError: there is no such schedule, a run by hand is under way, or no worker took it up.
-    """
-    given = await wish(client, schedule)
-    try:
-        handle = await client.start_workflow(
-            ScheduledRun.run,
-            given.model_copy(update={"hand": hand}),
-            id=hand_id(schedule),
-            task_queue=WORKFLOW_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            execution_timeout=timedelta(seconds=given.experiment.spec.deadline) + _SLACK,
-            static_summary=f"may {given.experiment.workflow_id} run now? {hand.caller.who} asks",
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise ScheduleError(
-            f"somebody's run of {schedule} is under way already: see `autopilot schedule runs {schedule}`"
-        ) from error
-    try:
-        async with asyncio.timeout(limit):
-            return await handle.result()
-    except TimeoutError:
-        return await _provisional(client, handle.id, schedule)
 
 
 async def wish(client: Client, schedule: str) -> ScheduledInput:
@@ -235,17 +144,18 @@ async def runs(client: Client, schedule: str, *, limit: int = 20) -> list[RunRec
 
 
 async def _record(client: Client, execution: WorkflowExecution, schedule: str) -> RunRecord:
-    handle = client.get_workflow_handle_for(ScheduledRun.run, execution.id, run_id=execution.run_id)
+    handle = client.get_workflow_handle(execution.id, run_id=execution.run_id, result_type=RunRecord)
     if execution.status is WorkflowExecutionStatus.RUNNING:
         try:
-            return await _provisional(client, execution.id, schedule)
+            return await provisional(client, execution.id, schedule)
         except ScheduleError as error:
             return _unsaid(execution, schedule, "waiting", str(error))
     try:
-        return await handle.result(rpc_timeout=_ANSWER)
+        ended: RunRecord = await handle.result(rpc_timeout=_ANSWER)
     except WorkflowFailureError as error:
         status = execution.status.name.lower().replace("_", " ") if execution.status else "closed"
         return _unsaid(execution, schedule, "skipped", f"{status} before it could decide: {error.cause}")
+    return ended
 
 
 def _unsaid(execution: WorkflowExecution, schedule: str, decision: str, reason: str) -> RunRecord:
@@ -263,19 +173,22 @@ def _unsaid(execution: WorkflowExecution, schedule: str, decision: str, reason: 
     )
 
 
-async def _provisional(client: Client, run: str, schedule: str) -> RunRecord:
+async def provisional(client: Client, run: str, schedule: str) -> RunRecord:
     """What a run under way comes to so far.
 
     Raises:
         ScheduleError: no worker answers.
     """
     try:
-        return await client.get_workflow_handle(run).query(ScheduledRun.record, rpc_timeout=_ANSWER)
+        found: RunRecord = await client.get_workflow_handle(run).query(
+            "record", result_type=RunRecord, rpc_timeout=_ANSWER
+        )
     except (RPCError, WorkflowQueryFailedError) as error:
         raise ScheduleError(
             f"no worker has taken up {run} yet: is `autopilot worker` running? "
             f"What becomes of it shows `autopilot schedule runs {schedule}`"
         ) from error
+    return found
 
 
 async def resolve(client: Client, text: str) -> str:

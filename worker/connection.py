@@ -1,25 +1,31 @@
-"""The one way to Temporal: address, TLS and API key come from its own configuration and nowhere else."""
+"""The one way to Temporal: address, TLS and API key come from its own configuration and nowhere else.
+
+Commands use it too: it imports neither workers nor workflows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
 from temporalio.envconfig import ClientConfig
 
-from worker.plugin import AutopilotPlugin
+from worker.converter import DATA_CONVERTER
 
 
 class TemporalUnavailable(Exception):
     """Temporal did not answer; the message names the address and what to do."""
 
 
-async def connect(default_address: str | None = None, *, limit: float = 10.0) -> Client:
+async def connect(default_address: str | None = None, *, plugins: Sequence[Plugin] = (), limit: float = 10.0) -> Client:
     """Connects as `TEMPORAL_*` variables or Temporal's own profile file say.
 
     Args:
         default_address: taken where neither names an address (the embedded stack's, for instance).
+        plugins: of the client and of every worker made from it. Whoever starts and commands operations needs none;
+            a worker needs `worker.plugin.AutopilotPlugin`.
         limit: seconds to wait for an answer.
 
     Raises:
@@ -29,7 +35,7 @@ async def connect(default_address: str | None = None, *, limit: float = 10.0) ->
     address = options.setdefault("target_host", default_address or "localhost:7233")
     try:
         async with asyncio.timeout(limit):
-            return await Client.connect(**options, plugins=[AutopilotPlugin()])
+            return await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=plugins)
     except (RuntimeError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"Temporal did not answer at {address}: start a local one with `autopilot up`, "

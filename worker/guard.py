@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiohttp  # noqa: F401 - loaded at the start, so that a restore waits for no import
 import structlog
 
 from activities.auditing import stream

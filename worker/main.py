@@ -22,7 +22,7 @@ from activities.schedules import ScheduleActivities
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
 from worker.connection import connect
-from worker.plugin import WORKFLOWS
+from worker.plugin import WORKFLOWS, AutopilotPlugin
 from worker.signals import stop_signal
 from worker.visibility import ensure_search_attributes
 
@@ -55,7 +55,7 @@ async def run(
         RuntimeError: Temporal did not answer.
     """
     meshes = attach(mesh_files, prometheus, stream())
-    client = await connect()
+    client = await connect(plugins=[AutopilotPlugin()])
     await ensure_search_attributes(client)
     stop = stop_signal()
     try:
@@ -79,7 +79,13 @@ async def working(
     max_cached_workflows: int = 1000,
     queues: tuple[str, str] = (WORKFLOW_QUEUE, WATCH_QUEUE),
 ) -> AsyncIterator[None]:
-    """Runs both workers while the context lasts: what the command runs, and what tests run."""
+    """Runs both workers while the context lasts: what the command runs, and what tests run.
+
+    Raises:
+        ValueError: the client was connected without our plugin, so workers would run without it too.
+    """
+    if not any(isinstance(plugin, AutopilotPlugin) for plugin in client.config(active_config=True)["plugins"]):
+        raise ValueError("this client has no AutopilotPlugin: connect it with plugins=[AutopilotPlugin()]")
     pulse = Pulse()
     archive = Archive(reports)
     mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)

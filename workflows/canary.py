@@ -19,13 +19,9 @@ from activities.signatures import (
 )
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Aspect, Receipt
-from autopilot.report import (
-    CanaryInput,
-    CanaryReport,
-    CanaryStatus,
-    Outcome,
-    Phase,
-)
+from autopilot.operations.canary_status import CanaryStatus
+from autopilot.operations.common import Outcome, Phase
+from autopilot.report import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanaryStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.judged import JudgedOperation

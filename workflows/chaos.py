@@ -20,9 +20,10 @@ from activities.experiment_signatures import (
     Steady,
 )
 from activities.signatures import ApplyRequest, MeshSignatures
-from autopilot.findings import Acted, Effect, ExperimentInput, ExperimentReport, ExperimentStatus
+from autopilot.findings import Acted, ExperimentInput, ExperimentReport
 from autopilot.mesh.model import Aspect, Change, InjectFault, Receipt
-from autopilot.report import Outcome, Phase
+from autopilot.operations.common import Outcome, Phase
+from autopilot.operations.experiment_status import Effect, ExperimentStatus
 from autopilot.spec.experiment import Action, MethodStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.experiment import ExperimentOperation

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
-from autopilot.report import Caller, Command, Event, Phase
+from autopilot.operations.common import NO_REASON, Caller, Command, Event, Phase
 from workflows.endings import Ending
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
@@ -118,7 +118,7 @@ class Commanded:
     def _hear_abort(self, command: Command) -> None:
         if self._aborted is None and self.phase is not Phase.ENDED:
             self._aborted = command
-            self.note(f"abort{because(command)}", command.caller.who)
+            self.note(f"abort: {command.reason.strip() or NO_REASON}", command.caller.who)
 
     def _refuse_when_over(self, verb: str) -> None:
         if self.phase is Phase.ENDED or self.phase is Phase.RESTORING:

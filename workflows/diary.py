@@ -5,7 +5,8 @@ from __future__ import annotations
 from activities.signatures import WatchResult
 from autopilot.evidence.model import Evidence, StepRule
 from autopilot.mesh.model import Receipt
-from autopilot.report import Exposure, StepReport, WatchRecord
+from autopilot.operations.common import Exposure
+from autopilot.report import StepReport, WatchRecord
 
 _KEPT = 1_000_000
 """Characters of packed ticks that a report keeps: Temporal takes two million in all."""

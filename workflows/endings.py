@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from temporalio.exceptions import ApplicationError, FailureError
 
-from autopilot.report import Caller, Outcome
+from autopilot.operations.common import Caller, Outcome
 
 OUTCOMES = {"Condemned": Outcome.ROLLED_BACK, "TakenOver": Outcome.TAKEN_OVER, "LeaseLost": Outcome.INCONCLUSIVE}
 """What a failure of the core's means for the outcome; any other is `Failed`."""

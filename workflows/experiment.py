@@ -21,18 +21,10 @@ from activities.experiment_signatures import (
 )
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
 from activities.signatures import WATCH_QUEUE
-from autopilot.findings import (
-    Acted,
-    Effect,
-    ExperimentInput,
-    ExperimentReport,
-    ExperimentStatus,
-    ProbeRecord,
-    StepFinding,
-    Verdict,
-)
+from autopilot.findings import Acted, ExperimentInput, ExperimentReport, StepFinding
 from autopilot.mesh.model import FaultSign, Lease, Receipt, Target
-from autopilot.report import Exposure, Outcome, Phase
+from autopilot.operations.common import Exposure, Outcome, Phase
+from autopilot.operations.experiment_status import Effect, ExperimentStatus, ProbeRecord, Verdict
 from autopilot.spec.experiment import MethodStep
 from autopilot.spec.faults import describe
 from workflows.endings import Ending, LeaseGone, reason_of

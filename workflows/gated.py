@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from autopilot.report import Approval, Caller, Phase, Promotion
+from autopilot.operations.common import Approval, Caller, Phase, Promotion
 from workflows.commanded import because
 from workflows.operation import Operation
 

@@ -15,7 +15,7 @@ from temporalio.common import RetryPolicy
 from activities.signatures import RESTORE_HEARTBEAT, EndRequest, MeshSignatures
 from autopilot.mesh.model import Lease
 from autopilot.mesh.orders import Actor
-from autopilot.report import Wire
+from autopilot.operations.common import Wire
 
 
 class GuardInput(Wire):

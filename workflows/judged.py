@@ -16,7 +16,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from activities.signatures import WATCH_QUEUE, HaltRule, TelemetrySignatures, WatchRequest, WatchResult
 from autopilot.evidence.model import Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Target
-from autopilot.report import CanaryInput, Exposure, Outcome, Phase, Progress
+from autopilot.operations.canary_status import Progress
+from autopilot.operations.common import Exposure, Outcome, Phase
+from autopilot.report import CanaryInput
 from autopilot.spec.units import format_seconds
 from workflows.diary import Diary
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of

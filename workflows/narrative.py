@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from autopilot.findings import ExperimentStatus
-from autopilot.report import CanaryStatus, Event
+from autopilot.operations.canary_status import CanaryStatus
+from autopilot.operations.common import Event
+from autopilot.operations.experiment_status import ExperimentStatus
 
 _LINES = 12
 

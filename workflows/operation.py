@@ -20,7 +20,7 @@ from activities.signatures import (
 )
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Actor
-from autopilot.report import Caller, Command, Outcome, Phase
+from autopilot.operations.common import NO_REASON, Caller, Command, Outcome, Phase
 from workflows.commanded import Commanded
 from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, is_already_started, reason_of
 from workflows.guard import GuardInput, GuardWorkflow
@@ -153,7 +153,7 @@ class Operation(Commanded):
 
     def _abortion(self) -> Ending:
         command = self._aborted or Command()
-        return Ending(Outcome.ABORTED, command.reason or "aborted", command.caller)
+        return Ending(Outcome.ABORTED, command.reason.strip() or f"aborted, {NO_REASON}", command.caller)
 
     def go_on(self) -> None:
         """Called before anything is written or started: nothing more is, once the end is settled.

@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError
 
 from activities.schedule_signatures import Answer, AskRequest, EndRunRequest, ScheduleSignatures, Started, StartRequest
 from activities.signatures import WATCH_QUEUE
-from autopilot.report import Caller, Command
+from autopilot.operations.common import Caller, Command
 from autopilot.timetable import Counted, Missed, RunRecord, ScheduledInput
 from workflows.endings import reason_of
 

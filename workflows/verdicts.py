@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from activities.experiment_signatures import Held, Steady
 from autopilot.evidence.hypothesis import hypothesis_verdict
-from autopilot.findings import StepFinding, Verdict
-from autopilot.report import Outcome
+from autopilot.findings import StepFinding
+from autopilot.operations.common import Outcome
+from autopilot.operations.experiment_status import Verdict
 from workflows.endings import Ending
 
 _OUTCOMES = {

@@ -130,7 +130,7 @@ def concluded(probe: Thresholds, state: ProbeState) -> tuple[ProbeVerdict, str]:
 
 
 class Judged(Protocol):
-    """What is left of a probe at its end: `autopilot.findings.ProbeRecord` is one."""
+    """What is left of a probe at its end: `autopilot.operations.experiment_status.ProbeRecord` is one."""
 
     @property
     def verdict(self) -> ProbeVerdict:

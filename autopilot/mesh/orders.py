@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from autopilot.mesh.model import Plain, Target
+from autopilot.operations.common import NO_REASON, kind_of
 from autopilot.spec.characters import visible
 from autopilot.spec.credentials import redacted
 
@@ -51,11 +52,6 @@ class Priority(IntEnum):
     CHAOS = 10
     CANARY = 20
     SECURITY = 30
-
-
-def kind_of(operation: str) -> str:
-    """What kind of operation a workflow id names: its first part (`canary`, `chaos`, `security`, …)."""
-    return operation.partition("/")[0]
 
 
 def priority_of(operation: str) -> Priority:
@@ -128,7 +124,7 @@ class Halt(Plain):
         scope = "".join(
             f" --{name} {value}" for name, value in (("kind", self.kind), ("namespace", self.namespace)) if value
         )
-        return f"halted by {self.actor.who}: {self.actor.why}; `autopilot unhalt{scope}` ends that"
+        return f"halted by {self.actor.who}: {self.actor.why or NO_REASON}; `autopilot unhalt{scope}` ends that"
 
     def covers(self, operation: str, target: Target) -> bool:
         """Whether this operation on this target is stopped."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -92,12 +94,8 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     for each in reversed(model.__mro__):
         if not issubclass(each, BaseModel) or each is BaseModel:
             continue
-        try:
-            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-        except OSError:
-            continue
-        body = definition.body if isinstance(definition, ast.ClassDef) else []
-        for field, text in pairwise(body):
+        definition = _classes(each.__module__).get(each.__qualname__)
+        for field, text in pairwise(definition.body if definition else []):
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(field.target, ast.Name)
@@ -107,3 +105,22 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
             ):
                 found[field.target.id] = inspect.cleandoc(text.value.value)
     return found
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by qualified name, from its source, parsed once; empty where there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, KeyError):
+        return {}
+    return dict(_nested(tree.body, ""))
+
+
+def _nested(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield prefix + node.name, node
+            yield from _nested(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _nested(node.body, f"{prefix}{node.name}.<locals>.")

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from autopilot.spec.addresses import Address
 from autopilot.spec.base import Misplaced, SpecModel
-from autopilot.spec.mesh import Address
 from autopilot.spec.units import Count, Name, Percent, Seconds, explained, shown
 
 

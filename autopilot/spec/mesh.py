@@ -6,38 +6,15 @@ This file is the *base*: the configuration the mesh has when no operation is und
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from autopilot.spec.addresses import Address, ListenerAddress
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.units import Count, Name, Percent, Seconds, explained, listed
-
-
-def _has_a_port(address: str) -> str:
-    if not 1 <= split_address(address)[1] <= 65535:
-        raise ValueError(f"{address!r} has no port that can be: write a number from 1 to 65535")
-    return address
-
-
-def _listens(address: str) -> str:
-    if not is_ip(split_address(address)[0]):
-        raise ValueError(f"{address!r} is a name; a listener needs an IP address (0.0.0.0 listens on all)")
-    return address
-
-
-Address = Annotated[
-    str,
-    Field(pattern=explained(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?:[0-9]{1,5}$", "an address: host:port")),
-    AfterValidator(_has_a_port),
-]
-"""`host:port`, the host a name or an IPv4 address."""
-
-ListenerAddress = Annotated[Address, AfterValidator(_listens)]
-"""`host:port`, the host an IP address: Envoy resolves no names there."""
 
 SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
 ServiceRef = Annotated[str, Field(pattern=explained(SERVICE_REF, "a service: namespace/name"))]
@@ -191,21 +168,6 @@ class Mesh(SpecModel):
             service.model_copy(update=changes) if service.ref == ref else service for service in self.spec.services
         )
         return self.model_copy(update={"spec": self.spec.model_copy(update={"services": services})})
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as its two parts."""
-    host, _, port = address.rpartition(":")
-    return host, int(port)
-
-
-def is_ip(host: str) -> bool:
-    """Whether the host is an IP address and no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _refuse_twice(names: Sequence[str], at: tuple[str | int, ...], field: str = "name", *, skip: int = 0) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from autopilot.spec.addresses import Address
 from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.faults import HeaderName, HeadersOnce, HeaderText
-from autopilot.spec.mesh import Address
 from autopilot.spec.tolerance import Tolerance
 from autopilot.spec.units import Count, Name, Number, Seconds, explained
 

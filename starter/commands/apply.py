@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller, CanaryInput
+from autopilot.operations.common import Caller
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from starter import render
 from starter.errors import CommandError, explain
@@ -87,7 +88,7 @@ async def _start(client: Client, wishes: list[Wish], mesh: str, asks: Caller, *,
 
 async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: bool) -> str:
     """Starts one operation, or has it run by itself; returns its id."""
-    from starter import operations, schedules  # noqa: PLC0415
+    from starter import scheduling, starting  # noqa: PLC0415
 
     meta, spec = wish.document.metadata, wish.document.spec
     if isinstance(spec, CanarySpec):
@@ -100,21 +101,21 @@ async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: 
             queue=queue,
             heartbeat_timeout=heartbeat_timeout(),
         )
-        await operations.start_canary(client, canary)
+        await starting.start_canary(client, canary)
         return canary.workflow_id
     experiment = ExperimentInput(
         mesh=mesh, namespace=meta.namespace, name=meta.name, spec=spec, caller=asks, queue=queue
     )
     if spec.schedule is not None:
-        return await schedules.put(client, experiment)
-    await operations.start_experiment(client, experiment)
+        return await scheduling.put(client, experiment)
+    await starting.start_experiment(client, experiment)
     return experiment.workflow_id
 
 
 async def _warn_of_no_worker(client: Client) -> None:
-    from starter import operations  # noqa: PLC0415
+    from starter import starting  # noqa: PLC0415
 
-    if not all((await operations.workers(client)).values()):
+    if not all((await starting.workers(client)).values()):
         note("no worker asks for work yet: nothing happens until one runs (`autopilot worker`, or `autopilot up`)")
 
 

@@ -179,12 +179,12 @@ async def temporal_server() -> Finding:
 
 async def worker() -> Finding:
     """Whether a worker asks Temporal for work."""
-    from starter import operations  # noqa: PLC0415
+    from starter import operations, starting  # noqa: PLC0415
 
     fix = "`autopilot worker`, or `autopilot up` for everything"
     try:
         async with asyncio.timeout(PATIENCE):
-            queues = await operations.workers(await operations.connect())
+            queues = await starting.workers(await operations.connect())
     except Exception as error:  # noqa: BLE001 - a doctor reports what ails, whatever it is
         return Finding("worker", False, explain(error).message.partition(": ")[0], fix, needed_for="apply")
     idle = [queue for queue, count in queues.items() if not count]

@@ -7,15 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.text import Text
 
-from autopilot.findings import ExperimentStatus
-from starter import render
 from starter.following import UNDECIDED, Snapshot, follow, look
 from starter.options import Identity, Output, OutputOption, Timeout
 from starter.output import console, emit, note, show, table
-from starter.pictures import clock
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -62,6 +57,8 @@ async def get(name: Identity, output: OutputOption = Output.TABLE) -> int:
     if output.machine:
         emit(plain(snapshot), output)
     else:
+        from starter import render  # noqa: PLC0415
+
         show(render.snapshot(snapshot, timeline=None if output is Output.WIDE else render.TIMELINE))
     return 0
 
@@ -72,6 +69,11 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
     Ctrl-C ends watching, never the operation. Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted,
     3 undecided or void, 4 aborted.
     """
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from starter import render  # noqa: PLC0415
+
     client, workflow_id = await _find(name)
     out = console()
     snapshot = Snapshot(workflow_id)
@@ -85,6 +87,9 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
 
 async def _log(client: Client, workflow_id: str, timeout: float) -> int:
     """Where nobody's terminal is: one line an event, then how it ended."""
+    from starter import render  # noqa: PLC0415
+    from starter.pictures import clock  # noqa: PLC0415
+
     snapshot, told, noted = Snapshot(workflow_id), 0, ""
     async for snapshot in follow(client, workflow_id, timeout=timeout):
         if snapshot.note and snapshot.note != noted:
@@ -111,6 +116,8 @@ async def status(name: Identity, timeout: Timeout = 0.0, output: OutputOption = 
     if output.machine:
         emit(plain(snapshot) | {"exit_code": snapshot.code}, output)
     elif output is Output.WIDE:
+        from starter import render  # noqa: PLC0415
+
         show(render.snapshot(snapshot, timeline=None))
     else:
         print(_sentence(snapshot))
@@ -133,7 +140,7 @@ def _sentence(snapshot: Snapshot) -> str:
         return f"{snapshot.workflow_id} {snapshot.report.outcome}: {snapshot.report.reason}"
     if snapshot.status is not None:
         state = snapshot.status
-        weight = "" if isinstance(state, ExperimentStatus) else f", {state.weight:g} %"
+        weight = "" if state.kind == "MeshExperiment" else f", {state.weight:g} %"
         return f"{snapshot.workflow_id} {state.phase}: step {state.step} of {len(state.steps)}{weight}"
     return f"{snapshot.workflow_id} runs, but {snapshot.note}"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autopilot.report import Approval, Command, Promotion
+from autopilot.operations.common import Approval, Command, Promotion
 from starter.errors import CommandError
 from starter.identity import caller
 from starter.options import Identity, Reason, Who
@@ -31,12 +31,11 @@ async def resume(name: Identity, reason: Reason = "", who: Who = None) -> int:
     return _tell(workflow_id, await operations.resume(client, workflow_id, Command(caller=caller(who), reason=reason)))
 
 
-async def abort(
-    name: Identity,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the report.")],
-    who: Who = None,
-) -> int:
-    """Restore the mesh, then end the operation as Aborted; returns once the mesh is restored."""
+async def abort(name: Identity, reason: Reason = "", who: Who = None) -> int:
+    """Restore the mesh, then end the operation as Aborted; returns once the mesh is restored.
+
+    Without --reason the report says that no reason was given.
+    """
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)

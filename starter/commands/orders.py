@@ -29,7 +29,7 @@ NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Only ta
 
 
 async def halt(
-    reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is stopped reads it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; shown to everyone whose operation is stopped.")] = "",
     kind: KindOption = None,
     namespace: NamespaceOption = "",
     *,
@@ -41,14 +41,14 @@ async def halt(
     """Press the stop button: nothing starts, experiments end and are healed, rollouts stay where they are.
 
     Harm still restores, and aborting still works. Needs the mesh alone: Temporal and workers may be down.
+    Without --reason the record says that no reason was given.
     """
     from autopilot.mesh.orders import Halt  # noqa: PLC0415
+    from autopilot.operations.common import NO_REASON  # noqa: PLC0415
     from starter.meshes import at_the_proxies, open_meshes  # noqa: PLC0415
 
-    if not reason.strip():
-        raise CommandError("a stop must say why", hint="add --reason '…'")
     _check(namespace)
-    by = actor(who, reason)
+    by = actor(who, reason.strip() or NO_REASON)
     order = Halt(kind=kind.value if kind else "", namespace=namespace, restore=restore, actor=by, since=time.time())
     told = []
     async with open_meshes(mesh) as opened:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from autopilot.findings import ExperimentInput
-    from autopilot.report import Caller
+    from autopilot.operations.common import Caller
     from autopilot.spec.experiment import MeshExperiment
     from autopilot.timetable import Missed, RunRecord
     from starter.schedules import ScheduleRow
@@ -47,13 +47,13 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
 
     Where one is there already it is brought up to date; a pause stays.
     """
-    from starter import operations, schedules  # noqa: PLC0415
+    from starter import operations, scheduling  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
     from starter.output import emit, note, show  # noqa: PLC0415
 
     wanted = await _wanted(files, mesh, caller(who))
     client = await operations.connect()
-    made = [await schedules.put(client, each) for each in wanted]
+    made = [await scheduling.put(client, each) for each in wanted]
     if output.machine:
         emit([{"schedule": each} for each in made], output)
         return 0
@@ -237,14 +237,14 @@ async def trigger(
     Exit codes: 0 it began (or waits in turn for the run before), 1 it did not.
     """
     from autopilot.timetable import Hand  # noqa: PLC0415
-    from starter import schedules  # noqa: PLC0415
+    from starter import scheduling  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
     from starter.output import emit, note, show  # noqa: PLC0415
 
     if force and not reason.strip():
         raise CommandError("--force must say why", hint="add --reason '…'")
     client, schedule = await _find(name)
-    record = await schedules.trigger(client, schedule, Hand(caller=caller(who), reason=reason, force=force))
+    record = await scheduling.trigger(client, schedule, Hand(caller=caller(who), reason=reason, force=force))
     if output.machine:
         emit(record, output)
     elif record.decision == "started":

@@ -28,7 +28,8 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import InjectFault, Target
 from autopilot.mesh.orders import Actor
-from autopilot.report import CanaryReport, Outcome, StepReport, WatchRecord
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryReport, StepReport, WatchRecord
 from autopilot.spec.canary import Analysis, CanaryArms
 from autopilot.spec.faults import Abort, Scope
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError

@@ -27,17 +27,9 @@ from autopilot.mesh.model import (
     TargetState,
     Tier,
 )
-from autopilot.report import (
-    CanaryInput,
-    CanaryReport,
-    CanaryStatus,
-    Event,
-    Exposure,
-    Outcome,
-    Phase,
-    Progress,
-    StepReport,
-)
+from autopilot.operations.canary_status import CanaryStatus, Progress
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
+from autopilot.report import CanaryInput, CanaryReport, StepReport
 from autopilot.spec.canary import MeshCanary
 from starter.cli import run
 
@@ -70,8 +62,9 @@ class OperationRunning(OperationError):
     """Its name is taken."""
 
 
-for _error in (OperationError, OperationUnfinished, OperationRunning):
+for _error in (OperationError, OperationUnfinished):
     _error.__module__ = "starter.operations"
+OperationRunning.__module__ = "starter.starting"
 
 
 @dataclass
@@ -89,7 +82,7 @@ class Stage:
     leases: list[LeaseStatus] = field(default_factory=list)
     workers: dict[str, int] = field(default_factory=lambda: {"autopilot": 1})
     failing: dict[str, Exception] = field(default_factory=dict)
-    """Function of `starter.operations` → what it raises."""
+    """Function of `starter.operations` or `starter.starting` → what it raises."""
     after: int = 0
     """How often a running operation is looked at before it ends with `report`."""
 
@@ -131,20 +124,12 @@ def operations(stage: Stage) -> ModuleType:
         stage.fail("connect")
         return SimpleNamespace()
 
-    async def start_canary(_client: object, canary: CanaryInput) -> None:
-        stage.fail("start_canary")
-        stage.fail(f"start_canary {canary.name}")
-        stage.started.append(canary)
-
     async def list_operations(_client: object, *, running_only: bool) -> list[Any]:
         return [row for row in stage.rows if row.closed is None or not running_only]
 
     async def resolve(_client: object, text: str) -> str:
         stage.fail("resolve")
         return text if text.count("/") >= 3 else ID
-
-    async def workers(_client: object) -> dict[str, int]:
-        return stage.workers
 
     async def report(_client: object, workflow_id: str) -> CanaryReport:
         stage.fail("report")
@@ -171,13 +156,31 @@ def operations(stage: Stage) -> ModuleType:
         return tell
 
     module.heartbeat_timeout = lambda: 5.0  # type: ignore[attr-defined]
-    functions = [connect, start_canary, list_operations, resolve, workers, report, status, progress]
+    functions = [connect, list_operations, resolve, report, status, progress]
     for function in functions:
         setattr(module, function.__name__, function)
     for name in ("pause", "resume", "abort", "approve", "promote"):
         setattr(module, name, telling(name))
-    for error in (OperationError, OperationUnfinished, OperationRunning):
+    for error in (OperationError, OperationUnfinished):
         setattr(module, error.__name__, error)
+    return module
+
+
+def starting(stage: Stage) -> ModuleType:
+    """`starter.starting`, played."""
+    module = ModuleType("starter.starting")
+
+    async def start_canary(_client: object, canary: CanaryInput) -> None:
+        stage.fail("start_canary")
+        stage.fail(f"start_canary {canary.name}")
+        stage.started.append(canary)
+
+    async def workers(_client: object) -> dict[str, int]:
+        return stage.workers
+
+    for function in (start_canary, workers):
+        setattr(module, function.__name__, function)
+    module.OperationRunning = OperationRunning  # type: ignore[attr-defined]
     return module
 
 
@@ -204,7 +207,7 @@ def meshes(stage: Stage) -> ModuleType:
 def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     """Everything behind the commands, to be set up and asked."""
     stage = Stage()
-    for name, make in (("operations", operations), ("meshes", meshes)):
+    for name, make in (("operations", operations), ("starting", starting), ("meshes", meshes)):
         module = make(stage)
         monkeypatch.setitem(sys.modules, f"starter.{name}", module)
         monkeypatch.setattr(starter, name, module, raising=False)

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from autopilot.mesh.errors import MeshError
-from autopilot.report import Approval, Command, Outcome, Phase, Promotion
+from autopilot.operations.common import Approval, Command, Outcome, Phase, Promotion
 from starter.options import whoami
 
 from .conftest import (
@@ -245,6 +245,7 @@ def test_an_operation_that_is_not_there_is_an_error(autopilot: Run, stage: Stage
         (["pause", "shop/reviews", "--reason", "lunch"], Command),
         (["resume", "reviews"], Command),
         (["abort", ID, "--reason", "no"], Command),
+        (["abort", ID], Command),
         (["approve", ID, "--gate", "2"], Approval),
         (["promote", ID], Promotion),
         (["promote", ID, "--full", "--reason", "hotfix"], Promotion),
@@ -262,7 +263,6 @@ def test_tells_an_operation(autopilot: Run, stage: Stage, words: list[str], told
 def test_skipping_everything_needs_a_reason(autopilot: Run, stage: Stage) -> None:
     result = autopilot("promote", ID, "--full")
     assert (result.code, "--reason" in result.err) == (1, True)
-    assert autopilot("abort", ID).code == 1
     assert stage.told == []
 
 

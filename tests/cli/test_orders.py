@@ -64,9 +64,20 @@ def test_halt_with_restore_heals(autopilot: Run, ledger: Ledger, held: Lease) ->
     assert ledger.weights(REVIEWS)["v2"] == 0
 
 
-def test_halt_must_say_why(autopilot: Run, ledger: Ledger) -> None:
-    assert autopilot("halt", "--reason", " ").code == 1
-    assert ledger.store.orders.halts() == []
+@pytest.mark.parametrize("words", [(), ("--reason", " ")], ids=["none", "blank"])
+def test_halt_needs_no_reason_and_its_record_says_that_none_was_given(
+    autopilot: Run, ledger: Ledger, held: Lease, words: tuple[str, ...]
+) -> None:
+    pressed = autopilot("halt", "--who", "ann", *words)
+    assert pressed.code == 0, pressed.err
+    assert "halted by ann: no reason given" in pressed.out
+    (order,) = ledger.store.orders.halts()
+    assert order.actor.why == "no reason given"
+    with pytest.raises(Halted, match="halted by ann: no reason given"):
+        ledger.apply(held, split(60))
+    assert "halted by ann: no reason given" in autopilot("leases").out
+    records = json.loads(autopilot("audit", "export", "-o", "json").out)
+    assert [record["actor"]["why"] for record in records if record["action"] == "halt"] == ["no reason given"]
 
 
 def test_a_target_is_taken_back_and_handed_back(autopilot: Run, ledger: Ledger, held: Lease) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import starter
 from autopilot.findings import ExperimentInput
-from autopilot.report import Caller
+from autopilot.operations.common import Caller
 from autopilot.timetable import Hand, Missed, RunRecord, schedule_id
 from starter.commands.schedule import ENTRIES
 from starter.schedules import ScheduleError, ScheduleRow
@@ -55,8 +55,8 @@ class Book:
 
 @pytest.fixture
 def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Book:
-    """`starter.schedules`, played."""
-    book, module = Book(), ModuleType("starter.schedules")
+    """`starter.schedules` and `starter.scheduling`, played."""
+    book, module, making = Book(), ModuleType("starter.schedules"), ModuleType("starter.scheduling")
 
     async def put(_client: object, wanted: ExperimentInput) -> str:
         book.put.append(wanted)
@@ -88,10 +88,13 @@ def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Book:
     async def delete(_client: object, schedule: str) -> None:
         book.told.append(("delete", schedule, None))
 
-    for function in (put, resolve, list_schedules, runs, pause, resume, trigger, delete):
+    for function in (resolve, list_schedules, runs, pause, resume, delete):
         setattr(module, function.__name__, function)
-    monkeypatch.setitem(sys.modules, "starter.schedules", module)
-    monkeypatch.setattr(starter, "schedules", module, raising=False)
+    for function in (put, trigger):
+        setattr(making, function.__name__, function)
+    for name, played in (("schedules", module), ("scheduling", making)):
+        monkeypatch.setitem(sys.modules, f"starter.{name}", played)
+        monkeypatch.setattr(starter, name, played, raising=False)
     return book
 
 

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from autopilot.findings import ExperimentInput, ExperimentReport, Verdict
+from autopilot.findings import ExperimentInput, ExperimentReport
 from autopilot.local import stack
 from autopilot.mesh.errors import LeaseHeld, LeasePending
 from autopilot.mesh.model import Aspect, Target
 from autopilot.mesh.orders import Actor, Halt
-from autopilot.report import Caller, CanaryInput, Command, Outcome
+from autopilot.operations.common import Caller, Command, Outcome
+from autopilot.operations.experiment_status import Verdict
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.experiment import ExperimentSpec
 from starter import operations
-from starter.operations import start_canary, start_experiment
+from starter.starting import start_canary, start_experiment
 from tests.e2e.conftest import TOOLS, Lab, parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

@@ -20,8 +20,9 @@ from autopilot.mesh.audit import verify
 from autopilot.mesh.errors import LeasePending
 from autopilot.mesh.model import Aspect, Lease
 from autopilot.mesh.orders import Actor
-from autopilot.report import Command, Outcome
-from starter.operations import progress, start_canary
+from autopilot.operations.common import Command, Outcome
+from starter.operations import progress
+from starter.starting import start_canary
 from tests.e2e.conftest import REVIEWS, Lab, parsed
 from tests.e2e.test_rollouts import rollout, watched
 from workflows.canary import CanaryWorkflow

@@ -12,9 +12,11 @@ import pytest
 
 from autopilot.evidence.record import unpack
 from autopilot.local.record import Condition
-from autopilot.report import CanaryInput, Command, Outcome, Phase
+from autopilot.operations.common import Command, Outcome, Phase
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.operations import progress, start_canary
+from starter.operations import progress
+from starter.starting import start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
 from workflows.canary import CanaryWorkflow
 

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.report import CanaryInput, Outcome
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.operations import start_canary
+from starter.starting import start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]

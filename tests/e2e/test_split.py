@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.report import CanaryInput, Outcome
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.operations import start_canary
+from starter.starting import start_canary
 from tests.e2e.conftest import Lab
 from tests.e2e.test_rollouts import watched
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from temporalio.service import RPCError
 
-from autopilot.report import Approval, Caller, CanaryInput, Command, Promotion
+from autopilot.operations.common import Approval, Caller, Command, Promotion
+from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from tests.faults.machine_stage import Stage
 

@@ -24,7 +24,7 @@ from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Receipt, Target
 from autopilot.report import CanaryInput, CanaryReport
 from autopilot.telemetry.hub import Hub
-from starter.operations import start_canary
+from starter.starting import start_canary
 from tests.faults.scripted import Quiet, Script, Scripted
 from worker.main import working
 from worker.plugin import AutopilotPlugin

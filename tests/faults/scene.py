@@ -11,7 +11,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from autopilot.mesh.model import Target
-from autopilot.report import Caller, Command
+from autopilot.operations.common import Caller, Command
 from tests.faults.cell import Cell
 from tests.faults.control import Passed
 from tests.faults.sampler import Sampler

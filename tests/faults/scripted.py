@@ -14,7 +14,8 @@ from activities.meshes import Meshes
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.mesh.errors import LeaseLost
-from autopilot.report import Exposure, Progress
+from autopilot.operations.canary_status import Progress
+from autopilot.operations.common import Exposure
 from autopilot.telemetry.model import Observation, Subject
 
 Word = Literal["good", "harm", "silence"]

@@ -11,10 +11,11 @@ from temporalio.client import Client
 
 from autopilot.findings import ExperimentInput, experiment_id
 from autopilot.mesh.model import Target
-from autopilot.report import Caller, CanaryInput, canary_id
+from autopilot.operations.common import Caller
+from autopilot.report import CanaryInput, canary_id
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.experiment import ExperimentSpec
-from starter.operations import start_canary, start_experiment
+from starter.starting import start_canary, start_experiment
 
 Action = Literal["harm", "abort", "pause", "resume", "terminate"]
 LONG = 60.0

@@ -17,7 +17,8 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.experiment_signatures import HoldCause
-from autopilot.report import Approval, Caller, CanaryInput, Command, Promotion
+from autopilot.operations.common import Approval, Caller, Command, Promotion
+from autopilot.report import CanaryInput
 from tests.conftest import start_dev_server
 from tests.schedules.conftest import Stage, at, experiment, stage_on
 from tests.workflows import test_chaos

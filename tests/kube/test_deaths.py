@@ -11,8 +11,9 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from autopilot.mesh.kube.api import KubeApi
-from autopilot.report import CanaryInput, Outcome
-from starter.operations import start_canary
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryInput
+from starter.starting import start_canary
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

@@ -12,8 +12,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.model import Aspect, SplitTraffic
-from autopilot.report import Outcome
-from starter.operations import start_canary
+from autopilot.operations.common import Outcome
+from starter.starting import start_canary
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

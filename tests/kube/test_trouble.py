@@ -17,9 +17,9 @@ from autopilot.mesh.kube.marks import marks_of
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE, Resource
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
-from autopilot.report import Outcome
+from autopilot.operations.common import Outcome
 from autopilot.spec.cluster import ClusterMesh
-from starter.operations import start_canary
+from starter.starting import start_canary
 from tests.kube.ratings import same
 from tests.kube.stage import Stage, staged
 from tests.kube.trouble import HANGS, RESETS, Answer, Trouble, retoken, troubled

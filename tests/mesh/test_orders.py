@@ -22,6 +22,10 @@ def commander(ledger: Ledger, clock: Clock) -> Commander:
     return Commander(ledger, clock)
 
 
+def test_a_halt_without_a_reason_says_so() -> None:
+    assert "halted by ann: no reason given;" in Halt(actor=Actor(who="ann"), since=0).reason
+
+
 def ask(ledger: Ledger, operation: str, *, queue: bool = False, aspect: Aspect = Aspect.TRAFFIC) -> Lease:
     return ledger.acquire(REVIEWS, [aspect], operation=operation, token="run", ttl=120, planned_end=None, queue=queue)
 

@@ -23,11 +23,11 @@ from activities.schedules import ScheduleActivities
 from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.mesh.port import Mesh
-from autopilot.report import Command
+from autopilot.operations.common import Command
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import ExperimentSpec
 from autopilot.timetable import RunRecord, ScheduledInput
-from starter import schedules
+from starter import schedules, scheduling
 from workflows.scheduled import ScheduledRun
 
 _NUMBERS = itertools.count(1)
@@ -113,7 +113,7 @@ class Stage:
 
         `since` is when it was made by the test's own clock.
         """
-        made = await schedules.put(self.client, wanted)
+        made = await scheduling.put(self.client, wanted)
 
         def end(there: Schedule, given: ScheduledInput) -> tuple[Schedule, ScheduledInput]:
             there.spec.end_at = at("2022-01-01 00:00")

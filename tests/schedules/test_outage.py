@@ -35,7 +35,7 @@ from activities.signatures import WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.local.ports import allocate
 from autopilot.local.temporal import command
-from starter import schedules
+from starter import schedules, scheduling
 from tests.conftest import binary
 from tests.schedules.conftest import experiment
 from worker.plugin import AutopilotPlugin
@@ -141,7 +141,7 @@ async def until_begun(handle: ScheduleHandle, count: int) -> ScheduleDescription
 async def test_an_outage_of_temporal_is_no_storm(server: Server, tmp_path: Path) -> None:
     wanted = experiment(cron="* * * * *", catchUp=CATCH_UP)
     client = await server.start()
-    ours = client.get_schedule_handle(await schedules.put(client, wanted))
+    ours = client.get_schedule_handle(await scheduling.put(client, wanted))
     await every_second(ours)
     control = await made_as_others_do(client)
     async with working(client, tmp_path):

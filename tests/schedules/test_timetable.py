@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autopilot.report import Caller
+from autopilot.operations.common import Caller
 from autopilot.spec.cron import MOST, between, checked
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from autopilot.report import Outcome, Phase
+from autopilot.operations.common import Outcome, Phase
 from autopilot.spec.crd import CATEGORY, GROUP, RESOURCES, ResourceKind, crd
 from autopilot.spec.crd_rules import RULES, SOME, UNSAID
 from autopilot.spec.crd_status import CanaryResourceStatus

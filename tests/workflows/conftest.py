@@ -16,7 +16,8 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.signatures import WATCH_QUEUE
-from autopilot.report import CanaryInput, CanaryReport, Command
+from autopilot.operations.common import Command
+from autopilot.report import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from tests.workflows.fakes import World
 from worker.plugin import WORKFLOWS

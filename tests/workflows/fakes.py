@@ -27,7 +27,9 @@ from activities.signatures import (
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.mesh.model import Holder, Lease, Receipt, SplitTraffic
 from autopilot.mesh.orders import Actor
-from autopilot.report import CanaryReport, Exposure, Progress
+from autopilot.operations.canary_status import Progress
+from autopilot.operations.common import Exposure
+from autopilot.report import CanaryReport
 
 ADVANCE = Advance(reason="enough good evidence")
 HARM = Harm(metric="errors", reason="errors: 20 % against 0 %")

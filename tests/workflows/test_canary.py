@@ -9,7 +9,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from activities.signatures import Learned
-from autopilot.report import Approval, Caller, Command, Outcome, Promotion
+from autopilot.operations.common import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, HARM, NO_DATA, NO_TIME, Hold
 
@@ -91,6 +91,19 @@ async def test_abort_restores_before_it_answers(lab: Lab) -> None:
     assert lab.world.base == BASE
     assert answer == "Aborted: wrong build"
     assert (await handle.result()).outcome is Outcome.ABORTED
+
+
+@pytest.mark.parametrize("reason", ["", " "], ids=["none", "blank"])
+async def test_abort_needs_no_reason_and_the_report_says_that_none_was_given(lab: Lab, reason: str) -> None:
+    lab.world.script = [Hold()]
+    handle = await lab.start(canary())
+    await lab.watching()
+    answer = await lab.tell(handle, "abort", Command(caller=ANN, reason=reason))
+    assert answer == "Aborted: aborted, no reason given"
+    report = await handle.result()
+    assert (report.outcome, report.reason) == (Outcome.ABORTED, "aborted, no reason given")
+    assert ("abort: no reason given", "ann") in [(event.text, event.who) for event in report.timeline]
+    assert (lab.world.actors[-1].who, lab.world.actors[-1].why) == ("ann", "aborted, no reason given")
 
 
 async def test_abort_by_signal(lab: Lab) -> None:

@@ -31,17 +31,10 @@ from activities.experiment_signatures import (
 )
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
 from activities.signatures import WATCH_QUEUE, AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
-from autopilot.findings import (
-    Acted,
-    ChaosProgress,
-    Effect,
-    ExperimentInput,
-    ExperimentReport,
-    ProbeRecord,
-    Verdict,
-)
+from autopilot.findings import Acted, ExperimentInput, ExperimentReport
 from autopilot.mesh.model import FaultSign, Holder, Lease, Receipt
-from autopilot.report import Caller, Command, Exposure, Outcome
+from autopilot.operations.common import Caller, Command, Exposure, Outcome
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord, Verdict
 from autopilot.spec.experiment import ExperimentSpec
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from workflows.chaos import ChaosWorkflow
@@ -383,6 +376,16 @@ async def test_an_abort_restores_and_asks_nothing_more(lab: Lab) -> None:
     assert (report.outcome, report.verdict) == (Outcome.ABORTED, Verdict.ABORTED)
     assert lab.world.done[-1] == "restore"
     assert report.exposure.requests == 10, "what was seen until then is in the report"
+
+
+async def test_an_abort_without_a_reason_is_told_as_one(lab: Lab) -> None:
+    lab.world.holds = ["stopped"]
+    handle = await lab.start(experiment())
+    await lab.held()
+    await handle.execute_update("abort", Command(caller=ANN), result_type=str)
+    report = await handle.result()
+    assert (report.outcome, report.reason) == (Outcome.ABORTED, "aborted, no reason given")
+    assert "abort: no reason given" in [event.text for event in report.timeline]
 
 
 async def test_a_pause_holds_the_fault_until_it_is_let_go(lab: Lab) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from autopilot.report import Caller, Command, Outcome
+from autopilot.operations.common import Caller, Command, Outcome
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, CONDEMNED, HALTED, HARM, LEASE_LOST, LET_GO, TAKEN_OVER, Hold
 

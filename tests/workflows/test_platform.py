@@ -13,8 +13,9 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 from activities.signatures import WATCH_QUEUE
-from autopilot.report import Caller, Command, Outcome, Promotion
-from starter.operations import KIND, OUTCOME, PHASE, OperationRunning, list_operations, progress, start_canary
+from autopilot.operations.common import Caller, Command, Outcome, Promotion
+from starter.operations import KIND, OUTCOME, PHASE, list_operations, progress
+from starter.starting import OperationRunning, start_canary
 from tests.workflows.conftest import Lab, canary, effects_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
 from worker.plugin import WORKFLOWS, AutopilotPlugin
@@ -94,7 +95,7 @@ async def test_a_reset_rollout_keeps_its_lease_and_adopts_its_guard(real_lab: La
 
 
 async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starter.operations.WORKFLOW_QUEUE", real_lab.queue)
+    monkeypatch.setattr("starter.starting.WORKFLOW_QUEUE", real_lab.queue)
     real_lab.world.script = [HARM]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)
@@ -115,7 +116,7 @@ async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch
 async def test_a_second_rollout_of_the_same_name_names_the_first(
     real_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starter.operations.WORKFLOW_QUEUE", real_lab.queue)
+    monkeypatch.setattr("starter.starting.WORKFLOW_QUEUE", real_lab.queue)
     real_lab.world.script = [Hold()]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import aiohttp
 
 from autopilot.mesh.errors import MeshUnavailable
 
-_LIMIT = aiohttp.ClientTimeout(total=2.0)
+if TYPE_CHECKING:
+    import aiohttp
+
+_LIMIT = 2.0
+"""Seconds for one answer."""
 
 
 class AdminClient:
@@ -85,8 +88,10 @@ class AdminClient:
 
     async def _ask(self, address: str, path: str) -> aiohttp.ClientResponse:
         """An answer, read to its end."""
+        import aiohttp  # noqa: PLC0415 - slow to load, and a plan asks no proxy
+
         if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(timeout=_LIMIT)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_LIMIT))
         try:
             async with self._session.get(f"http://{address}{path}") as response:
                 await response.read()

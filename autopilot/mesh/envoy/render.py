@@ -19,7 +19,8 @@ from autopilot.mesh.envoy.names import inbound_cluster, outbound_cluster
 from autopilot.mesh.envoy.routes import inbound_host, virtual_host
 from autopilot.mesh.model import InjectFault, baseline_of
 from autopilot.mesh.records import Overlay, Spare
-from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy, is_ip, split_address
+from autopilot.spec.addresses import is_ip, split_address
+from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy
 
 _TYPE = "type.googleapis.com/"
 _HCM = _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"

@@ -9,8 +9,9 @@ from autopilot.mesh.envoy import faults
 from autopilot.mesh.envoy.faults import Laid
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault
+from autopilot.spec.addresses import is_ip, split_address
 from autopilot.spec.faults import Blackhole, Eject, Partition, describe
-from autopilot.spec.mesh import MeshService, MeshSpec, is_ip, split_address
+from autopilot.spec.mesh import MeshService, MeshSpec
 from autopilot.spec.units import listed
 
 FULL = 100.0 + 1e-6
