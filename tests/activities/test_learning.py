@@ -85,7 +85,7 @@ async def test_half_an_hour_tells_how_failures_cluster():
     source = Past(cluster=1)
     found = await learn(source, REQUEST)
     assert phi_of(found) == pytest.approx(1.15, abs=0.15)
-    assert found.note.startswith("learned from 29m59s of v1 before: errors: ")
+    assert found.note.startswith("learned from the last 29m59s of v1: errors: ")
     assert "one by one, 1.1" in found.note
     assert source.asked == [(Subject("local", "shop", "reviews", ("v1", "v2")), 1800.0, True)]
     clustered = await learn(Past(cluster=5), REQUEST)
@@ -127,14 +127,14 @@ async def test_without_latency_metrics_no_histogram_is_asked_for():
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        (None, "this worker knows no Prometheus"),
+        (None, "this worker has no Prometheus (start it with --prometheus URL)"),
         (Past(wrong=TelemetryError("Prometheus at http://x can't be read")), "Prometheus at http://x can't be read"),
-        (Past(seconds=0), "Prometheus has no requests to v1"),
-        (Past(seconds=1), "Prometheus has no requests to v1"),
+        (Past(seconds=0), "Prometheus has counted no requests to v1"),
+        (Past(seconds=1), "Prometheus has counted no requests to v1"),
     ],
 )
 async def test_nothing_to_learn_from_is_no_failure_and_nothing_is_made_up(source: Past | None, why: str):
-    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from before the rollout: {why}")
+    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from the time before the rollout: {why}")
 
 
 async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
