@@ -51,10 +51,10 @@ TABLE = {
     "on time": Row("0 10 * * mon-fri", MONDAY, "started", "due"),
     "in its window": Row("* * * * *", "2020-03-02 15:59", "started", "due", more={"windows": HOURS}),
     "at the window's end": Row(
-        "* * * * *", "2020-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin is outside", more={"windows": HOURS}
     ),
     "summer time moves the window": Row(
-        "* * * * *", "2020-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin is outside", more={"windows": HOURS}
     ),
     "at the week-end": Row("* * * * *", "2020-03-07 10:00", "skipped", "sat 11:00", more={"windows": HOURS}),
     "jittered out of the window": Row(
@@ -69,20 +69,20 @@ TABLE = {
         "0 10 * * *",
         "2020-12-24 09:00",
         "skipped",
-        "2020-12-20 to 2021-01-06 are frozen: holidays",
+        "2020-12-20 to 2021-01-06 are frozen (schedule.freeze): holidays",
         more={"freeze": [{"start": "2020-12-20", "end": "2021-01-06", "reason": "holidays"}]},
     ),
     "frozen by the administrator": Row(
         "0 10 * * *",
         MONDAY,
         "skipped",
-        "frozen for the whole mesh: audit",
+        "frozen for the whole mesh (spec.chaos.freeze of the mesh file): audit",
         ceilings=Ceilings(freeze=(Freeze(start=date(2020, 3, 2), end=date(2020, 3, 2), reason="audit"),)),
     ),
     "the stop button": Row("0 10 * * *", MONDAY, "skipped", "halted by ann", refusal="halted by ann: fire"),
     "a short outage": Row("0 10 * * *", MONDAY, "started", "caught up, 4m late", 240),
     "an outage beyond the catch-up": Row("0 10 * * *", MONDAY, "skipped", "6m late, because Temporal or all", 360),
-    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "came 1d late", 86400),
+    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "1d late, because", 86400),
 }
 
 
@@ -155,7 +155,7 @@ async def test_a_freeze_that_begins_while_it_waits_is_heeded(stage: Stage) -> No
     stage.now = at("2020-03-04 00:10")
     await stage.end(wanted)
     record = await stage.record(second)
-    assert (record.decision, record.reason) == ("skipped", "2020-03-04 to 2020-03-05 are frozen")
+    assert (record.decision, record.reason) == ("skipped", "2020-03-04 to 2020-03-05 are frozen (schedule.freeze)")
 
 
 @pytest.mark.parametrize("event", ["paused", "deleted"])
@@ -276,7 +276,8 @@ async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
     schedule = await stage.put(wanted)
     stage.now = at("2020-03-08 03:00")
     refused = await schedules.trigger(stage.client, schedule, Hand(caller=ANN))
-    assert (refused.decision, refused.reason) == ("skipped", "2020-03-08 to 2020-03-08 are frozen: sale")
+    frozen = "2020-03-08 to 2020-03-08 are frozen (schedule.freeze): sale"
+    assert (refused.decision, refused.reason) == ("skipped", frozen)
     forced = await schedules.trigger(stage.client, schedule, Hand(caller=ANN, force=True, reason="a drill"))
     assert (forced.decision, forced.reason) == ("started", "asked for by ann: a drill")
     assert await stage.end(wanted) == f"{schedule} ann: over"

@@ -242,9 +242,9 @@ def test_cron_times_lie_in_order_and_in_between(begin: datetime, days: int, cron
 @pytest.mark.parametrize(
     ("cron", "says"),
     [
-        ("@daily", "is not cron's own language"),
-        ("@every 5m", "is not cron's own language"),
-        ("CRON_TZ=UTC 0 9 * * *", "the zone stands in timeZone"),
+        ("@daily", "is not a plain cron expression"),
+        ("@every 5m", "is not a plain cron expression"),
+        ("CRON_TZ=UTC 0 9 * * *", "write the zone in timeZone"),
         ("0 0 9 * * *", "has 6 fields"),
         ("0 9 * *", "has 4 fields"),
         ("0 9 1 * mon", "both a day of month and a day of week"),
@@ -254,7 +254,7 @@ def test_cron_times_lie_in_order_and_in_between(begin: datetime, days: int, cron
         ("0 9 * * fri-mon", "Bad day-of-week"),
         ("5-5/2 * * * *", "is a range of one"),
         ("60 * * * *", "Bad minute"),
-        ("0 0 30 2 *", "never comes"),
+        ("0 0 30 2 *", "never occurs"),
         ("0 9 ? * *", "'?' is no day of month"),
         ("*/0 * * * *", "Bad minute"),
     ],
