@@ -102,7 +102,7 @@ async def test_a_prometheus_that_scrapes_seldom_will_do(every: float):
 
 async def test_too_few_failures_are_said_to_be():
     found = await learn(Past(seconds=10), REQUEST)
-    assert "too few to tell how they cluster" in found.note
+    assert "too few to measure how they cluster" in found.note
     assert phi_of(found) == pytest.approx(3.0)
 
 
@@ -206,7 +206,7 @@ async def test_what_a_slow_scrape_costs_is_said_before_the_first_shift() -> None
     request = REQUEST.model_copy(update={"weight": 10.0})
     found = await learn(Past(seconds=300), request, lambda: 15.0)
     assert "Prometheus scrapes every 15s" in found.note
-    assert "about 75 requests meet the canary unseen (150 at worst)" in found.note
+    assert "about 75 requests reach the canary before that (150 at worst)" in found.note
     assert "scrapes" not in (await learn(Past(seconds=300), request)).note
 
 

@@ -241,7 +241,7 @@ async def test_a_cap_on_traffic_is_measured_where_nobody_can_know_it_before(lab:
     )
     report = await run(lab, wanted)
     assert report.outcome is Outcome.ABORTED
-    assert "20 % were allowed" in report.reason
+    assert "20 % are allowed" in report.reason
     assert report.ended - report.started < 30
 
 
