@@ -18,7 +18,7 @@ from autopilot.spec.experiment import ExperimentSpec
 CHAOS_TTL = 30.0
 """Seconds without renewal after which guards restore an experiment."""
 CHAOS_HEARTBEAT = 5.0
-"""Seconds after which a silent watch is started elsewhere: well within its lease's life."""
+"""Seconds without a heartbeat after which a watch is started elsewhere: less than its lease's time to live."""
 CHAOS_GRACE = 30.0
 """Seconds without an answer of Temporal after which the lease is no longer renewed."""
 
@@ -29,9 +29,9 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    """Something that was to be seen could not be seen."""
+    """Data that the verdict needs was missing."""
     VOID = "void"
-    """Nothing was tried: a fault was not seen to take effect, or nothing was laid at all."""
+    """Nothing was tested: a fault was not seen to take effect, or none was laid."""
     ABORTED = "aborted"
     """A person, an abort condition or a limit ended it."""
 
@@ -48,7 +48,7 @@ class ExperimentInput(Wire):
     heartbeat_timeout: float = CHAOS_HEARTBEAT
     temporal_grace: float = CHAOS_GRACE
     queue: bool = False
-    """Whether to wait in turn where somebody holds the target."""
+    """Whether to wait in turn where another operation holds the target."""
     schedule: str = ""
     """Id of the schedule that started it; empty where a person or a program did."""
 
@@ -93,11 +93,11 @@ class Effect(Wire):
     seen_by: str = ""
     """The counter, or the probe, that shows it."""
     requests: float = 0.0
-    """So many requests met it."""
+    """Number of requests that it was applied to."""
     of: float = 0.0
-    """So many requests went to the target meanwhile."""
+    """Number of requests to the target meanwhile."""
     after_restore: float = 0.0
-    """So many met it after the proxies' word that it is gone: anything but 0 is a leak."""
+    """Number of requests that met it after the proxies reported its removal: more than 0 is a leak."""
 
     @property
     def share(self) -> float | None:
@@ -120,7 +120,7 @@ class Acted(Wire):
     action: str
     done: str
     undone: str = ""
-    """What was put back afterwards; empty where nothing could be."""
+    """How it was undone; empty where it could not be."""
 
 
 class StepFinding(Wire):
@@ -159,14 +159,14 @@ class ExperimentReport(Wire):
     exposure: Exposure = Exposure()
     """Requests that met a fault, and failures of `safety.service` beyond what it had before."""
     burn: float | None = None
-    """The fastest burn of the error budget that was seen, as a multiple."""
+    """The highest burn rate of the error budget, as a multiple."""
     timeline: tuple[Event, ...] = ()
     audit: tuple[str, ...] = ()
     restore_seconds: float | None = None
     restored: bool = False
-    """Whether the proxies themselves said that the base is back."""
+    """Whether the proxies themselves reported that the base configuration is restored."""
     left: tuple[str, ...] = ()
-    """What somebody else had changed meanwhile and was left, and actions that could not be undone."""
+    """Changes of others that were kept, and actions that could not be undone."""
 
 
 class ExperimentStatus(Wire):

@@ -198,7 +198,7 @@ def test_a_node_is_let_go_again_by_whoever_took_it(shop: Shop, node: str) -> Non
     body = shop.api.get(NODE, node)
     assert body is not None
     assert CORDONED not in (body["metadata"].get("annotations") or {})
-    with pytest.raises(InvalidChange, match="there is no node none"):
+    with pytest.raises(InvalidChange, match="the cluster has no node none"):
         shop.workloads.act(shop.target, Cordon(node="none"), key)
 
 
