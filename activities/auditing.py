@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 def stream() -> Told:
-    """What is to hear of every record that this process writes."""
+    """The receiver of every audit record that this process writes."""
     to_otlp = _otlp() if any(os.environ.get(name) for name in _ENDPOINTS) else None
 
     def told(record: AuditRecord) -> None:
@@ -56,7 +56,10 @@ def _otlp() -> Told | None:
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     except ImportError:
-        _log.warning("an OTLP endpoint is set, but the exporter is missing: pip install 'mesh-autopilot[otlp]'")
+        _log.warning(
+            "audit records are not exported: an OTLP endpoint is set, but the exporter is missing; "
+            "run `pip install 'mesh-autopilot[otlp]'`"
+        )
         return None
     provider = LoggerProvider(resource=Resource.create({"service.name": "mesh-autopilot"}))
     provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))

@@ -1,4 +1,4 @@
-"""Shows Temporal that this worker lives: where it dies in the middle of an effect, another must begin at once."""
+"""Heartbeats during an effect, so that Temporal starts it elsewhere soon after this worker dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When experiments disturbed a mesh: what failed then was meant to, and says nothing of how things fail otherwise."""
+"""When experiments disturbed a mesh: failures in these spans were intended, so they are not learned from."""
 
 from __future__ import annotations
 

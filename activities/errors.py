@@ -1,4 +1,4 @@
-"""One place where the core's errors learn Temporal's words: whether trying again can help, and what they are called."""
+"""Maps errors of the core to Temporal's application errors: their type, and whether to retry."""
 
 from __future__ import annotations
 

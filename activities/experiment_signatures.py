@@ -1,4 +1,4 @@
-"""What chaos workflows may ask of activities, beyond what every operation asks; see `activities.signatures`."""
+"""The activities that chaos workflows call, in addition to `activities.signatures`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ HoldCause = Literal[
     "held", "hypothesis", "guard", "limit", "noData", "leaseLost", "condemned", "takenOver", "halted", "stopped"
 ]
 """Why a hold ended: its time was over; a probe of the hypothesis failed; an abort condition failed; a cap was passed;
-nothing could be seen of what must be seen; and from there on what is not the watch's finding."""
+data that it needs was missing; the rest are not findings of the watch."""
 
 
 class Baseline(Wire):
-    """What was counted before the first fault: excess and amplification are told from it."""
+    """Counts from before the first fault: excess failures and amplification are measured against them."""
 
     seconds: float = 0.0
     requests: float = 0.0
-    """Of `safety.service`, as its users met it."""
+    """Counts of `safety.service` in the user view."""
     failures: float = 0.0
     amplification: tuple[Amplification, ...] = ()
 
@@ -39,7 +39,7 @@ class PreflightRequest(Wire):
 
 
 class Preflight(Wire):
-    """What the mesh can do of it."""
+    """What the mesh supports of the experiment."""
 
     effects: tuple[tuple[Effect, ...], ...] = ()
     """Step → what each of its faults will be seen by; nothing counted yet."""
@@ -47,7 +47,7 @@ class Preflight(Wire):
     """Step → what tells its faults apart in counters."""
     baseline: Baseline = Baseline()
     notes: tuple[str, ...] = ()
-    """What is allowed and hardly meant."""
+    """Notes on what is allowed but probably not intended."""
 
 
 class SteadyRequest(Wire):
@@ -64,14 +64,14 @@ class SteadyRequest(Wire):
 
 
 class Steady(Wire):
-    """What the hypothesis came to."""
+    """Result of a check of the hypothesis."""
 
     probes: tuple[ProbeRecord, ...]
     ended: Literal["", "leaseLost", "condemned", "takenOver", "halted"] = ""
-    """Why it was not looked at to the end."""
+    """Why the check ended early."""
     reason: str = ""
     leaked: tuple[float, ...] = ()
-    """By sign: requests that met the fault after it was taken away."""
+    """By sign: requests that met the fault after it was removed."""
 
 
 class HoldRequest(Wire):
@@ -90,20 +90,20 @@ class HoldRequest(Wire):
     effects: tuple[Effect, ...]
     baseline: Baseline
     spent: Exposure = Exposure()
-    """What the steps before have cost."""
+    """Exposure of the earlier steps."""
     halt: HaltRule = "end"
     temporal_grace: float = 30.0
 
 
 class HoldBeat(Wire):
-    """What a hold heartbeats: enough to go on elsewhere."""
+    """Heartbeat of a hold: what another worker needs to continue it."""
 
     state: str
     progress: ChaosProgress
 
 
 class Held(Wire):
-    """What a hold came to."""
+    """Result of a hold."""
 
     cause: HoldCause
     reason: str
@@ -115,7 +115,7 @@ class Held(Wire):
 
 
 class ActRequest(Wire):
-    """Takes one action, or puts back what can be put back of it."""
+    """Takes one action, or undoes it as far as possible."""
 
     target: Target
     action: Action
@@ -131,7 +131,7 @@ class ExperimentSignatures:
 
     @activity.defn(name="chaos.preflight")
     async def preflight(self, request: PreflightRequest) -> Preflight:
-        """Refuses what must not start; counts what there is before anything is done."""
+        """Refuses an experiment that must not start; counts the baseline before anything is changed."""
         signature_only()
 
     @activity.defn(name="chaos.steady")
@@ -151,10 +151,10 @@ class ExperimentSignatures:
 
     @activity.defn(name="chaos.undo")
     async def undo(self, request: ActRequest) -> Acted:
-        """Puts back what can be put back."""
+        """Undoes the action as far as possible."""
         signature_only()
 
     @activity.defn(name="chaos.archive")
     async def archive(self, report: ExperimentReport) -> str:
-        """Keeps the report."""
+        """Archives the report."""
         signature_only()

@@ -1,4 +1,4 @@
-"""Chaos experiments as activities: may it start, does the hypothesis hold, what happens while faults are laid."""
+"""Chaos experiments as activities: preflight, checks of the hypothesis, and the watch while faults are laid."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from autopilot.spec.allowed import beyond, doubtful
 from autopilot.spec.experiment import ExperimentSpec
 
 _LOOK = 0.5
-"""Seconds between looks whether a lease is to be renewed."""
+"""Seconds between checks whether a lease must be renewed."""
 BASELINE = 2.0
-"""Seconds before the first fault over which failures and tries are counted."""
+"""Length of the baseline in seconds: failures and tries are counted for so long before the first fault."""
 
 
 BEGUN = ("delay", "abort", "grpcAbort", "bandwidth", "blackhole")
-"""Kinds that are counted when a request meets them; of others, requests that were on their way are counted later."""
+"""Kinds that are counted when a request meets them; with others, requests in flight are counted later."""
 
 
 class ExperimentActivities(ExperimentSignatures):
@@ -61,7 +61,7 @@ class ExperimentActivities(ExperimentSignatures):
 
     @activity.defn(name="chaos.preflight")
     async def preflight(self, request: PreflightRequest) -> Preflight:
-        """Refuses what must not start; counts what there is before anything is done."""
+        """Refuses an experiment that must not start; counts the baseline before anything is changed."""
         lease, spec = request.lease, request.spec
         attached = self._meshes[lease.target.mesh]
         async with heartbeating(), self._kept(attached, lease), self._prober(attached, lease.target) as prober:
@@ -93,7 +93,10 @@ class ExperimentActivities(ExperimentSignatures):
         most = min(spec.safety.max_concurrent, mesh.ceilings.max_concurrent)
         if len(earlier) >= most:
             holders = ", ".join(one.lease.holder.operation for one in earlier)
-            problems.append(f"{most} experiment at a time is allowed in {mesh.name}, and {holders} is under way")
+            problems.append(
+                f"mesh {mesh.name} allows {most} experiment at a time (maxConcurrent), and {holders} is running: "
+                "wait for its end"
+            )
         if problems:
             raise InvalidChange("; ".join(problems))
         for step in range(1, len(spec.method) + 1):
@@ -108,8 +111,8 @@ class ExperimentActivities(ExperimentSignatures):
             for effect in effects:
                 if not effect.seen_by:
                     raise InvalidChange(
-                        f"nobody would see whether {effect.fault} takes effect here, and what nobody sees proves "
-                        "nothing: start the worker with --prometheus URL, or choose a fault that is counted"
+                        f"no counter shows here whether {effect.fault} takes effect, so the run would prove nothing: "
+                        "start the worker with --prometheus URL, or choose a fault that is counted"
                     )
             found.append(effects)
         return tuple(found)
@@ -125,8 +128,8 @@ class ExperimentActivities(ExperimentSignatures):
             burnt = seen.failures / seen.requests / (1 - budget.objective)
             if burnt > budget.max_burn:
                 raise InvalidChange(
-                    f"the error budget burns {burnt:.1f} times too fast already, and {budget.max_burn:g} times are "
-                    "allowed: no experiment begins in trouble"
+                    f"the error budget already burns at {burnt:.1f} times its rate, and {budget.max_burn:g} times are "
+                    "allowed: start the experiment when the service has recovered"
                 )
         return Baseline(
             seconds=second.time - first.time,
@@ -140,7 +143,7 @@ class ExperimentActivities(ExperimentSignatures):
 
     @activity.defn(name="chaos.steady")
     async def steady(self, request: SteadyRequest) -> Steady:
-        """Checks the hypothesis while nothing is laid."""
+        """Checks the hypothesis while no fault is laid."""
         attached = self._meshes[request.target.mesh]
         sight = Sight(attached, request.target, request.spec, request.signs)
         async with heartbeating(), self._prober(attached, request.target) as prober:
@@ -181,29 +184,33 @@ class ExperimentActivities(ExperimentSignatures):
         """Takes the action."""
         attached = self._meshes[request.target.mesh]
         if attached.workloads is None:
-            raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
+            raise InvalidChange(
+                f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not in a cluster"
+            )
         async with heartbeating(), self._kept(attached, request.lease):
             return await _whole(attached.workloads.act(request.target, request.action, request.key))
 
     @activity.defn(name="chaos.undo")
     async def undo(self, request: ActRequest) -> Acted:
-        """Puts back what can be put back."""
+        """Undoes the action as far as possible."""
         attached = self._meshes[request.target.mesh]
         if attached.workloads is None:
-            raise InvalidChange(f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not there")
+            raise InvalidChange(
+                f"{request.action.type} needs Kubernetes, and mesh {request.target.mesh} is not in a cluster"
+            )
         async with heartbeating():
             return await _whole(attached.workloads.undo(request.target, request.action, request.key))
 
     @activity.defn(name="chaos.archive")
     async def archive(self, report: ExperimentReport) -> str:
-        """Keeps the report."""
+        """Archives the report."""
         return await self._archive.keep(
             report.workflow_id, activity.info().workflow_run_id or "", "MeshExperiment", report.outcome, report
         )
 
     @contextlib.asynccontextmanager
     async def _kept(self, attached: Attached, lease: Lease | None) -> AsyncIterator[None]:
-        """Keeps the lease alive while something takes its time: draining a node may take longer than a lease lives."""
+        """Renews the lease during an action: draining a node may take longer than a lease's time to live."""
         if lease is None:
             yield
             return
@@ -230,7 +237,7 @@ class ExperimentActivities(ExperimentSignatures):
 
 
 async def _whole(action: Awaitable[Acted]) -> Acted:
-    """Ends as the action ends, whoever wants it to stop: its thread goes on, and what comes next must come later."""
+    """Ends when the action ends, also if it is cancelled: its thread goes on, and the next step must wait for it."""
     task = asyncio.ensure_future(action)
     try:
         return await asyncio.shield(task)

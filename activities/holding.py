@@ -31,13 +31,13 @@ from autopilot.telemetry.model import TelemetryError
 from autopilot.telemetry.witness import Hop
 
 _COUNTING = 2.5
-"""Seconds that counters may take to be read."""
+"""Time-out of one reading of the counters, in seconds."""
 SILENCE = 10.0
-"""Seconds without a count after which nobody can say how far an experiment has gone: it ends."""
+"""Seconds without a reading after which the experiment ends, since its exposure is unknown."""
 
 
 class HoldState(Plain):
-    """What goes on elsewhere where a worker dies."""
+    """State that another worker continues from where this one dies."""
 
     probes: dict[str, ProbeState] = Field(default_factory=dict)
     first: Reading | None = None
@@ -65,7 +65,7 @@ class Holding:
         self._reading: asyncio.Task[Reading] | None = None
         self._counted_once = False
         self._looked_at: set[str] = set()
-        """Probes with a look of this very process: what another saw before it died does not end a hold well."""
+        """Probes with a look by this process: looks by a worker that died cannot end a hold well."""
         self._watched = {**self._believed, **self._guards}
         self._patience = 0.0
 
@@ -131,7 +131,7 @@ class Holding:
         return self._over(sight)
 
     def _over(self, sight: Sight) -> tuple[HoldCause, str] | None:
-        """The hold's time is over: nothing is held any longer, but for what has not been seen yet and soon may be."""
+        """The hold's time is over: it goes on only for probes whose first look may come soon."""
         late = self._progress.held - (self._request.hold or 0.0)
         unmet = any(not effect.requests for effect in self._effects)
         if (unmet or not self._counted_once) and late < sight.witness.lag + _COUNTING:
@@ -140,7 +140,10 @@ class Holding:
         if unseen and late < self._patience:
             return None
         if guards := [name for name in unseen if name in self._guards]:
-            return "noData", f"abort condition {', '.join(guards)} was never looked at: make the hold longer"
+            return (
+                "noData",
+                f"abort condition {', '.join(guards)} was not checked during the hold: make the hold longer",
+            )
         return "held", f"held for {self._progress.held:.1f} s"
 
     def _fold(self, looks: Sequence[tuple[Probe, Look]]) -> None:
@@ -156,7 +159,7 @@ class Holding:
             if state.verdict == "fail":
                 return "guard", f"abort condition {name}: {state.reason}"
             if state.verdict == "inconclusive":
-                return "noData", f"abort condition {name} cannot be seen: {state.reason}"
+                return "noData", f"abort condition {name} cannot be measured: {state.reason}"
         for name in self._believed:
             state = self._state.probes.get(name, ProbeState())
             if state.verdict == "fail":
@@ -164,14 +167,14 @@ class Holding:
         return None
 
     def _counted(self, sight: Sight) -> tuple[HoldCause, str] | None:
-        """Takes counters that have been read meanwhile, and has them read again; says which limit is passed."""
+        """Takes the last reading of the counters and starts the next one; says which limit is passed."""
         now = time.time()
         task = self._reading
         if task is None:
             self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
             return None
         if not task.done():
-            return self._silent(now, "they have not answered yet")
+            return self._silent(now, "no counters were read yet")
         self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
         try:
             reading = task.result()
@@ -190,7 +193,10 @@ class Holding:
         silent = now - self._state.heard
         if silent <= SILENCE:
             return None
-        return "noData", f"nobody can say how far it has gone, for {silent:.0f} s now: {why}"
+        return (
+            "noData",
+            f"the experiment's exposure is unknown, since counters have been missing for {silent:.0f} s: {why}",
+        )
 
     def _beyond(self, seen: Count, counts: Sequence[Count]) -> tuple[HoldCause, str] | None:
         safety, baseline = self._spec.safety, self._request.baseline
@@ -209,7 +215,7 @@ class Holding:
                 self._state = self._state.model_copy(update={"burn": worst})
             if burnt is not None and burnt > safety.error_budget.max_burn:
                 return "limit", (
-                    f"the error budget burns {burnt:.1f} times too fast, and {safety.error_budget.max_burn:g} times "
+                    f"the error budget burns at {burnt:.1f} times its rate, and {safety.error_budget.max_burn:g} times "
                     "are allowed"
                 )
         return None

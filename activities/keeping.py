@@ -1,4 +1,4 @@
-"""Keeps a lease alive on behalf of an operation, for as long as that operation can still hear what is found.
+"""Renews a lease on behalf of an operation, for as long as that operation can still receive results.
 
 Whichever long activity acts for the operation renews. It stops when it returns, when Temporal has been silent for the
 operation's grace, and when the operation's workflow is parked: from then on guards and proxies restore.
@@ -18,7 +18,7 @@ from autopilot.mesh.orders import Standing
 from autopilot.mesh.port import Mesh
 
 _LONGEST = 5.0
-"""Seconds between two renewals at the most: also how soon an order of a person, or of a higher priority, is heard."""
+"""Maximum seconds between two renewals; a person's order or a higher priority takes effect within the same time."""
 
 
 class Keeper:
@@ -42,7 +42,7 @@ class Keeper:
         self._renewed = -self._every
 
     async def renew(self) -> Inconclusive | None:
-        """Renews where it is time to; says so where the operation cannot go on as it is."""
+        """Renews the lease when it is due; returns the reason where the operation cannot go on."""
         if time.monotonic() - self._renewed < self._every:
             return None
         if await self._unheard():
@@ -58,11 +58,14 @@ class Keeper:
 
     def _ordered(self, standing: Standing) -> Inconclusive | None:
         if standing.yield_to:
-            return Inconclusive(cause="takenOver", reason=f"{standing.yield_to} takes {self._lease.target} over")
+            return Inconclusive(
+                cause="takenOver",
+                reason=f"{standing.yield_to}, which has a higher priority, takes {self._lease.target} over",
+            )
         if standing.halted and self._halt == "end":
             return Inconclusive(cause="halted", reason=standing.halted)
         if not standing.halted and self._halt == "over":
-            return Inconclusive(cause="stopped", reason="the stop button was let go")
+            return Inconclusive(cause="stopped", reason="the halt was released")
         return None
 
     async def _unheard(self) -> bool:

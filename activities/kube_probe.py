@@ -1,4 +1,4 @@
-"""Looks at objects of a cluster for probes: any kind that the API server serves, found by its own word."""
+"""Looks at objects of a cluster for probes: any kind that the API server lists in its discovery."""
 
 from __future__ import annotations
 
@@ -70,24 +70,24 @@ class Objects:
         body = await self._in_thread(lambda: self._get(probe))
         what = f"{probe.kind} {self._where(probe)}"
         if body is None:
-            return Seen(probe.absent, "absent", "" if probe.absent else f"there is no {what}")
+            return Seen(probe.absent, "absent", "" if probe.absent else f"{what} was not found")
         if probe.absent:
-            return Seen(ok=False, value="present", note=f"{what} is there")
+            return Seen(ok=False, value="present", note=f"{what} exists, and must not")
         if probe.tolerance is None:
             return Seen(ok=True, value="present")
         ok, note = await judged(probe.tolerance, body, f"{what}: ")
         return Seen(ok, "present", note)
 
     def close(self) -> None:
-        """Lets go of threads; requests under way come to their end."""
+        """Releases the threads; requests in flight are completed."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _counted(self, probe: KubernetesProbe, count: int) -> Seen:
         what = f"{probe.kind} with {probe.selector} in {self._where(probe)}"
         if probe.absent:
-            return Seen(not count, str(count), f"there are {count} {what}" if count else "")
+            return Seen(not count, str(count), f"found {count} {what}, and there must be none" if count else "")
         if probe.tolerance is None:
-            return Seen(bool(count), str(count), "" if count else f"there is no {what}")
+            return Seen(bool(count), str(count), "" if count else f"no {what} was found")
         ok, note = await judged(probe.tolerance, count, f"number of {what}: ")
         return Seen(ok, str(count), note)
 
@@ -110,7 +110,7 @@ class Objects:
         return (probe.namespace or self._namespace) if served.namespaced else None
 
     def _find(self, probe: KubernetesProbe) -> Served:
-        """The kind as the API server serves it; remembered, for it is asked at every look.
+        """The kind as the API server serves it; cached, since every look needs it.
 
         Raises:
             Absent: it serves no such kind.
@@ -129,7 +129,8 @@ class Objects:
                 self._served[key] = Served(resource, bool(each.get("namespaced")))
                 return self._served[key]
         raise Absent(
-            f"the cluster does not serve {probe.kind} ({probe.api_version}); `kubectl api-resources` lists all"
+            f"the cluster does not serve {probe.kind} ({probe.api_version}); install its CRD, or correct kind and "
+            "apiVersion (`kubectl api-resources` lists all)"
         )
 
     async def _in_thread(self, step: Callable[[], _T]) -> _T:

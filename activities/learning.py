@@ -1,4 +1,4 @@
-"""What is known before a rollout begins: how the failures of the stable version cluster, from what Prometheus has kept.
+"""Learns from Prometheus' history, before a rollout begins, how failures of the stable version cluster.
 
 A help and no condition: where there is nothing to learn from, the rollout begins at once and its timeline says so.
 """
@@ -20,12 +20,12 @@ from autopilot.telemetry.model import HistorySource, Observation, TelemetryError
 from autopilot.telemetry.past import ticks
 
 HISTORY = 1800.0
-"""Seconds before the rollout that are learned from."""
+"""Length of the history that is learned from, in seconds before the rollout."""
 
 PATIENCE = 5.0
-"""Seconds that a rollout waits for it."""
+"""Seconds that a rollout waits for the history."""
 
-_NOTHING = "nothing was learned from before the rollout: "
+_NOTHING = "nothing was learned from the time before the rollout: "
 
 
 async def learn(
@@ -43,7 +43,7 @@ async def learn(
         disturbed: when experiments were laid: what failed then is not learned from.
     """
     if source is None:
-        return Learned(note=f"{_NOTHING}this worker knows no Prometheus")
+        return Learned(note=f"{_NOTHING}this worker has no Prometheus (start it with --prometheus URL)")
     boundaries = boundaries_of(request.analysis)
     subject = subject_of(request.target, request.arms)
     try:
@@ -71,9 +71,9 @@ def _fold(
     ]
     seconds = sum(tick.seconds for tick in found if tick.stable.requests > 0)
     if not seconds:
-        return Learned(note=f"{_NOTHING}Prometheus has no requests to {arms.stable}")
+        return Learned(note=f"{_NOTHING}Prometheus has counted no requests to {arms.stable}")
     state = canary.observe(judge, canary.start(judge), found)
-    note = f"learned from {format_seconds(round(seconds))} of {arms.stable} before: {canary.learned(judge, state)}"
+    note = f"learned from the last {format_seconds(round(seconds))} of {arms.stable}: {canary.learned(judge, state)}"
     if interval and request.weight:
         rate = round(sum(tick.stable.requests for tick in found) / seconds, 1)
         note += f". {scrape_cost(interval, rate=rate, weight=request.weight)}"

@@ -1,4 +1,4 @@
-"""Looks at many probes beside a watch, each at its own pace: one that is slow holds up no other."""
+"""Runs many probes beside a watch, each at its own interval: a slow one delays no other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Looking:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self, probe: Probe) -> None:
-        """Looks again and again; a look that takes longer than its interval leaves out those that it passes by."""
+        """Looks at every interval; a look that takes longer than its interval skips the ones it overlaps."""
         loop = asyncio.get_running_loop()
         interval = min(probe.interval, self._tick or probe.interval)
         due = loop.time()
@@ -74,7 +74,7 @@ class Looking:
 
 
 def record(probe: Probe, state: ProbeState, phase: Phase, step: int = 0, *, guard: bool = False) -> ProbeRecord:
-    """What one probe came to in one phase, for the report; what is still open is inconclusive.
+    """The result of one probe in one phase, for the report; a probe without a verdict is inconclusive.
 
     Args:
         probe: whose record it is.

@@ -1,4 +1,4 @@
-"""Effects on a mesh: each safe to repeat, each refused where the lease is no longer ours."""
+"""Effects on a mesh: each is safe to repeat, and refused where the operation no longer has the lease."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MeshActivities(MeshSignatures):
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
-        """Restores the base; done before is done well."""
+        """Restores the base; does nothing where that was done before."""
         mesh = self._meshes[request.lease.target.mesh].mesh
         with _until_allowed():
             ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
@@ -75,19 +75,19 @@ class MeshActivities(MeshSignatures):
 
 @contextlib.contextmanager
 def _until_allowed() -> Iterator[None]:
-    """An end is never given up: what a cluster refuses now is asked for again, for somebody may give the right back."""
+    """Retries an end without limit: what a cluster refuses now may be granted later."""
     try:
         yield
     except Refused as error:
-        raise MeshUnavailable(f"{error}; it is tried again until then") from error
+        raise MeshUnavailable(f"{error}; this is retried until it succeeds") from error
 
 
 async def _show(mesh: Mesh) -> None:
-    """Exports who holds what; a figure that cannot be had decides nothing."""
+    """Exports the leases as metrics; a failure is logged and changes nothing else."""
     try:
         show_leases(await mesh.leases())
     except MeshError as error:
-        activity.logger.warning("leases cannot be shown: %s", error)
+        activity.logger.warning("the metrics of leases could not be updated: %s", error)
 
 
 def _actor(request: EndRequest) -> Actor:
@@ -95,7 +95,7 @@ def _actor(request: EndRequest) -> Actor:
 
 
 async def _ended(mesh: Mesh, ending: Awaitable[Receipt | None]) -> Ended:
-    """Ends a lease and waits until the proxies have what follows from it, timed from the order to their word."""
+    """Ends a lease and waits until the proxies report the result; measures the time from the order to their report."""
     started = time.monotonic()
     async with heartbeating():
         receipt = await ending

@@ -1,4 +1,4 @@
-"""The meshes a process drives, each with the sources that tell what it does."""
+"""The meshes that a process drives, each with its telemetry sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from autopilot.telemetry.witness import Witness
 
 
 class Workloads(Protocol):
-    """Acts on the workloads behind a mesh: outside the promise, for none of it can be undone in full."""
+    """Acts on the workloads behind a mesh. The restore guarantee does not cover it: no action can be undone in full."""
 
     async def act(self, target: Target, action: Action, key: str) -> Acted:
         """Takes an action; again with the same key it is done once."""
@@ -50,13 +50,13 @@ class Attached:
 
     mesh: Mesh
     proxies: Hub | None
-    """What `source: mesh` means; None where that is Prometheus, and this process knows none."""
+    """The source for `source: mesh`; None where that is Prometheus, and this process has none."""
     prometheus: Hub | None = None
     queries: QuerySource | None = None
     history: HistorySource | None = None
-    """Knows what happened before a rollout, whatever source is watched."""
+    """History of the time before a rollout, whichever source is watched."""
     witness: Witness | None = None
-    """Sees whether faults take effect."""
+    """Shows whether faults take effect."""
     workloads: Workloads | None = None
     """Takes actions that cannot be undone, where there are workloads to act on."""
     services: Callable[[], list[str]] = list
@@ -108,7 +108,7 @@ class ClusterWorkloads:
         return await self._mesh.in_thread(self._mesh.workloads.undo, target, action, key)
 
 
-_NO_PROMETHEUS = "{what} needs Prometheus, and this worker knows none: start it with --prometheus URL"
+_NO_PROMETHEUS = "{what} needs Prometheus, and this worker has none: start it with --prometheus URL"
 
 
 @dataclass
@@ -122,10 +122,12 @@ class Meshes:
             return self.attached[name]
         except KeyError:
             known = ", ".join(sorted(self.attached)) or "none"
-            raise InvalidChange(f"this worker drives no mesh {name!r}; it drives {known}") from None
+            raise InvalidChange(
+                f"this worker drives no mesh {name!r} (it drives {known}); start it with the mesh file of {name!r}"
+            ) from None
 
     async def close(self) -> None:
-        """Lets go of every connection."""
+        """Closes every connection."""
         for one in self.attached.values():
             if one.witness is not None:
                 await one.witness.close()
@@ -139,7 +141,7 @@ def attach(
     prometheus: str | None = None,
     told: Callable[[AuditRecord], None] = lambda _: None,
 ) -> Meshes:
-    """Opens the meshes that the files describe; `told` hears of every audit record written through them.
+    """Opens the meshes that the files describe; `told` receives every audit record written through them.
 
     Raises:
         MeshError: a file describes no mesh, or two have the same name.

@@ -1,4 +1,4 @@
-"""What autopilot says of itself to Prometheus, in worker and guard alike."""
+"""Autopilot's own metrics for Prometheus, in worker and guard."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CANARY_WEIGHT = Gauge(
 )
 LEASE_EXPIRY = Gauge(
     "autopilot_lease_expiry_timestamp_seconds",
-    "When a lease ends unless it is renewed",
+    "Time at which a lease expires unless it is renewed",
     ["mesh", "namespace", "service", "holder"],
     registry=REGISTRY,
 )
 RESTORE_SECONDS = Histogram(
     "autopilot_restore_duration_seconds",
-    "From the order to restore until the proxies report the base",
+    "Seconds from the order to restore until the proxies report the base configuration",
     ["net"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     registry=REGISTRY,
@@ -38,7 +38,10 @@ TELEMETRY_AGE = Gauge(
     registry=REGISTRY,
 )
 GUARD_SWEEP = Gauge(
-    "autopilot_guard_last_sweep_timestamp_seconds", "When a guard last swept a mesh", ["mesh"], registry=REGISTRY
+    "autopilot_guard_last_sweep_timestamp_seconds",
+    "Time of a guard's last sweep of a mesh",
+    ["mesh"],
+    registry=REGISTRY,
 )
 
 

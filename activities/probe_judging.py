@@ -12,7 +12,7 @@ from autopilot.evidence.tolerance import Nothing, found, holds, may_backtrack, t
 from autopilot.spec.tolerance import Tolerance
 
 Judgement = tuple[bool | None, str]
-"""Whether it holds (None: there is nothing to judge), and why not."""
+"""Whether the tolerance holds (None: nothing to judge), and the reason if not."""
 
 
 class Seen(NamedTuple):
@@ -44,7 +44,7 @@ async def judged(tolerance: Tolerance, value: object, what: str = "") -> Judgeme
             given = json.dumps({"pattern": tolerance.regex, "text": text_of(there)})
             ended = await run((sys.executable, "-I", "-S", "-c", _SEARCH), given.encode())
             if ended.code != 0:
-                return None, f"{what}the regular expression could not be searched: {ended.err[-200:].strip()}"
+                return None, f"{what}the search for the regular expression failed: {ended.err[-200:].strip()}"
             matched = ended.out.strip() == b"1"
     ok, note = holds(tolerance, value, matched=matched)
     return ok, f"{what}{note}" if note else ""

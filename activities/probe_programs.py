@@ -1,4 +1,4 @@
-"""Runs programs for probes: without a shell, heard up to a limit, and gone with all they started at the end."""
+"""Runs programs for probes: without a shell, with limited output, and killed with all their children at the end."""
 
 from __future__ import annotations
 
@@ -184,7 +184,11 @@ async def call(function: str, arguments: Mapping[str, Any], *, really: bool = Tr
         said = json.loads(ended.out)
     except ValueError:
         last = ended.err.strip().rpartition("\n")[2]
-        why = f"it ended its process with {ended.code}" if ended.code else "it said too much or nothing"
+        why = (
+            f"it ended its process with exit code {ended.code}"
+            if ended.code
+            else "it gave no answer, or a longer one than is read"
+        )
         raise FunctionError(f"{function}: {why}{f' ({last})' if last else ''}") from None
     if "error" in said:
         raise FunctionError(f"{function}: {said['error']}")

@@ -34,14 +34,14 @@ from autopilot.telemetry.slowness import Open
 from autopilot.telemetry.witness import Hop
 
 SCRAPES: Final = 2.5
-"""Scrape intervals without a sample after which there is none: one may fail, and one is always late."""
+"""Scrape intervals without a sample after which there is no data: one scrape may fail, and one is always late."""
 _SHARED: Final = 0.1
-"""Seconds for which one reading serves all who look."""
+"""Seconds for which all probes share one reading."""
 _ARMS_KEPT: Final = 15.0
 """Seconds for which the arms of a service are not asked for again."""
 _STALE: Final = 2.0
 _WHOLE: Final = 0.9
-"""Share of the window that a rate needs: of less, chance makes too much."""
+"""Share of the window that a rate needs: over less time it varies too much by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class Traffic:
         self._failure = ""
 
     def forget(self) -> None:
-        """From now on only what is counted from now on counts."""
+        """Starts a new window: requests before now no longer count."""
         self._since = self._clock()
         self._histories.clear()
         self._read_at = -math.inf
@@ -261,7 +261,7 @@ class Traffic:
         """
         if self._attached.proxies is None:
             raise InvalidChange(
-                "this mesh is read through Prometheus, and this worker knows none: start it with --prometheus URL"
+                "this mesh is read through Prometheus, and this worker has none: start it with --prometheus URL"
             )
         await self._arms_of(target)
 
@@ -277,11 +277,11 @@ class Traffic:
             return Seen(None, note=self._failure)
         ends = history.over(probe.window)
         if ends is None:
-            return Seen(None, note=_without(f"no counters for {target.ref} yet", history.missing))
+            return Seen(None, note=_without(f"no counters of {target.ref} were read yet", history.missing))
         since, now = ends
         silent = self._clock() - now.time
         if silent > probe.window + SCRAPES * (self._interval or 0.0) + _STALE:
-            return Seen(None, note=_without(f"no new counters for {target.ref} for {silent:.0f} s", history.missing))
+            return Seen(None, note=_without(f"no new counters of {target.ref} for {silent:.0f} s", history.missing))
         value, said = _measured(probe, since, now)
         if value is None:
             return Seen(None, said, _without(said, history.missing))
@@ -302,7 +302,7 @@ class Traffic:
         await asyncio.shield(self._reading)
 
     async def close(self) -> None:
-        """Gives up a reading under way."""
+        """Cancels a running reading."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -358,14 +358,17 @@ class Traffic:
 
 
 def _measured(probe: MeshProbe, since: Totals, now: Totals) -> tuple[float | None, str]:
-    """The value of the metric, and what it rests on; None where that is too little."""
+    """The value of the metric and the counts behind it; None where these are too few."""
     seconds = now.time - since.time
     span = f"in {format_seconds(round(seconds, 1))}"
     if probe.metric == "requestRate":
         ended = (now.completed - now.answered) - (since.completed - since.answered)
         given = now.given - since.given + max(0.0, ended)
         if seconds < _WHOLE * probe.window:
-            return None, f"counted for {format_seconds(round(seconds, 1))} of {format_seconds(probe.window)} so far"
+            return (
+                None,
+                f"counted for only {format_seconds(round(seconds, 1))} of {format_seconds(probe.window)} so far",
+            )
         return given / seconds, f"{given / seconds:.4g} requests a second {span}"
     if probe.metric == "slowShare":
         waiting = max(0.0, now.overdue[probe.slower_than] - since.overdue.get(probe.slower_than, 0.0))
@@ -378,7 +381,7 @@ def _measured(probe: MeshProbe, since: Totals, now: Totals) -> tuple[float | Non
         bad = now.failed - since.failed + waiting
         what = "failed"
     if total <= 0 or total < probe.least:
-        return None, f"{total:.0f} requests {span}, of the {max(1, probe.least)} that are needed"
+        return None, f"{total:.0f} requests {span}; at least {max(1, probe.least)} are needed"
     hung = f", {waiting:.0f} without an answer" if waiting else ""
     share = min(1.0, max(0.0, bad / total))
     return (

@@ -1,4 +1,4 @@
-"""Looks at what the probes of an experiment name: one look at a time, each bounded by its probe's own timeout.
+"""Runs the probes of an experiment: one look at a time, each bounded by its probe's own time-out.
 
 What a probe finds is never an error here. A service that does not answer has failed; whoever should have told of it
 and did not (a Prometheus, an API server, a program that cannot be run) leaves a look without data.
@@ -45,7 +45,7 @@ from autopilot.spec.units import format_seconds
 from autopilot.telemetry.model import TelemetryError
 
 ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_PROBES"
-"""Environment variable of a worker: which kinds of probes it may run that run what a file says."""
+"""Environment variable of a worker: which kinds of probes that run code from a spec it may run."""
 
 _LONGEST_BODY: Final = 1_000_000
 """Bytes of an answer that are read."""
@@ -68,7 +68,7 @@ def allowed_probes(environ: Mapping[str, str]) -> frozenset[str]:
     named = {each.strip() for each in environ.get(ALLOW_VARIABLE, "").split(",") if each.strip()}
     if unknown := named - set(OPT_IN):
         raise InvalidChange(
-            f"{ALLOW_VARIABLE} names {', '.join(sorted(unknown))}; write {', '.join(OPT_IN)}, or one of them"
+            f"{ALLOW_VARIABLE} names {', '.join(sorted(unknown))}: unknown; write {', '.join(OPT_IN)}, or one of them"
         )
     return frozenset(named)
 
@@ -78,7 +78,7 @@ class _Stage:
     """How far one look has come."""
 
     answered: bool = False
-    """Whoever was asked has answered; what takes long from here on is our own."""
+    """Set once the target has answered; time after that is spent by the probe itself."""
 
 
 class Prober:
@@ -115,7 +115,7 @@ class Prober:
                 raise InvalidChange(f"probe {probe.name}: {error}") from error
 
     async def look(self, probe: Probe) -> Look:
-        """Looks once. Takes no longer than the probe's timeout, and raises for nothing that it finds."""
+        """Looks once, for at most the probe's time-out. A failed look raises nothing."""
         began = time.time()
         stage = _Stage()
         try:
@@ -124,13 +124,13 @@ class Prober:
         except TimeoutError:
             within = format_seconds(probe.timeout)
             if stage.answered:
-                seen = Seen(None, note=f"what was found could not be judged within {within}; simplify the tolerance")
+                seen = Seen(None, note=f"the answer could not be judged within {within}; simplify the tolerance")
             else:
                 ok = False if isinstance(probe, HttpProbe | TcpProbe) else None
-                seen = Seen(ok, note=f"nothing within {within}")
+                seen = Seen(ok, note=f"no answer within {within}")
         except (TelemetryError, MeshError, FunctionError) as error:
             seen = Seen(None, note=str(error))
-        except Exception as error:  # noqa: BLE001 - an error of the probe itself is no data, and the note says what it was
+        except Exception as error:  # noqa: BLE001 - an error of the probe is no data; the note names it
             seen = Seen(None, note=f"{type(error).__name__}: {error}")
         return Look(time=began, ok=seen.ok, value=redacted(seen.value)[:_VALUE], note=redacted(seen.note)[:_NOTE])
 
@@ -144,7 +144,7 @@ class Prober:
             return  # the look itself will say so
 
     def forget(self) -> None:
-        """From now on mesh probes count only what happens from now on: another phase begins."""
+        """Starts a new phase: mesh probes count only requests from now on."""
         self._traffic.forget()
 
     def early(self, probe: Probe) -> bool:
@@ -156,7 +156,7 @@ class Prober:
         return self._traffic.patience(probe) if isinstance(probe, MeshProbe) else 0.0
 
     async def close(self) -> None:
-        """Lets go of connections and threads."""
+        """Closes connections and releases threads."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -172,7 +172,7 @@ class Prober:
     async def _refuse(self, probe: Probe) -> None:
         if probe.type in OPT_IN and probe.type not in self._allowed:
             raise InvalidChange(
-                f"{probe.type} probes run what the file says, and this worker does not allow that: "
+                f"{probe.type} probes run code that the file names, and this worker does not allow that: "
                 f"start it with {ALLOW_VARIABLE}={probe.type}, or use another probe"
             )
         match probe:
@@ -187,11 +187,13 @@ class Prober:
                     async with asyncio.timeout(_IMPORT):
                         await call(probe.function, probe.arguments, really=False)
                 except (FunctionError, TimeoutError, OSError) as error:
-                    said = str(error) or f"{probe.function} is not imported within {format_seconds(_IMPORT)}"
-                    raise InvalidChange(f"{said}; it must be where the worker finds its modules") from error
+                    said = str(error) or f"{probe.function} could not be imported within {format_seconds(_IMPORT)}"
+                    raise InvalidChange(f"{said}; install it where the worker imports modules from") from error
             case ProcessProbe():
                 if shutil.which(probe.command[0]) is None:
-                    raise InvalidChange(f"there is no program {readable(probe.command[0])} where the worker runs")
+                    raise InvalidChange(
+                        f"program {readable(probe.command[0])} was not found on the worker's machine; install it there"
+                    )
             case HttpProbe():
                 _address(probe.url)
             case _:
@@ -214,7 +216,10 @@ class Prober:
 
     async def _run(self, probe: ProcessProbe | PythonProbe) -> Seen:
         if probe.type not in self._allowed:
-            return Seen(None, note=f"this worker does not allow {probe.type} probes; see {ALLOW_VARIABLE}")
+            return Seen(
+                None,
+                note=f"this worker does not allow {probe.type} probes; start it with {ALLOW_VARIABLE}={probe.type}",
+            )
         if isinstance(probe, ProcessProbe):
             return await self._process(probe)
         value = await call(probe.function, probe.arguments)
@@ -257,7 +262,7 @@ class Prober:
     async def _tcp(self, probe: TcpProbe) -> Seen:
         host, _, port = probe.address.rpartition(":")
         began = time.monotonic()
-        why = f"{host} has no address"
+        why = f"name {host} has no address"
         try:
             for family, kind, protocol, _, address in await self._names.find(host, int(port)):
                 with socket.socket(family, kind, protocol) as opened:
@@ -283,7 +288,7 @@ class Prober:
         asked.add_done_callback(self._answered)
         value = await asyncio.shield(asked)
         if value is None:
-            return Seen(None, note="the query has no result now: an empty series, or no number")
+            return Seen(None, note="the query returned no number: its result is empty, or NaN")
         ok, note = await judged(probe.tolerance, value)
         return Seen(ok, f"{value:.6g}", note)
 
@@ -305,7 +310,7 @@ class Prober:
             told.append(await judged(probe.output, ended.out.decode("utf-8", "replace").rstrip(), "output: "))
         ok, note = together(told)
         said = ended.err.strip()[-200:]
-        return Seen(ok, f"exit code {ended.code}", f"{note}; it said: {said}" if note and said else note)
+        return Seen(ok, f"exit code {ended.code}", f"{note}; its error output: {said}" if note and said else note)
 
     def _service(self, probe: MeshProbe) -> Target:
         namespace, _, name = (probe.service or self._target.service).rpartition("/")
@@ -320,7 +325,9 @@ class Prober:
         if self._objects is None:
             mesh = self._attached.mesh
             if not isinstance(mesh, KubeMesh):
-                raise InvalidChange(f"mesh {mesh.name} is not in a cluster: it has no objects; use another probe")
+                raise InvalidChange(
+                    f"mesh {mesh.name} is not in a cluster and has no objects; use another type of probe"
+                )
             self._objects = Objects(mesh.api, self._target.namespace)
         return self._objects
 
@@ -334,14 +341,14 @@ def _address(url: str) -> URL:
     try:
         found = URL(url)
     except ValueError as error:
-        raise InvalidChange(f"url is no address: {error}; write http://host:port/path") from error
+        raise InvalidChange(f"url is not valid: {error}; write http://host:port/path") from error
     if not found.host:
         raise InvalidChange("url names no host; write http://host:port/path")
     return found
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """The beginning of the answer; the rest of a long one is not waited for."""
+    """The beginning of the answer; the rest of a long one is not read."""
     body = bytearray()
     async for part in response.content.iter_chunked(65536):
         body += part

@@ -1,4 +1,4 @@
-"""Whether Temporal still answers, and whether workflows still run: an activity is never told when they do not."""
+"""Checks whether Temporal answers and whether workflows run: an activity gets no other notice when they do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from temporalio.service import RPCError
 _LOOK = 15.0
 _FORGET = 600.0
 _ATTEMPTS = 3
-"""Failed tries of one workflow task that are no passing trouble (a worker that is just being replaced)."""
+"""Failed attempts of one workflow task from which the failure counts as lasting, not as a worker restart."""
 
 
 class Pulse:
@@ -53,7 +53,7 @@ class Pulse:
             await asyncio.gather(task, return_exceptions=True)
 
     async def parked(self, workflow_id: str) -> float:
-        """For how many seconds the workflow's own code has been failing; 0.0 while it runs, or where nobody can tell.
+        """Seconds for which the workflow's own code has been failing; 0.0 while it runs, or where that is unknown.
 
         Temporal is asked at most every fifteen seconds a workflow.
         """

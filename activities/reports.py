@@ -1,4 +1,4 @@
-"""Keeps what Temporal forgets: the report of every operation, as one JSON file each."""
+"""Archives the report of every operation as a JSON file, beyond Temporal's retention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Temporal keeps of a schedule, read and changed: the one place that knows how our input lies in it."""
+"""Reads and changes schedules in Temporal: the only module that knows how our input is stored in them."""
 
 from __future__ import annotations
 

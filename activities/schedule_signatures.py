@@ -19,7 +19,7 @@ class AskRequest(Wire):
     scheduled: float
     """When the cron was due; seconds since the epoch."""
     after: float | None = None
-    """What the cron was due for is told of up to here; None: since the schedule is there."""
+    """Due times up to this one are reported already; None: since the schedule was made."""
     counted: Counted | None = None
     """What Temporal had counted by then."""
     waited_since: float | None = None
@@ -28,7 +28,7 @@ class AskRequest(Wire):
 
 
 class Answer(Wire):
-    """What is to happen, and the facts it rests upon."""
+    """The decision, and the facts behind it."""
 
     decision: Decision
     now: float
@@ -43,11 +43,11 @@ class StartRequest(Wire):
 
     experiment: ExperimentInput
     token: str
-    """Of whoever starts it: asked twice, it is started once."""
+    """Token of the caller: the same token starts an experiment once."""
 
 
 class Started(Wire):
-    """What was started; without a run, `held` says who was there before."""
+    """The run that was started; without one, `held` names the operation that runs already."""
 
     run_id: str = ""
     held: str = ""
@@ -58,9 +58,9 @@ class EndRunRequest(Wire):
 
     running: Running
     limit: float
-    """Seconds after which it is given up."""
+    """Seconds after which the wait ends."""
     abort: Command | None = None
-    """What to tell it first."""
+    """The command to send before the wait."""
 
 
 class PauseRequest(Wire):
@@ -68,7 +68,7 @@ class PauseRequest(Wire):
 
     schedule: str
     note: str
-    """Why; shown to people and given as the reason for what does not run meanwhile."""
+    """Reason of the pause; shown to people and recorded for runs that are skipped meanwhile."""
 
 
 class ScheduleSignatures:

@@ -1,4 +1,4 @@
-"""What the runs of a schedule look at and do: Temporal and the mesh on one side, the archive on the other."""
+"""Activities for runs of a schedule: read Temporal and the mesh, start experiments, archive records."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class ScheduleActivities(ScheduleSignatures):
         return next((other for other in others if other != request.run), "")
 
     async def _mesh_says(self, experiment: ExperimentInput) -> tuple[str, tuple[Freeze, ...]]:
-        """Why nothing may start there, and the administrator's calendar; the experiment looks again when it begins."""
+        """Why nothing may start there, and the administrator's calendar; the experiment checks again when it begins."""
         attached = self._meshes.attached.get(experiment.mesh)
         if attached is None:
             return "", ()
@@ -174,7 +174,7 @@ class ScheduleActivities(ScheduleSignatures):
 
     @activity.defn(name="schedule.start")
     async def start(self, request: StartRequest) -> Started:
-        """Starts it; finds what it started itself where its answer was lost."""
+        """Starts the experiment; on a retry, finds the run that it started before."""
         experiment = request.experiment
         if run := await self._started_before(request):
             return Started(run_id=run)
@@ -213,7 +213,7 @@ class ScheduleActivities(ScheduleSignatures):
 
     @activity.defn(name="schedule.wait")
     async def wait(self, request: EndRunRequest) -> bool:
-        """Tells it to end where that is asked, then waits."""
+        """Aborts the run where the schedule says so, then waits for its end."""
         run = self._client.get_workflow_handle(request.running.workflow_id, run_id=request.running.run_id)
         ended = asyncio.create_task(_end_of(run))
         begun = activity.info().scheduled_time.timestamp()  # a wait that goes on elsewhere becomes no longer
@@ -262,13 +262,13 @@ class ScheduleActivities(ScheduleSignatures):
             paused = await schedule_book.pause(self._client, request.schedule, request.note, self._clock())
         except RPCError as error:
             if schedule_book.is_gone(error):
-                return "the schedule is gone"
+                return "the schedule no longer exists"
             raise
-        return "paused" if paused else "it was paused already"
+        return "paused" if paused else "the schedule was paused already"
 
 
 def _stopped(request: AskRequest, description: ScheduleDescription | None) -> str:
-    """What befell the schedule while its run waited: Temporal knows of it, the run does not."""
+    """What happened to the schedule while its run waited: only Temporal knows it, the run does not."""
     if request.waited_since is None or request.wanted.hand is not None:
         return ""
     if description is None:

@@ -1,4 +1,4 @@
-"""What an experiment sees of itself: what its faults met, and what people met meanwhile, since the first look."""
+"""Counters of an experiment since its first look: requests that met its faults, and failures that users met."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def changes_of(spec: ExperimentSpec, step: int, salt: str) -> tuple[Change, ...]
 
 
 async def effects_of(attached: Attached, lease: Lease, changes: Sequence[Change]) -> tuple[Effect, ...]:
-    """What each fault will be seen by, and how true it is here; nothing counted yet.
+    """The counter that will show each fault, and how exact the fault is here; nothing is counted yet.
 
     Raises:
         InvalidChange: nothing would show that a fault takes effect.
@@ -105,12 +105,12 @@ class Sight:
         """
         if self._attached.witness is None:
             raise InvalidChange(
-                "nobody can see whether faults take effect here: start the worker with --prometheus URL"
+                "no counter shows here whether faults take effect: start the worker with --prometheus URL"
             )
         return self._attached.witness
 
     async def read(self, now: float) -> Reading:
-        """Everything as it stands.
+        """Reads all counters now.
 
         Raises:
             TelemetryError: nothing answered.
@@ -129,7 +129,7 @@ class Sight:
         )
 
     async def hops_if_any(self) -> list[Hop]:
-        """The same, and none where not all of it can be read: amplification is told where it can be."""
+        """Every hop, or none where not all can be read: amplification is reported only where it is complete."""
         try:
             return await self.hops()
         except TelemetryError:
@@ -162,7 +162,7 @@ def met(first: Reading, now: Reading, effects: Sequence[Effect]) -> tuple[Effect
 
 
 def count(first: Reading, now: Reading) -> Count:
-    """What people met between two readings."""
+    """Requests and failures that users met between two readings."""
     return Count(
         time=now.time,
         requests=grown(first.requests, now.requests),

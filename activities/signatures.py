@@ -1,4 +1,4 @@
-"""What workflows may ask of activities: wire models and typed signatures, without any client behind them.
+"""The activities that workflows call: wire models and typed signatures, without any client.
 
 Workflows import this module alone; the implementations (`activities.mesh`, `activities.telemetry`, …) subclass it, so
 mypy holds both sides to the same contract and no heavy import reaches the workflow sandbox.
@@ -25,11 +25,11 @@ WATCH_QUEUE = "autopilot-watch"
 
 
 HaltRule = Literal["end", "over", "ignore"]
-"""Ends the watch when it is pressed; ends it when it is let go; or is nothing to it."""
+"""A halt ends the watch; the release of a halt ends the watch; or the watch ignores halts."""
 
 
 RESTORE_HEARTBEAT = 2.0
-"""Seconds after which a restore whose worker fell silent is begun elsewhere."""
+"""Seconds without a heartbeat after which a restore is started on another worker."""
 
 
 class AcquireRequest(Wire):
@@ -42,7 +42,7 @@ class AcquireRequest(Wire):
     ttl: float
     planned_end: float | None
     lasting: float | None = None
-    """Seconds from now to the planned end, for whoever had to wait for the target."""
+    """Seconds from now to the planned end, for an operation that waited in turn."""
     queue: bool = False
     by: Actor = Actor()
 
@@ -67,12 +67,12 @@ class EndRequest(Wire):
 
 
 class Ended(Wire):
-    """What committing or lifting came to."""
+    """Result of a commit or a lift."""
 
     receipt: Receipt | None
     """None where it had been done before."""
     seconds: float
-    """Until the proxies themselves reported it."""
+    """Seconds until the proxies themselves reported it."""
 
 
 class CountRequest(Wire):
@@ -95,7 +95,7 @@ class Totals(Wire):
     """Series → (requests, failures)."""
 
     def since(self, before: Totals) -> Exposure:
-        """What users met between the two readings."""
+        """Requests and failures in the user view between the two readings."""
         requests = failures = 0.0
         for name, (total, failed) in self.series.items():
             old_total, old_failed = before.series.get(name, (0.0, 0.0))
@@ -125,7 +125,7 @@ class Learned(Wire):
 
 
 class WatchRequest(Wire):
-    """Watches one step until something can be said."""
+    """Watches one step until there is a verdict."""
 
     lease: Lease
     target: Target
@@ -144,15 +144,15 @@ class WatchRequest(Wire):
     fresh_step: bool = True
     """Whether good evidence and the step's clock start afresh."""
     patient: bool = False
-    """Whether silence of telemetry is put up with (somebody is being asked already)."""
+    """Whether missing telemetry is tolerated (a person is being asked already)."""
     halt: HaltRule = "end"
-    """What the stop button means to this watch."""
+    """How this watch handles a halt."""
     temporal_grace: float = 120.0
     """Seconds without an answer of Temporal after which the lease is no longer renewed."""
 
 
 class WatchBeat(Wire):
-    """What a watch heartbeats: enough to go on elsewhere, and to be looked at meanwhile."""
+    """Heartbeat of a watch: what another worker needs to continue it, and what clients show meanwhile."""
 
     state: str
     progress: Progress
@@ -166,7 +166,7 @@ class WatchBeat(Wire):
 
 
 class WatchResult(Wire):
-    """What a watch came to."""
+    """Result of a watch."""
 
     verdict: Verdict
     state: str
@@ -195,7 +195,7 @@ class MeshSignatures:
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
-        """Restores the base; done before is done well."""
+        """Restores the base; does nothing where that was done before."""
         signature_only()
 
 
@@ -214,12 +214,12 @@ class TelemetrySignatures:
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:
-        """Folds ticks until a verdict; heartbeats its state, renews the lease, condemns it on harm."""
+        """Judges ticks until there is a verdict; heartbeats its state, renews the lease, condemns it on harm."""
         signature_only()
 
 
 class ReportSignatures:
-    """Keeping what Temporal forgets."""
+    """Archives reports beyond Temporal's retention."""
 
     @activity.defn(name="report.archive")
     async def archive(self, report: CanaryReport) -> str:
@@ -233,4 +233,4 @@ def signature_only() -> NoReturn:
     Raises:
         TypeError: always.
     """
-    raise TypeError("this is a signature; register the activity class that implements it")
+    raise TypeError("this is only a signature; register the activity class that implements it")

@@ -1,5 +1,5 @@
-"""The hypothesis while nothing is laid: before the method it decides whether to begin, after the restore it is asked
-again, and what the faults' counters say then must stand still."""
+"""Checks the hypothesis while no fault is laid: before the method, to decide whether to start it, and after the
+restore, when the counters of the faults must no longer rise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Steadying:
         )
 
     async def run(self, prober: Prober) -> Steady:
-        """Returns once every probe has passed, failed, or shown that it cannot be seen."""
+        """Returns once every probe has passed, failed, or had no data for too long."""
         until = time.monotonic() + sum(_patience(prober, probe) for probe in self._probes.values())
         looking = Looking(prober)
         async with looking.following(self._probes.values()):

@@ -1,4 +1,4 @@
-"""Reading what a mesh does: totals once, and the watch that folds ticks into a verdict."""
+"""Telemetry as activities: totals read once, and the watch that turns ticks into a verdict."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from autopilot.telemetry.exposure import tally
 
 
 class TelemetryActivities(TelemetrySignatures):
-    """What the meshes of this worker do, as activities."""
+    """Telemetry of this worker's meshes, as activities."""
 
     def __init__(self, meshes: Meshes, pulse: Pulse) -> None:
         self._meshes = meshes
@@ -60,13 +60,17 @@ class TelemetryActivities(TelemetrySignatures):
         try:
             disturbed = spans(await attached.mesh.audit())
         except MeshError as error:
-            activity.logger.warning("what experiments did before cannot be read, and may be learned from: %s", error)
+            activity.logger.warning(
+                "audit records of earlier experiments cannot be read, so failures that they caused may be "
+                "learned from: %s",
+                error,
+            )
             disturbed = []
         return await learn(attached.history, request, lambda: attached.interval(request.analysis.source), disturbed)
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:
-        """Folds ticks until a verdict; heartbeats its state, renews the lease, condemns it on harm."""
+        """Judges ticks until there is a verdict; heartbeats its state, renews the lease, condemns it on harm."""
         beats = activity.info().heartbeat_details
         earlier = WatchBeat.model_validate(beats[0]) if beats else None
         watching = Watching(request, self._meshes[request.target.mesh], self._pulse, earlier)

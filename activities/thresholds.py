@@ -1,4 +1,4 @@
-"""Evaluates a rollout's own PromQL queries beside the watch, each at its own pace."""
+"""Evaluates a rollout's own PromQL queries beside the watch, each at its own interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autopilot.telemetry.template import filled
 
 
 class Thresholds:
-    """The latest readings nobody has judged yet."""
+    """The latest readings that were not judged yet."""
 
     def __init__(self) -> None:
         self._fresh: dict[str, float | None] = {}

@@ -1,4 +1,4 @@
-"""One watch of one step: ticks in, verdict out; meanwhile the lease is kept alive, and everybody can look.
+"""One watch of one step: turns ticks into a verdict, renews the lease meanwhile, and shows its progress.
 
 Apart from Temporal: what it heartbeats and how it is cancelled belongs to the activity around it.
 """
@@ -34,15 +34,15 @@ from autopilot.telemetry.model import Subject
 _RECENT = 10
 """Ticks over which the measured share is shown."""
 _SETTLE = 1.0
-"""Seconds after a change of weights that belong to neither: clocks differ, and a scrape may be older than it says."""
+"""Seconds after a change of weights that count for neither: clocks differ, and a scrape may be older than it says."""
 _SCRAPES = 2.5
 """Scrape intervals without a sample after which telemetry is silent: one may fail, and one is always late."""
 _CHUNK = 3600
-"""Ticks after which a watch hands over to the next: what it heartbeats and returns must stay small."""
+"""Ticks after which a watch hands over to the next: its heartbeats and its result must stay small."""
 
 
 class Watching:
-    """Folds what the hub sees into the judge's state."""
+    """Feeds the hub's ticks to the judge."""
 
     def __init__(self, request: WatchRequest, attached: Attached, pulse: Pulse, earlier: WatchBeat | None) -> None:
         self._request = request
@@ -90,7 +90,7 @@ class Watching:
                 heartbeat(self._beat())
                 if verdict is not None:
                     return self.result(verdict)
-        raise RuntimeError("the telemetry hub was closed while a watch was under way")
+        raise RuntimeError("the telemetry hub was closed while a watch was running")
 
     def result(self, verdict: Verdict) -> WatchResult:
         """The answer to the workflow."""
@@ -127,11 +127,13 @@ class Watching:
         if verdict is None or isinstance(verdict, Advance):
             verdict = self._misdirected(item) or verdict
         if verdict is None and self._recorder.count >= _CHUNK:
-            return Inconclusive(cause="stopped", reason="a new watch goes on from here")
+            return Inconclusive(
+                cause="stopped", reason="this watch has reached its size limit; the next one continues from here"
+            )
         return verdict
 
     def _misdirected(self, item: HubTick) -> Inconclusive | None:
-        """Whether requests go elsewhere than they were sent: then no comparison of arms means much."""
+        """Whether requests reach other arms than the weights say: then arms cannot be compared."""
         found = self._split_wrong(item)
         bypassed = self._bypassed(item)
         if self._request.patient or not (found or bypassed):
@@ -140,7 +142,7 @@ class Watching:
         return Inconclusive(cause="split", reason=bypassed or found, evidence=shown)
 
     def _split_wrong(self, item: HubTick) -> str:
-        """What the callers' proxies share out otherwise than it was set; empty where nothing."""
+        """How the split at the callers' proxies differs from the weights; empty where it does not."""
         request = self._request
         if item.tick.time - item.tick.seconds < request.since + _SETTLE:
             return ""  # some of it was counted before the proxies had these weights
@@ -151,7 +153,7 @@ class Watching:
         return mismatch.reason if mismatch else ""
 
     def _bypassed(self, item: HubTick) -> str:
-        """Which arm is given what, past the callers' proxies; empty where none."""
+        """Which arm gets requests that passed no caller's proxy; empty where none does."""
         arms = (self._request.arms.canary, self._request.arms.stable)
         found = {arm: item.arrived.get(arm, Arrived()) for arm in arms}
         arrived = {arm: (one.requests, one.unsent) for arm, one in found.items()}
@@ -166,12 +168,12 @@ class Watching:
             return None
         return Inconclusive(
             cause="noData",
-            reason=f"telemetry has been silent for {silent:.0f} s: {gap.reason}",
+            reason=f"telemetry has had no new data for {silent:.0f} s: {gap.reason}",
             evidence=canary.evidence(self._judge, self._state),
         )
 
     def _patience(self) -> float:
-        """Seconds of silence that mean something: between two scrapes everybody is silent."""
+        """Seconds without data after which telemetry counts as silent; between two scrapes there is never any."""
         analysis = self._request.analysis
         return max(analysis.no_data.after, _SCRAPES * (self._attached.interval(analysis.source) or 0.0))
 

@@ -59,7 +59,7 @@ def _refuse_foreign(name: str, root: Path) -> None:
         return
     where = spec.origin or ", ".join(spec.submodule_search_locations or ()) or "a module made at run time"
     raise ImportError(
-        f"Mesh Autopilot needs the import name {name!r}, but {where} answers to it; "
+        f"Mesh Autopilot needs the import name {name!r}, but {where} uses that name; "
         "run autopilot in an environment of its own (for instance `uv tool install mesh-autopilot`)"
     )
 

@@ -15,7 +15,7 @@ from autopilot.spec.experiment import ExperimentSpec
 CHAOS_TTL = 30.0
 """Seconds without renewal after which guards restore an experiment."""
 CHAOS_HEARTBEAT = 5.0
-"""Seconds after which a silent watch is started elsewhere: well within its lease's life."""
+"""Seconds without a heartbeat after which a watch is started elsewhere: less than its lease's time to live."""
 CHAOS_GRACE = 30.0
 """Seconds without an answer of Temporal after which the lease is no longer renewed."""
 
@@ -32,7 +32,7 @@ class ExperimentInput(Wire):
     heartbeat_timeout: float = CHAOS_HEARTBEAT
     temporal_grace: float = CHAOS_GRACE
     queue: bool = False
-    """Whether to wait in turn where somebody holds the target."""
+    """Whether to wait in turn where another operation holds the target."""
     schedule: str = ""
     """Id of the schedule that started it; empty where a person or a program did."""
 
@@ -62,7 +62,7 @@ class Acted(Wire):
     action: str
     done: str
     undone: str = ""
-    """What was put back afterwards; empty where nothing could be."""
+    """How it was undone; empty where it could not be."""
 
 
 class StepFinding(Wire):
@@ -101,11 +101,11 @@ class ExperimentReport(Wire):
     exposure: Exposure = Exposure()
     """Requests that met a fault, and failures of `safety.service` beyond what it had before."""
     burn: float | None = None
-    """The fastest burn of the error budget that was seen, as a multiple."""
+    """The highest burn rate of the error budget, as a multiple."""
     timeline: tuple[Event, ...] = ()
     audit: tuple[str, ...] = ()
     restore_seconds: float | None = None
     restored: bool = False
-    """Whether the proxies themselves said that the base is back."""
+    """Whether the proxies themselves reported that the base configuration is restored."""
     left: tuple[str, ...] = ()
     """What somebody else had changed meanwhile and was left, and actions that could not be undone."""

@@ -58,7 +58,7 @@ class ScheduledInput(Wire):
 
     experiment: ExperimentInput
     since: float = 0.0
-    """Cron times before it are nobody's concern: there was no such schedule then. Seconds since the epoch."""
+    """Cron times before it are not reported, since the schedule did not exist. Seconds since the epoch."""
     pauses: tuple[Pause, ...] = ()
     """The last ones, so that what did not run meanwhile has its reason."""
     hand: Hand | None = None
@@ -173,24 +173,27 @@ def decide(spec: ScheduleSpec, seen: Situation) -> Decision:
 
 
 def _too_late(spec: ScheduleSpec, seen: Situation) -> str:
-    """Why it is not caught up with. Who waited in turn is not late; what a person wanted yesterday is."""
+    """Why the run is not caught up. A run that waited in turn is not late; one that a person asked for yesterday is."""
     late = seen.now - seen.scheduled - (0.0 if seen.hand else spec.jitter)
     if seen.waited is not None or late <= spec.catch_up + _PROMPT:
         return ""
     return (
-        f"came {_span(late)} late: Temporal or every worker was away; "
-        f"only {_span(spec.catch_up)} are caught up with (schedule.catchUp)"
+        f"{_span(late)} late, because Temporal or all workers were down; "
+        f"runs are caught up for at most {_span(spec.catch_up)} (schedule.catchUp)"
     )
 
 
 def _frozen(spec: ScheduleSpec, seen: Situation) -> str:
     now = datetime.fromtimestamp(seen.now, UTC)
     if ordered := _freeze(seen.frozen, now.date()):
-        return f"{_days(ordered)} (UTC) are frozen for the whole mesh{_because(ordered.reason)}"
+        return (
+            f"{_days(ordered)} (UTC) are frozen for the whole mesh (spec.chaos.freeze of the mesh "
+            f"file){_because(ordered.reason)}"
+        )
     own = _freeze(spec.freeze, now.astimezone(ZoneInfo(spec.time_zone)).date())
     if own is None or (seen.hand is not None and seen.hand.force):
         return ""
-    return f"{_days(own)} are frozen{_because(own.reason)}"
+    return f"{_days(own)} are frozen (schedule.freeze){_because(own.reason)}"
 
 
 def _freeze(freezes: Sequence[Freeze], day: date) -> Freeze | None:
@@ -208,7 +211,7 @@ def _outside(spec: ScheduleSpec, seen: Situation) -> str:
     if any(_inside(window, local) for window in spec.windows):
         return ""
     windows = "; ".join(f"{', '.join(window.days)} {window.start}-{window.end}" for window in spec.windows)
-    return f"{_DAYS[local.weekday()]} {local:%H:%M} {spec.time_zone} lies outside its windows ({windows})"
+    return f"{_DAYS[local.weekday()]} {local:%H:%M} {spec.time_zone} is outside the schedule's windows ({windows})"
 
 
 def _inside(window: Window, local: datetime) -> bool:
@@ -219,29 +222,31 @@ def _inside(window: Window, local: datetime) -> bool:
 def _overlapping(spec: ScheduleSpec, seen: Situation, before: Running) -> Decision:
     ours = before.schedule == seen.schedule
     its = before.workflow_id if ours else f"{before.workflow_id} (not of this schedule)"
-    age = f"{its} is under way since {_span(seen.now - before.since)}"
+    age = f"{its} has been running for {_span(seen.now - before.since)}"
     if seen.waited is not None:
-        return Decision(kind="skip", reason=f"waited {_span(seen.waited)}, and {its} was still, or again, under way")
+        return Decision(
+            kind="skip", reason=f"waited {_span(seen.waited)}, and {its} was still running, or running again"
+        )
     match spec.overlap:
         case "skip":
             return Decision(kind="skip", reason=f"{age} (schedule.overlap: skip)")
         case "cancelOther" if not ours:
-            return Decision(kind="skip", reason=f"{age}: a schedule ends no run but its own")
+            return Decision(kind="skip", reason=f"{age}: a schedule aborts only its own runs")
         case _ if seen.waiting:
-            return Decision(kind="skip", reason=f"{age}, and {seen.waiting} waits for it already")
+            return Decision(kind="skip", reason=f"{age}, and {seen.waiting} already waits for it")
         case "queue":
-            return Decision(kind="wait", reason=f"{age}; waits for its end")
+            return Decision(kind="wait", reason=f"{age}; waiting for its end")
         case "cancelOther":
-            return Decision(kind="replace", reason=f"{age}; ends it first")
+            return Decision(kind="replace", reason=f"{age}; aborting it first")
 
 
 def _begins(spec: ScheduleSpec, seen: Situation) -> str:
     if seen.hand is not None:
         return f"asked for by {seen.hand.caller.who}{_because(seen.hand.reason)}"
     if seen.waited is not None:
-        return f"the run before ended after {_span(seen.waited)}"
+        return f"the previous run has ended after a wait of {_span(seen.waited)}"
     late = seen.now - seen.scheduled - spec.jitter
-    return f"caught up with, {_span(late)} late" if late > _PROMPT else "due"
+    return f"caught up, {_span(late)} late" if late > _PROMPT else "due"
 
 
 def missed(
@@ -254,7 +259,7 @@ def missed(
     waited: str = "",
     counted: tuple[Counted, Counted] | None = None,
 ) -> tuple[tuple[Missed, ...], bool]:
-    """The times after one moment and up to another at which the cron was due, each with why no run began.
+    """The times in a span at which the cron was due but no run began, each with the reason.
 
     Args:
         spec: the schedule.
@@ -271,7 +276,7 @@ def missed(
     first, last = datetime.fromtimestamp(after, UTC), datetime.fromtimestamp(until, UTC)
     due = between(spec.cron, spec.time_zone, first, last)
     times = [seconds for moment in due.moments if (seconds := moment.timestamp()) != own]
-    why = f"{waited} waited already" if waited else _unheard(spec, counted)
+    why = f"{waited} was already waiting" if waited else _unheard(spec, counted)
     groups = []
     for reason, members in groupby(times, key=_reasons(pauses, why)):
         moments = list(members)
@@ -290,13 +295,13 @@ def _reasons(pauses: Sequence[Pause], otherwise: str) -> Callable[[float], str]:
 
 
 def _unheard(spec: ScheduleSpec, counted: tuple[Counted, Counted] | None) -> str:
-    """Why Temporal began no run, by its own count."""
-    away = f"Temporal was away for longer than {_span(spec.catch_up)} (schedule.catchUp)"
+    """Why Temporal started no run, from its own counters."""
+    away = f"Temporal was down for longer than {_span(spec.catch_up)} (schedule.catchUp)"
     dropped = (
-        "the run before had not been taken up: Temporal or every worker was away, and of many one is caught up with"
+        "the previous run had not started: Temporal or all workers were down, and only one missed run is caught up"
     )
     if counted is None:
-        return "Temporal was away, or the schedule was paused in Temporal itself"
+        return "Temporal was down, or the schedule was paused in Temporal itself"
     before, now = counted
     match now.late > before.late, now.dropped > before.dropped:
         case True, False:

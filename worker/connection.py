@@ -1,4 +1,4 @@
-"""The one way to Temporal: address, TLS and API key come from its own configuration and nowhere else.
+"""Connects to Temporal: address, TLS and API key come only from Temporal's own configuration.
 
 Commands use it too: it imports neither workers nor workflows.
 """
@@ -38,13 +38,13 @@ async def connect(default_address: str | None = None, *, plugins: Sequence[Plugi
             return await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=plugins)
     except (RuntimeError, TimeoutError) as error:
         raise TemporalUnavailable(
-            f"Temporal did not answer at {address}: start a local one with `autopilot up`, "
-            f"or set TEMPORAL_ADDRESS to yours ({_cause(error)})"
+            f"Temporal did not answer at {address} ({_cause(error)}): start a local one with `autopilot up`, "
+            "or set TEMPORAL_ADDRESS to the address of yours"
         ) from error
 
 
 def _cause(error: Exception) -> str:
-    """What a person needs of the SDK's nested error text."""
+    """The cause in short, from the SDK's nested error text."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return "connection refused" if "Connection refused" in str(error) else str(error)

@@ -1,4 +1,4 @@
-"""The guard process: restores what nobody renews any more. It needs the mesh and nothing else; several may run."""
+"""The guard process: restores what no operation renews. It needs only the mesh; several may run."""
 
 from __future__ import annotations
 

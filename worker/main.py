@@ -29,7 +29,7 @@ from worker.visibility import ensure_search_attributes
 _log = structlog.get_logger()
 _GRACE = timedelta(seconds=5)
 _WATCHES = 1000
-"""Watches a process takes on: each holds its slot for its whole life, and costs little."""
+"""Maximum watches of one process: each holds its slot until it ends, and costs little."""
 
 
 async def run(
@@ -61,10 +61,10 @@ async def run(
     try:
         async with working(client, meshes, reports=reports, heartbeat_every=heartbeat_every):
             if metrics:
-                serve(metrics)  # from here on we count as ready
+                serve(metrics)  # from here on this worker counts as ready
             _log.info("worker ready", meshes=sorted(meshes.attached), namespace=client.namespace)
             await stop.wait()
-            _log.info("worker stops; what it watched goes on elsewhere or when it is back")
+            _log.info("worker stops; its watches continue on other workers, or when it is started again")
     finally:
         await meshes.close()
 

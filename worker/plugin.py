@@ -27,7 +27,7 @@ _PASSED_THROUGH = (
     "numpy",
     "scipy",
 )
-"""Ours, without I/O when imported: loaded once a process instead of once a workflow."""
+"""Modules without I/O on import: loaded once per process instead of once per workflow."""
 
 
 class AutopilotPlugin(SimplePlugin):

@@ -1,4 +1,4 @@
-"""How our processes are asked to stop."""
+"""Signals that stop our processes."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ SEARCH_ATTRIBUTES = ("AutopilotKind", "AutopilotTarget", "AutopilotPhase", "Auto
 
 
 async def ensure_search_attributes(client: Client) -> None:
-    """Registers what is missing: an unknown search attribute would park a workflow for ever.
+    """Registers missing search attributes: an unknown one would block a workflow without limit.
 
-    Where the server does not let us (Temporal Cloud), the log names what its owner has to add.
+    Where the server does not allow that (Temporal Cloud), the log names the ones that its owner must add.
     """
     service = client.operator_service
     try:
@@ -32,7 +32,7 @@ async def ensure_search_attributes(client: Client) -> None:
             )
     except RPCError as error:
         _log.warning(
-            "search attributes could not be checked; make sure these exist, as Keyword",
+            "search attributes could not be registered; add them to the namespace by hand, with type Keyword",
             attributes=SEARCH_ATTRIBUTES,
             error=str(error),
         )

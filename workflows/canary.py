@@ -1,4 +1,4 @@
-"""The canary rollout: walks a new version up its steps as far as the evidence lets it."""
+"""The canary rollout: raises the new version's weight step by step, as long as the evidence allows it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CanaryWorkflow(JudgedOperation):
         super().__init__(spec)
         self._learned = ""
         self._again = False
-        """Whether the step under way is to be laid again, its lease having been lost."""
+        """Whether the current step must be applied again because its lease was lost."""
         self._before: Totals | None = None
 
     @workflow.run
@@ -63,7 +63,7 @@ class CanaryWorkflow(JudgedOperation):
         try:
             self._before = await self._count(first=True)
         except ActivityError as error:
-            return Ending(Outcome.FAILED, f"nothing was written, for telemetry does not answer: {reason_of(error)}")
+            return Ending(Outcome.FAILED, f"telemetry does not answer, so nothing was written: {reason_of(error)}")
         if self.input.spec.analysis.dispersion is None and workflow.patched("learn-before"):
             await self._learn()
         left = list(self.input.spec.walk)
@@ -74,7 +74,7 @@ class CanaryWorkflow(JudgedOperation):
                 await self._come_back(gone)
 
     async def _walk(self, left: list[CanaryStep]) -> Ending:
-        """Takes the steps left, one by one out of the list; the last one stays in it until all is committed."""
+        """Runs the remaining steps and removes each from the list; the last one stays until the commit is done."""
         while left and self._full is None:
             await self.shift(left[0])
             ending = await self.earn(left[0])
@@ -89,7 +89,7 @@ class CanaryWorkflow(JudgedOperation):
         return Ending(Outcome.PROMOTED, self._why_promoted())
 
     async def shift(self, step: CanaryStep) -> None:
-        """Sets the step's weight, and waits until the proxies have it."""
+        """Sets the step's weight, and waits until the proxies report it."""
         receipt = await self.heeding_halts(lambda: self._apply(step))
         self.audited.append(receipt.audit)
         self.weight = step.weight
@@ -122,9 +122,9 @@ class CanaryWorkflow(JudgedOperation):
             raise
 
     async def _come_back(self, gone: LeaseGone) -> None:
-        """The lease was lost and the mesh is at its base: as the spec says, lays the step again, asks, or ends.
+        """After a lost lease, with the mesh at its base: applies the step again, asks, or ends (`onLeaseLost`).
 
-        Harm evidence goes on; good evidence starts afresh with the step.
+        Evidence of harm is kept; evidence that the canary is good starts again with the step.
         """
         choice = self.input.spec.on_lease_lost
         if choice == "rollback" or not workflow.patched("regain-lease"):
@@ -136,15 +136,15 @@ class CanaryWorkflow(JudgedOperation):
             resumes = self._resumes
             ending = await self.wait_for_person(
                 Phase.UNDECIDED,
-                f"a decision, for the lease was lost and the mesh is at its base: `autopilot resume {workflow_id}` "
-                f"lays the step again, `autopilot abort {workflow_id}` ends here",
+                f"a decision: the lease was lost and the mesh is at its base. `autopilot resume {workflow_id}` "
+                f"applies the step again, `autopilot abort {workflow_id}` ends the rollout",
                 lambda: self._passes > 0 or self._resumes > resumes,
             )
             if ending:
                 raise Over(ending)
 
     async def earn(self, step: CanaryStep) -> Ending | None:
-        """Watches until the next step is earned; an ending where it never will be."""
+        """Watches until the evidence allows the next step; returns an ending where the rollout must end instead."""
         fresh = True
         while self._full is None:
             verdict = (await self.watch(_rule(step), fresh=fresh, until=lambda: self._full is not None)).verdict
@@ -167,7 +167,7 @@ class CanaryWorkflow(JudgedOperation):
         return None
 
     async def _gates(self, step: CanaryStep) -> Ending | None:
-        """Waits for whoever must agree; harm restores meanwhile."""
+        """Waits for the approval; if harm is found meanwhile, the rollout is restored."""
         if step.pause is not None and self._full is None:
             number = len(self.diary.steps)
             ending = await self.wait_for_person(
@@ -188,7 +188,7 @@ class CanaryWorkflow(JudgedOperation):
         return None
 
     async def _settle(self, unknown: Inconclusive) -> Ending | None:
-        """Nothing can be said: restores, or asks a person, as the spec says."""
+        """The evidence decides nothing: restores, or asks a person, as the spec says."""
         spec = self.input.spec
         choice = spec.analysis.no_data.then if unknown.cause == "noData" else spec.on_inconclusive
         if choice == "rollback":
@@ -199,15 +199,15 @@ class CanaryWorkflow(JudgedOperation):
         return await self.wait_for_person(
             Phase.UNDECIDED,
             f"a decision: `autopilot resume {workflow_id}` watches this step again, "
-            f"`autopilot promote {workflow_id}` goes on, `autopilot abort {workflow_id}` restores",
+            f"`autopilot promote {workflow_id}` goes to the next step, `autopilot abort {workflow_id}` restores",
             lambda: self._passes > 0 or self._resumes > resumes,
         )
 
-    # What is told
+    # Reporting
 
-    @workflow.query(name="status", description="The rollout as it stands")
+    @workflow.query(name="status", description="The current state of the rollout")
     def status(self) -> CanaryStatus:
-        """The rollout as it stands."""
+        """The current state of the rollout."""
         spec = self.input.spec
         return CanaryStatus(
             workflow_id=workflow.info().workflow_id,
@@ -235,7 +235,7 @@ class CanaryWorkflow(JudgedOperation):
         return canary_details(self.status())
 
     def report(self, ending: Ending) -> CanaryReport:
-        """The whole story."""
+        """The complete report."""
         arms = self.input.spec.arms
         return CanaryReport(
             outcome=ending.outcome,
@@ -261,8 +261,8 @@ class CanaryWorkflow(JudgedOperation):
     def _why_promoted(self) -> str:
         arms = self.input.spec.arms
         if self._full is not None:
-            return f"{arms.canary} serves everything, by order of {self._full.caller.who}: {self._full.reason}"
-        return f"{arms.canary} serves everything, {len(self.diary.steps)} steps without harm"
+            return f"{arms.canary} serves all traffic, ordered by {self._full.caller.who}: {self._full.reason}"
+        return f"{arms.canary} serves all traffic; no harm was found in {len(self.diary.steps)} steps"
 
     async def _count_exposure(self) -> None:
         """Replaces the watches' sum by what the proxies counted from before the first shift to after the last."""
@@ -271,7 +271,7 @@ class CanaryWorkflow(JudgedOperation):
         try:
             counted = (await self._count()).since(self._before)
         except ActivityError as error:
-            self.note(f"exposure is what the watches saw, telemetry does not answer: {reason_of(error)}")
+            self.note(f"telemetry does not answer, so exposure counts only what the watches saw: {reason_of(error)}")
         else:
             self.exposure = counted.model_copy(update={"seconds": self._exposed_seconds()})
 
@@ -280,7 +280,7 @@ class CanaryWorkflow(JudgedOperation):
         return workflow.time() - (first.written if first and first.written else self.diary.steps[0].started)
 
     async def _count(self, *, first: bool = False) -> Totals:
-        """Totals as users met them; patient before the first shift, since later nothing may wait for telemetry."""
+        """Totals in the user view. Waits longer before the first shift; later nothing may wait for telemetry."""
         spec = self.input.spec
         return await workflow.execute_activity_method(
             TelemetrySignatures.count,
@@ -289,11 +289,11 @@ class CanaryWorkflow(JudgedOperation):
             schedule_to_close_timeout=timedelta(seconds=60 if first else 20),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=PROMPT if first else ONCE,
-            summary="read telemetry before anything is written" if first else "count what users met",
+            summary="read telemetry before anything is written" if first else "count the exposure",
         )
 
     async def _learn(self) -> None:
-        """How stable's failures clustered before: the first watch begins with it. Never a reason to wait or to fail."""
+        """Learns how stable's failures clustered before the rollout, which does not depend on it."""
         spec = self.input.spec
         try:
             found = await workflow.execute_activity_method(
@@ -302,12 +302,12 @@ class CanaryWorkflow(JudgedOperation):
                 start_to_close_timeout=timedelta(seconds=8),
                 schedule_to_close_timeout=timedelta(seconds=10),
                 retry_policy=ONCE,
-                summary=f"how {spec.arms.stable}'s failures clustered before",
+                summary=f"learn how failures of {spec.arms.stable} clustered before the rollout",
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            self.note(f"nothing was learned from before the rollout: {reason_of(error)}")
+            self.note(f"nothing was learned from the time before the rollout: {reason_of(error)}")
         else:
             self._memory = self._learned = found.state
             self.note(found.note)
@@ -320,10 +320,10 @@ class CanaryWorkflow(JudgedOperation):
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=timedelta(seconds=60),
                 retry_policy=PROMPT,
-                summary="keep the report",
+                summary="archive the report",
             )
         except ActivityError as error:
-            workflow.logger.warning("the report was not archived: %s", reason_of(error))
+            workflow.logger.warning("the report was not archived, Temporal still has it: %s", reason_of(error))
 
 
 def _rule(step: CanaryStep) -> StepRule:

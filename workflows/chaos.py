@@ -1,4 +1,4 @@
-"""The chaos experiment: what is believed, what is done about it, and whether it still holds."""
+"""The chaos experiment: checks the hypothesis, lays faults step by step, and checks it again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FEW = RetryPolicy(
     backoff_coefficient=2,
     maximum_attempts=4,
 )
-"""Retries of what is not worth waiting for long: an action, a look before anything was done."""
+"""Retries of what may fail after a short time: an action, or a check before anything was changed."""
 
 
 @workflow.defn(name="Chaos")
@@ -47,7 +47,7 @@ class ChaosWorkflow(ExperimentOperation):
     def __init__(self, spec: ExperimentInput) -> None:
         super().__init__(spec)
         self._done: list[tuple[int, int, Action]] = []
-        """Actions that were taken, in their order."""
+        """Actions that were taken, in order."""
 
     @workflow.run
     async def run(self, spec: ExperimentInput) -> ExperimentReport:
@@ -67,16 +67,16 @@ class ChaosWorkflow(ExperimentOperation):
         return report
 
     async def operate(self) -> Ending:
-        """May it start, does the hypothesis hold; then the method, step by step."""
+        """Checks whether it may start and whether the hypothesis holds; then runs the method step by step."""
         try:
             preflight = await self._preflight()
         except ActivityError as error:
             if is_cancelled_exception(error) or failure_type(error) in ("LeaseLost", "TakenOver", "Condemned"):
                 raise
-            return Ending(Outcome.VOID, f"not started, nothing was written: {reason_of(error)}")
+            return Ending(Outcome.VOID, f"not started and nothing was written: {reason_of(error)}")
         for note in preflight.notes:
             self.note(note)
-        self.enter(Phase.CHECKING, "checking the hypothesis before anything is done")
+        self.enter(Phase.CHECKING, "checking the hypothesis before any fault or action")
         before = await self.check("before", lease=self.held)
         if ending := _not_steady(before):
             return ending
@@ -97,11 +97,11 @@ class ChaosWorkflow(ExperimentOperation):
             schedule_to_close_timeout=timedelta(seconds=90),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=FEW,
-            summary="whether it may start",
+            summary="check whether the experiment may start",
         )
 
     async def _step(self, number: int, step: MethodStep, preflight: Preflight) -> Held:
-        """Lays the step's faults, takes its actions, and watches for as long as it holds."""
+        """Lays the step's faults, takes its actions, and watches for the step's hold time."""
         effects = preflight.effects[number - 1]
         receipt = None
         if step.faults or self.laid:
@@ -125,7 +125,7 @@ class ChaosWorkflow(ExperimentOperation):
     async def _actions(
         self, number: int, actions: Sequence[Action], baseline: Baseline, effects: tuple[Effect, ...]
     ) -> Held:
-        """Takes a step's actions under watch: its faults are laid already, and a drain may take minutes.
+        """Takes a step's actions while a watch runs: the faults are in force already, and a drain may take minutes.
 
         Raises:
             Over: one could not be taken.
@@ -171,7 +171,7 @@ class ChaosWorkflow(ExperimentOperation):
 
     async def _act(self, number: int, index: int, action: Action) -> None:
         self.go_on()
-        self._done.append((number, index, action))  # before it is done: whatever becomes of it, it is looked after
+        self._done.append((number, index, action))  # before the action: if it fails half-way, it is undone too
         acted = await self._take(ExperimentSignatures.act, number, index, action)
         self.acted(acted)
 
@@ -198,23 +198,23 @@ class ChaosWorkflow(ExperimentOperation):
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=PROMPT if undoing else FEW,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"step {number}: {'put back ' if undoing else ''}{action.type}",
+            summary=f"step {number}: {'undo ' if undoing else ''}{action.type}",
         )
 
     async def put_back(self) -> None:
-        """Puts back what actions have changed, the last first."""
+        """Undoes the actions, the last one first."""
         for number, index, action in reversed(self._done):
             try:
                 acted = await self._take(ExperimentSignatures.undo, number, index, action)
                 self.acted(acted)
             except ActivityError as error:
-                self.leave(f"{action.type} was not put back: {reason_of(error)}")
+                self.leave(f"{action.type} could not be undone: {reason_of(error)}")
 
     async def aftermath(self, ending: Ending) -> Ending:
-        """Asks the hypothesis again, now that nothing is laid any more."""
+        """Checks the hypothesis again after the restore."""
         if not self.steps or not self.answers(ending):
             return ending
-        self.enter(Phase.CHECKING, "checking the hypothesis again, now that nothing is laid")
+        self.enter(Phase.CHECKING, "checking the hypothesis again after the restore")
         await workflow.sleep(self.input.spec.settle, summary="settle")
         try:
             after = await self.check("after", signs=self.signs)
@@ -222,11 +222,11 @@ class ChaosWorkflow(ExperimentOperation):
             return after_restore(ending, None, reason_of(error))
         return after_restore(ending, after, "")
 
-    # What is told
+    # Reporting
 
-    @workflow.query(name="status", description="The experiment as it stands")
+    @workflow.query(name="status", description="The current state of the experiment")
     def status(self) -> ExperimentStatus:
-        """The experiment as it stands."""
+        """The current state of the experiment."""
         return self.standing()
 
     def details(self) -> str:
@@ -234,7 +234,7 @@ class ChaosWorkflow(ExperimentOperation):
         return experiment_details(self.standing())
 
     def report(self, ending: Ending) -> ExperimentReport:
-        """The whole story."""
+        """The complete report."""
         return self.story(ending, verdict_of(ending))
 
     def changes(self, number: int) -> tuple[Change, ...]:
@@ -247,17 +247,18 @@ class ChaosWorkflow(ExperimentOperation):
 
 
 def _not_steady(found: Steady) -> Ending | None:
-    """Why the method is not begun; None where the hypothesis holds."""
+    """Why the method does not start; None where the hypothesis holds."""
     if found.ended:
         outcome = Outcome.TAKEN_OVER if found.ended in ("takenOver", "halted") else Outcome.INCONCLUSIVE
         return Ending(outcome, found.reason)
     for verdict in ("fail", "inconclusive"):
         for record in found.probes:
             if record.verdict == verdict:
-                said = "does not hold" if verdict == "fail" else "cannot be seen"
+                said = "does not hold" if verdict == "fail" else "cannot be measured"
                 return Ending(
                     Outcome.VOID,
-                    f"not started, nothing was written: the hypothesis {said} already ({record.name}: {record.reason})",
+                    f"not started and nothing was written: the hypothesis {said} before the method "
+                    f"({record.name}: {record.reason})",
                 )
     return None
 

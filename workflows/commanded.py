@@ -1,4 +1,4 @@
-"""What people and programs may say to any operation, and what it says of itself: phase, timeline, UI."""
+"""Commands that any operation accepts, and what it reports: phase, timeline, details in Temporal's UI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 
 class Commanded:
-    """Hears commands and keeps the timeline."""
+    """Handles commands and keeps the timeline."""
 
     def __init__(self, caller: Caller | None = None) -> None:
         self.caller = caller or Caller()
@@ -30,10 +30,10 @@ class Commanded:
         """Markdown for Temporal's UI."""
         raise NotImplementedError
 
-    # Saying what goes on
+    # Reporting progress
 
     def enter(self, phase: Phase, text: str, who: str = "") -> None:
-        """Changes the phase, and says so in the timeline, the search attributes and the UI."""
+        """Changes the phase, and shows it in the timeline, the search attributes and the UI."""
         changed, self.phase = phase is not self.phase, phase
         self.note(text, who)
         if changed:
@@ -51,13 +51,13 @@ class Commanded:
         _index(PHASE.value_set(Phase.ENDED.value), OUTCOME.value_set(ending.outcome.value))
         return ending
 
-    # What people and programs may say
+    # Commands
 
-    @workflow.update(name="pause", description="Hold where it is: lease kept, the watch goes on, harm still restores")
+    @workflow.update(name="pause", description="Hold the step: the lease is kept, and harm still restores the base")
     async def pause(self, command: Command) -> str:
-        """Holds the operation after the step under way."""
+        """Holds the operation after the current step."""
         self._hear_pause(command)
-        return f"paused at phase {self.phase.value}"
+        return f"paused in phase {self.phase.value}"
 
     @pause.validator
     def _may_pause(self, command: Command) -> None:
@@ -65,7 +65,7 @@ class Commanded:
         if self._paused is not None:
             raise ApplicationError(f"already paused by {self._paused.caller.who}", type="Refused")
 
-    @workflow.update(name="resume", description="Go on after a pause")
+    @workflow.update(name="resume", description="Continue after a pause")
     async def resume(self, command: Command) -> str:
         """Ends a pause."""
         self._hear_resume(command)
@@ -75,11 +75,11 @@ class Commanded:
     def _may_resume(self, command: Command) -> None:
         self._refuse_when_over("resume")
         if self._paused is None and self.phase is not Phase.UNDECIDED:
-            raise ApplicationError("not paused", type="Refused")
+            raise ApplicationError(f"nothing to resume: the phase is {self.phase.value}, not paused", type="Refused")
 
-    @workflow.update(name="abort", description="Restore, then end Aborted")
+    @workflow.update(name="abort", description="Restore the base, then end as Aborted")
     async def abort(self, command: Command) -> str:
-        """Restores and ends; returns when the base is back."""
+        """Restores and ends; returns when the base configuration is restored."""
         self._hear_abort(command)
         await workflow.wait_condition(lambda: self.phase is Phase.ENDED)
         return f"{self.ending.outcome.value}: {self.ending.reason}" if self.ending else "ended"
@@ -90,18 +90,18 @@ class Commanded:
         if self.phase is Phase.COMMITTING:
             raise ApplicationError("too late to abort: the rollout is being committed", type="Refused")
 
-    @workflow.signal(name="pause", description="Hold where it is")
+    @workflow.signal(name="pause", description="Hold the current step")
     def pause_signal(self, command: Command) -> None:
         """`pause` for programs that send signals."""
         if self._paused is None:
             self._hear_pause(command)
 
-    @workflow.signal(name="resume", description="Go on after a pause")
+    @workflow.signal(name="resume", description="Continue after a pause")
     def resume_signal(self, command: Command) -> None:
         """`resume` for programs that send signals."""
         self._hear_resume(command)
 
-    @workflow.signal(name="abort", description="Restore, then end Aborted")
+    @workflow.signal(name="abort", description="Restore the base, then end as Aborted")
     def abort_signal(self, command: Command) -> None:
         """`abort` for programs that send signals."""
         self._hear_abort(command)
@@ -126,11 +126,11 @@ class Commanded:
 
 
 def _index(*updates: SearchAttributeUpdate[str]) -> None:
-    """Makes the operation findable where its starter did: a server without the attributes would park us for ever."""
+    """Updates search attributes where the starter set them; a server without them would block the workflow."""
     if workflow.info().typed_search_attributes.get(KIND) is not None:
         workflow.upsert_search_attributes(updates)
 
 
 def because(command: Command) -> str:
-    """The reason of a command as the tail of a sentence."""
+    """The reason of a command, as the end of a sentence."""
     return f": {command.reason}" if command.reason else ""

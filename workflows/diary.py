@@ -1,4 +1,4 @@
-"""What a rollout writes down as it goes: its steps, what each served, and the ticks that every verdict rests on."""
+"""The record of a rollout: its steps, the requests of each, and the ticks that every verdict is based on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autopilot.operations.common import Exposure
 from autopilot.report import StepReport, WatchRecord
 
 _KEPT = 1_000_000
-"""Characters of packed ticks that a report keeps: Temporal takes two million in all."""
+"""Limit for packed ticks in a report, in characters: Temporal accepts two million for the whole payload."""
 
 
 class Diary:
@@ -19,17 +19,17 @@ class Diary:
         self.steps: list[StepReport] = []
         self.evidence: tuple[Evidence, ...] = ()
         self.exposure = Exposure()
-        """What the watches saw; they miss what happens between them."""
+        """What the watches counted; requests between two watches are not in it."""
         self._length = 0
 
     @property
     def since(self) -> float:
-        """When the weights of the step under way were set, seconds since the epoch."""
+        """When the weights of the current step were set, seconds since the epoch."""
         receipt = self.steps[-1].receipt if self.steps else None
         return receipt.written if receipt else 0.0
 
     def begin(self, weight: float, started: float, receipt: Receipt, *, again: bool = False) -> None:
-        """A new step, in force at the proxies; `again`: the one under way was laid once more, its lease having gone."""
+        """Records a step that the proxies have; `again`: the current step was applied again after a lost lease."""
         if again and self.steps:
             self.steps[-1] = self.steps[-1].model_copy(update={"weight": weight, "receipt": receipt})
             return
@@ -37,7 +37,7 @@ class Diary:
         self.steps.append(StepReport(number=number, weight=weight, started=started, receipt=receipt))
 
     def record(self, result: WatchResult, rule: StepRule, *, fresh: bool, ended: float) -> None:
-        """What a watch of the step under way came to."""
+        """Records the result of a watch of the current step."""
         self.evidence = result.progress.evidence
         self.exposure += result.progress.exposure
         self._length += len(result.ticks)

@@ -1,4 +1,4 @@
-"""How operations end: what is raised to end one, and what the failures of activities come to."""
+"""How operations end: the exceptions that end one, and the outcome of each failure of an activity."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from temporalio.exceptions import ApplicationError, FailureError
 from autopilot.operations.common import Caller, Outcome
 
 OUTCOMES = {"Condemned": Outcome.ROLLED_BACK, "TakenOver": Outcome.TAKEN_OVER, "LeaseLost": Outcome.INCONCLUSIVE}
-"""What a failure of the core's means for the outcome; any other is `Failed`."""
+"""Outcome by type of failure; any other failure means `Failed`."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an operation ended, and why; `caller` where a person's or program's word ended it."""
+    """How an operation ended, and why; `caller` where a command of a person or program ended it."""
 
     outcome: Outcome
     reason: str
@@ -22,7 +22,7 @@ class Ending:
 
 
 class Over(Exception):
-    """Ends an operation from wherever it is."""
+    """Ends an operation at any point of its code."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.reason)
@@ -30,11 +30,11 @@ class Over(Exception):
 
 
 class LeaseGone(Exception):
-    """The lease was lost without anybody's will: it may be taken again."""
+    """The lease was lost and nobody ordered that: it may be taken again."""
 
 
 def is_already_started(error: BaseException) -> bool:
-    """Whether a child could not be started because its id runs already."""
+    """Whether a child was not started because a workflow with its id is running."""
     return type(error).__name__ == "WorkflowAlreadyStartedError"
 
 

@@ -1,4 +1,4 @@
-"""What an experiment writes down as it goes, and the two activities it watches with."""
+"""The record of an experiment, and the two activities that watch it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _PATIENT = RetryPolicy(
     maximum_interval=timedelta(seconds=5),
     maximum_attempts=8,
 )
-"""Of looks that decide nothing about the mesh: it is restored, and telemetry that stays away makes no report wait."""
+"""Retries of checks without an effect on the mesh, which is restored by then: a report must not wait for telemetry."""
 _KEPT = 5
-"""Looks of a probe that passed which a report keeps."""
+"""Number of looks that a report keeps of a probe that passed."""
 _CHECK = 900.0
-"""Seconds that a hypothesis has to answer in; its probes end by themselves long before."""
+"""Time-out of a check of the hypothesis in seconds; its probes end long before that."""
 
 
 class ExperimentOperation(Operation):
-    """Keeps the story of one experiment."""
+    """Keeps the record of one experiment."""
 
     def __init__(self, spec: ExperimentInput) -> None:
         super().__init__(spec.caller)
@@ -58,7 +58,7 @@ class ExperimentOperation(Operation):
         self.laid = False
         """Whether faults are in force."""
         self.signs: tuple[FaultSign, ...] = ()
-        """Of the faults that were laid last."""
+        """Signs of the faults that were laid last."""
         self._left: list[str] = []
 
     # Watching
@@ -66,7 +66,7 @@ class ExperimentOperation(Operation):
     async def check(
         self, phase: Literal["before", "after"], *, lease: Lease | None = None, signs: tuple[FaultSign, ...] = ()
     ) -> Steady:
-        """Asks the hypothesis while nothing is laid."""
+        """Checks the hypothesis while no fault is laid."""
         if phase == "before":
             self.go_on()
         found = await workflow.execute_activity_method(
@@ -84,7 +84,7 @@ class ExperimentOperation(Operation):
             schedule_to_close_timeout=timedelta(seconds=_CHECK),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=_PATIENT,
-            summary=f"the hypothesis {phase}",
+            summary=f"check the hypothesis {phase} the method",
         )
         self.probes += map(_brief, found.probes)
         for record in found.probes:
@@ -109,7 +109,7 @@ class ExperimentOperation(Operation):
         self.go_on()
         step = self.steps[-1]
         since = step.receipt.written if step.receipt and step.receipt.written else step.started
-        if step.actions:  # they took their time, and what they did is to be watched for as long as it says
+        if step.actions:  # actions take time; the hold counts from their end
             since = workflow.time()
         handle = workflow.start_activity_method(
             ExperimentSignatures.hold,
@@ -137,7 +137,7 @@ class ExperimentOperation(Operation):
         try:
             await workflow.wait_condition(lambda: handle.done() or until())
         except asyncio.CancelledError as error:
-            over = error  # the experiment has ended; what was seen until then belongs into its report
+            over = error  # the experiment has ended; the report needs what was seen until then
         asked_to_go_on = not handle.done() and until()
         if not handle.done():
             handle.cancel()
@@ -146,8 +146,8 @@ class ExperimentOperation(Operation):
         except ActivityError as error:
             if not is_cancelled_exception(error):
                 raise
-            held = Held(cause="stopped", reason="stopped before it began", effects=effects)
-        if seconds is None:  # a short pause need not have looked at anything
+            held = Held(cause="stopped", reason="the watch was stopped before it began", effects=effects)
+        if seconds is None:  # a short pause may end before the first look
             held = held.model_copy(update={"probes": tuple(one for one in held.probes if one.looks)})
         self._record(held)
         if over is not None:
@@ -178,11 +178,11 @@ class ExperimentOperation(Operation):
         if held.cause != "stopped":
             self.note(f"step {step.number}: {held.reason}")
 
-    # Writing down
+    # Recording
 
     def begin_step(self, number: int, step: MethodStep, receipt: Receipt | None, effects: tuple[Effect, ...]) -> None:
-        """A new step, its faults in force."""
-        name = step.name or ", ".join(describe(one.fault) for one in step.faults) or "as ever"
+        """Records a new step whose faults are in force."""
+        name = step.name or ", ".join(describe(one.fault) for one in step.faults) or "no faults"
         self.steps.append(
             StepFinding(
                 number=number,
@@ -196,30 +196,30 @@ class ExperimentOperation(Operation):
         self.enter(Phase.PROGRESSING, f"step {number}: {name}")
 
     def end_step(self, held: Held) -> None:
-        """Its time is over, or something ended it."""
+        """Records the end of a step: its time is over, or something ended it."""
         self.steps[-1] = self.steps[-1].model_copy(update={"ended": workflow.time(), "reason": held.reason})
 
     def joined(self, first: Held, more: Held) -> Held:
-        """One hold that went on while it was paused."""
+        """Joins the parts of one hold before and during a pause."""
         return more.model_copy(update={"probes": (*first.probes, *more.probes)})
 
     def acted(self, acted: Acted) -> None:
-        """An action was taken, or put back."""
+        """Records that an action was taken or undone."""
         step = self.steps[-1]
         self.steps[-1] = step.model_copy(update={"actions": (*step.actions, acted)})
         self.note(acted.undone or acted.done)
 
     def leave(self, what: str) -> None:
-        """Something could not be put back."""
+        """Records what could not be undone."""
         self._left.append(what)
         self.note(what)
 
     def answers(self, ending: Ending) -> bool:
-        """Whether the hypothesis is worth asking again: not where a person, or somebody stronger, wants an end."""
+        """Whether to check the hypothesis again: not after an abort, and not after the target was taken over."""
         return ending.outcome is not Outcome.TAKEN_OVER and self._aborted is None
 
     async def pause_schedule(self, ending: Ending) -> None:
-        """A run that refuted its hypothesis stops its schedule, until a person has looked."""
+        """Pauses the schedule after a run that refuted its hypothesis, until a person resumes it."""
         schedule = self.input.spec.schedule
         if not self.input.schedule or schedule is None or not schedule.pause_on_failure:
             return
@@ -234,13 +234,13 @@ class ExperimentOperation(Operation):
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=timedelta(seconds=60),
                 retry_policy=PROMPT,
-                summary="pause its schedule",
+                summary="pause the schedule",
             )
         except ActivityError as error:
-            self.leave(f"its schedule was not paused: {reason_of(error)}")
+            self.leave(f"the schedule was not paused and will run again: {reason_of(error)}")
 
     async def archive(self, report: ExperimentReport) -> None:
-        """Keeps the report."""
+        """Archives the report."""
         try:
             await workflow.execute_activity_method(
                 ExperimentSignatures.archive,
@@ -248,15 +248,15 @@ class ExperimentOperation(Operation):
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=timedelta(seconds=60),
                 retry_policy=PROMPT,
-                summary="keep the report",
+                summary="archive the report",
             )
         except ActivityError as error:
-            workflow.logger.warning("the report was not archived: %s", reason_of(error))
+            workflow.logger.warning("the report was not archived, Temporal still has it: %s", reason_of(error))
 
-    # Telling
+    # Reporting
 
     def standing(self) -> ExperimentStatus:
-        """The experiment as it stands."""
+        """The current state of the experiment."""
         spec = self.input.spec
         return ExperimentStatus(
             workflow_id=workflow.info().workflow_id,
@@ -270,7 +270,8 @@ class ExperimentOperation(Operation):
             title=spec.title or spec.hypothesis.title,
             step=len(self.steps),
             steps=tuple(
-                step.name or ", ".join(describe(one.fault) for one in step.faults) or "as ever" for step in spec.method
+                step.name or ", ".join(describe(one.fault) for one in step.faults) or "no faults"
+                for step in spec.method
             ),
             started=self.started,
             paused_by=self._paused.caller.who if self._paused else "",
@@ -308,5 +309,5 @@ class ExperimentOperation(Operation):
 
 
 def _brief(record: ProbeRecord) -> ProbeRecord:
-    """A record as reports keep it: what went well needs few looks, and a report must fit into a history."""
+    """A record as reports keep it: few looks where the probe passed, since a report must fit into a history."""
     return record if record.verdict != "pass" else record.model_copy(update={"samples": record.samples[-_KEPT:]})

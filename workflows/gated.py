@@ -1,4 +1,4 @@
-"""Operations with gates: what a person may say to one that waits, or to have it go on without waiting."""
+"""Operations with gates: the commands that let one pass a gate, or skip the steps that remain."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class GatedOperation(Operation):
 
     @property
     def gate(self) -> int:
-        """Number of the step under way, from 1."""
+        """Number of the current step, from 1."""
         raise NotImplementedError
 
-    @workflow.update(name="approve", description="Let the rollout pass the gate it waits at")
+    @workflow.update(name="approve", description="Approve the step that the rollout waits at")
     async def approve(self, approval: Approval) -> str:
         """Passes the approval gate."""
         self._hear_pass("approved", approval)
@@ -36,36 +36,41 @@ class GatedOperation(Operation):
     def _may_approve(self, approval: Approval) -> None:
         self._refuse_when_over("approve")
         if self.phase is not Phase.WAITING:
-            raise ApplicationError(f"not waiting for an approval, but {self.phase.value}", type="Refused")
+            raise ApplicationError(
+                f"nothing to approve: the rollout waits for no approval (phase {self.phase.value})", type="Refused"
+            )
         if approval.gate not in (0, self.gate):
-            raise ApplicationError(f"waiting at step {self.gate}, not at {approval.gate}", type="Refused")
+            raise ApplicationError(
+                f"the rollout waits at step {self.gate}, not at step {approval.gate}; approve step {self.gate}",
+                type="Refused",
+            )
 
-    @workflow.update(name="promote", description="Go past this pause; with full, skip every step that is left")
+    @workflow.update(name="promote", description="Pass this gate; with full, skip all remaining steps")
     async def promote(self, promotion: Promotion) -> str:
-        """Passes what the rollout waits at, or skips all that is left."""
+        """Passes the gate that the rollout waits at, or skips the steps that remain."""
         self._hear_promote(promotion)
-        return "promoting without the remaining steps" if promotion.full else "going on"
+        return "promoting without the remaining steps" if promotion.full else "continues"
 
     @promote.validator
     def _may_promote(self, promotion: Promotion) -> None:
         self._refuse_when_over("promote")
         if promotion.full and not promotion.reason.strip():
-            raise ApplicationError("skipping the remaining steps needs a reason", type="Refused")
+            raise ApplicationError("to skip the remaining steps, give a reason (`--full --reason …`)", type="Refused")
         if not promotion.full and self.phase not in _WAITING:
             raise ApplicationError(
-                f"nothing to go past: the rollout is {self.phase.value}; `--full --reason …` skips the steps left",
+                f"no gate to pass: the phase is {self.phase.value}; `--full --reason …` skips the remaining steps",
                 type="Refused",
             )
 
-    @workflow.signal(name="approve", description="Let the rollout pass the gate it waits at")
+    @workflow.signal(name="approve", description="Approve the step that the rollout waits at")
     def approve_signal(self, approval: Approval) -> None:
-        """`approve` for programs that send signals; passed over unless the rollout waits for it."""
+        """`approve` for programs that send signals; ignored unless the rollout waits for an approval."""
         if self.phase is Phase.WAITING and approval.gate in (0, self.gate):
             self._hear_pass("approved", approval)
 
-    @workflow.signal(name="promote", description="Go past this pause; with full, skip every step that is left")
+    @workflow.signal(name="promote", description="Pass this gate; with full, skip all remaining steps")
     def promote_signal(self, promotion: Promotion) -> None:
-        """`promote` for programs that send signals; a full one without a reason is passed over."""
+        """`promote` for programs that send signals; with `full` and no reason it is ignored."""
         waiting = self.phase in _WAITING
         if promotion.reason.strip() if promotion.full else waiting:
             self._hear_promote(promotion)
@@ -73,7 +78,7 @@ class GatedOperation(Operation):
     def _hear_promote(self, promotion: Promotion) -> None:
         if promotion.full:
             self._full = promotion
-            self.note(f"promoted in full: {promotion.reason}", promotion.caller.who)
+            self.note(f"promoted, the remaining steps are skipped: {promotion.reason}", promotion.caller.who)
             return
         self._paused = None
         self._hear_pass("promoted", promotion)

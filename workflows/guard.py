@@ -1,7 +1,7 @@
-"""The guard child: restores what an operation laid when the operation is terminated, fails, or is cancelled whole.
+"""The guard child: restores the base when the operation is terminated, fails, or is cancelled with its children.
 
-Temporal itself calls it: a child with `ParentClosePolicy.REQUEST_CANCEL` is cancelled by the server however its parent
-closes, termination included.
+Temporal itself starts the restore: a child with `ParentClosePolicy.REQUEST_CANCEL` is cancelled by the server however
+its parent closes, termination included.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class GuardWorkflow:
             return "restored"
         return "disarmed"
 
-    @workflow.signal(name="disarm", description="The operation ended in good order")
+    @workflow.signal(name="disarm", description="The operation has ended and cleaned up by itself")
     def disarm(self) -> None:
-        """The parent cleaned up by itself."""
+        """The operation cleaned up by itself, so the guard has nothing to restore."""
         self._disarmed = True
 
     async def _restore(self) -> None:
@@ -55,7 +55,7 @@ class GuardWorkflow:
             EndRequest(
                 lease=self._lease,
                 net="guard-workflow",
-                by=Actor(who=self._lease.holder.operation, why="its operation was closed from outside"),
+                by=Actor(who=self._lease.holder.operation, why="the workflow of its operation was closed from outside"),
             ),
             start_to_close_timeout=timedelta(seconds=20),
             heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
@@ -64,6 +64,6 @@ class GuardWorkflow:
                 backoff_coefficient=2,
                 maximum_interval=timedelta(seconds=5),
             ),
-            summary=f"restore {self._lease.target}: its operation is gone",
+            summary=f"restore {self._lease.target}: its operation was closed",
         )
-        workflow.set_current_details(f"Restored **{self._lease.target}**: `{self._lease.holder}` is gone.")
+        workflow.set_current_details(f"Restored **{self._lease.target}**: `{self._lease.holder}` was closed.")

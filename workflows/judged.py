@@ -1,6 +1,6 @@
-"""Operations that are judged: watched by one long activity at a time, whose evidence goes from each to the next.
+"""Operations that are judged: one long activity at a time watches, and hands its evidence to the next.
 
-Nothing an operation waits for (a person, the stop button) blocks safety: it waits under a watch that looks for harm.
+Waiting (for a person, or for the end of a halt) never blocks safety: a watch looks for harm meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class JudgedOperation(GatedOperation):
-    """Watches two arms of a target, and waits only while watching."""
+    """Watches two arms of a target; whenever it waits, a watch is running."""
 
     def __init__(self, spec: CanaryInput) -> None:
         super().__init__(spec.caller)
@@ -39,15 +39,15 @@ class JudgedOperation(GatedOperation):
         self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
         self.diary = Diary()
         self.weight = 0.0
-        """Of the canary, in percent, as last set."""
+        """Weight of the canary in percent, as last set."""
         self.waiting_for = ""
         self.exposure = Exposure()
         self._memory = ""
-        """The judge's, as JSON."""
+        """The state of the judge, as JSON."""
 
     @property
     def gate(self) -> int:
-        """Number of the step under way, from 1."""
+        """Number of the current step, from 1."""
         return len(self.diary.steps)
 
     async def watch(
@@ -60,7 +60,7 @@ class JudgedOperation(GatedOperation):
         patient: bool = False,
         halt: HaltRule = "end",
     ) -> WatchResult:
-        """One watch, until its verdict, or until `until` holds or the time is up; evidence goes from watch to watch.
+        """Runs a watch until it has a verdict, `until` holds, or the time is up; keeps the evidence for the next one.
 
         Raises:
             LeaseGone: the lease was lost.
@@ -98,9 +98,9 @@ class JudgedOperation(GatedOperation):
         try:
             await workflow.wait_condition(lambda: handle.done() or until(), timeout=timeout)
         except TimeoutError:
-            pass  # the caller's own clock says so too
+            pass  # the caller checks the time itself
         except asyncio.CancelledError as error:
-            over = error  # the rollout has ended; what the watch saw until then belongs into its report
+            over = error  # the rollout has ended; the report needs what the watch saw until then
         if not handle.done():
             handle.cancel()
         try:
@@ -108,13 +108,13 @@ class JudgedOperation(GatedOperation):
         except ActivityError as error:
             if not is_cancelled_exception(error):
                 raise
-            # Stopped before any worker had taken it on: nothing was seen, nothing is forgotten.
+            # Stopped before any worker started it: nothing was seen, and the evidence so far is kept.
             result = WatchResult(
-                verdict=Inconclusive(cause="stopped", reason="stopped before it began"),
+                verdict=Inconclusive(cause="stopped", reason="the watch was stopped before it began"),
                 state=self._memory,
                 progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence),
             )
-        if self.diary.steps:  # before the first step there is nothing to judge, and nowhere to write it down
+        if self.diary.steps:  # before the first step there is nothing to judge and no step to record it in
             self._memory = result.state
             self._record(result, rule, fresh=fresh)
         if over is not None:
@@ -138,7 +138,7 @@ class JudgedOperation(GatedOperation):
         timeout: float | None = None,
         after: Outcome = Outcome.INCONCLUSIVE,
     ) -> Ending | None:
-        """Holds the weight and keeps watching for harm until a person answers; never blocks safety."""
+        """Holds the weight and watches for harm until a person answers."""
         self._passes = 0
         self.waiting_for = waiting_for
         self.enter(phase, f"waiting for {waiting_for}")
@@ -148,7 +148,7 @@ class JudgedOperation(GatedOperation):
             if left is not None and left <= 0:
                 if after is Outcome.PROMOTED:
                     break
-                return Ending(after, f"nobody answered within {format_seconds(timeout or 0)}")
+                return Ending(after, f"no approval or decision came within {format_seconds(timeout or 0)}")
             result = await self.watch(
                 HARM_ALONE,
                 fresh=True,
@@ -159,13 +159,13 @@ class JudgedOperation(GatedOperation):
             )
             if isinstance(result.verdict, Harm):
                 return Ending(Outcome.ROLLED_BACK, result.verdict.reason)
-            # Otherwise stopped because somebody answered, or the time is up: the loop looks.
+            # Otherwise somebody answered or the time is up: the loop checks which.
         self.waiting_for = ""
-        self.enter(Phase.PROGRESSING, "going on")
+        self.enter(Phase.PROGRESSING, "continues")
         return None
 
     async def heeding_halts(self, act: Callable[[], Awaitable[_T]]) -> _T:
-        """Does it; where the stop button is pressed, stays where it is until it is let go, and does it then."""
+        """Runs `act`; if a halt refuses it, holds the step until the halt is released, and runs it again."""
         while True:
             try:
                 return await act()
@@ -175,7 +175,7 @@ class JudgedOperation(GatedOperation):
                 await self.sit_out(reason_of(error))
 
     async def sit_out(self, reason: str) -> None:
-        """Holds the weight and watches for harm until the stop button is let go.
+        """Holds the weight and watches for harm until the halt is released.
 
         Raises:
             Over: harm was found meanwhile.
@@ -184,7 +184,7 @@ class JudgedOperation(GatedOperation):
         result = await self.watch(HARM_ALONE, fresh=False, until=lambda: False, patient=True, halt="over")
         if isinstance(result.verdict, Harm):
             raise Over(Ending(Outcome.ROLLED_BACK, result.verdict.reason))
-        self.enter(Phase.PROGRESSING, "no longer halted: going on")
+        self.enter(Phase.PROGRESSING, "the halt was released: continues")
 
     def _record(self, result: WatchResult, rule: StepRule, *, fresh: bool) -> None:
         self.diary.record(result, rule, fresh=fresh, ended=workflow.time())

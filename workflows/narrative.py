@@ -1,4 +1,4 @@
-"""What an operation says of itself in Temporal's UI: markdown, made of its status alone."""
+"""Details of an operation in Temporal's UI: markdown, made from its status alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LINES = 12
 
 
 def canary_details(status: CanaryStatus) -> str:
-    """Weights, what is waited for, evidence, and the last lines of the timeline."""
+    """Weights, what the rollout waits for, evidence, and the last lines of the timeline."""
     walk = " → ".join(
         f"**{weight:g} %**" if number == status.step else f"{weight:g} %"
         for number, weight in enumerate(status.steps, start=1)
@@ -22,7 +22,7 @@ def canary_details(status: CanaryStatus) -> str:
         f"**{status.outcome.value if status.outcome else status.phase.value}**"
         + (f": {status.reason}" if status.reason else ""),
         "",
-        f"Weight of {status.canary}: {status.weight:g} %  (walk: {walk})",
+        f"Weight of {status.canary}: {status.weight:g} %  (steps: {walk})",
     ]
     if status.waiting_for:
         lines += ["", f"Waiting for {status.waiting_for}"]
@@ -38,7 +38,7 @@ def canary_details(status: CanaryStatus) -> str:
 
 
 def experiment_details(status: ExperimentStatus) -> str:
-    """What is done, what it meets, what the hypothesis says, and the last lines of the timeline."""
+    """Method, effects of the faults, probes of the hypothesis, and the last lines of the timeline."""
     walk = " → ".join(
         f"**{name}**" if number == status.step else name for number, name in enumerate(status.steps, start=1)
     )
@@ -50,7 +50,7 @@ def experiment_details(status: ExperimentStatus) -> str:
         f"Method: {walk}",
     ]
     if status.effects:
-        lines += ["", "| fault | meets | seen |", "| --- | --- | --- |"]
+        lines += ["", "| fault | scope | applied to |", "| --- | --- | --- |"]
         lines += [
             f"| {one.fault} | {one.scope} | {one.requests:.0f} of {one.of:.0f} requests |" for one in status.effects
         ]

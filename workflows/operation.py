@@ -1,4 +1,4 @@
-"""The life of every operation: take a lease, have a guard, do its work, clean up whatever happens."""
+"""What every operation does: take a lease, start a guard, do its work, and clean up in every case."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, i
 from workflows.guard import GuardInput, GuardWorkflow
 
 EFFECT = timedelta(seconds=20)
-"""One try of a short effect on the mesh."""
+"""Time-out of one attempt at a short write to the mesh."""
 PROMPT = RetryPolicy(
     initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=5)
 )
-"""Retries of everything that writes to a mesh: soon, and for as long as it takes."""
+"""Retries of everything that writes to a mesh: at short intervals, without a limit on attempts."""
 
 
 _REGAINS = 5
-"""How often an operation takes a lost lease again before it gives up: whatever takes it is stronger."""
+"""How often an operation takes a lost lease again before it ends."""
 
 
 class Operation(Commanded):
-    """Base of all operations; `operate` says what is special about one."""
+    """Base of all operations; `operate` is what a kind of operation adds."""
 
     def __init__(self, caller: Caller | None = None) -> None:
         super().__init__(caller)
@@ -49,17 +49,17 @@ class Operation(Commanded):
         self.audited: list[str] = []
         """Digests of the audit records of every change made."""
         self._closing: Ending | None = None
-        """Set once the end is settled: a cancelled task may not hear of it, for an activity that completes all the same
-        swallows the cancellation."""
+        """Set once the ending is decided. A cancelled task may not notice its cancellation: an activity that completes
+        in spite of it swallows the cancellation."""
         self._guards: list[str] = []
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
         self._regained = 0
 
     @property
     def held(self) -> Lease:
-        """The lease: there is one for as long as `operate` runs."""
+        """The lease; it exists for as long as `operate` runs."""
         if self.lease is None:
-            raise RuntimeError("the operation works without a lease")
+            raise RuntimeError("the operation has no lease yet; read `held` only inside `operate`")
         return self.lease
 
     # What a kind of operation provides
@@ -72,13 +72,13 @@ class Operation(Commanded):
         raise NotImplementedError
 
     async def put_back(self) -> None:
-        """What else was changed is put back, however it ended; outside the promise, for a lease does not cover it."""
+        """Undoes what no lease covers, however the operation ended; the restore guarantee does not include it."""
 
     async def aftermath(self, ending: Ending) -> Ending:
-        """What is to be done once the mesh is as it should be and nothing is held any more; may change the ending."""
+        """Runs once the mesh is restored and the lease is released; may change the ending."""
         return ending
 
-    # The life of every operation
+    # What every operation does
 
     async def execute(
         self,
@@ -96,11 +96,11 @@ class Operation(Commanded):
             aspects: the sides of it that are changed.
             ttl: seconds without renewal after which guards restore.
             lasting: seconds within which the operation ends in any case, counted from when it has the target.
-            queue: whether to wait in turn where somebody holds the target.
+            queue: whether to wait in turn where another operation holds the target.
         """
         self._claim = lambda: self._acquire(target, aspects, ttl, lasting, queue=queue)
         if queue:
-            self.enter(Phase.QUEUED, f"waits in turn for {target}")
+            self.enter(Phase.QUEUED, f"waiting in turn for {target}")
         ending, cancelled = await self._until_begun(asyncio.create_task(self._begin()))
         work: asyncio.Task[Ending] | None = None
         if ending is None and self.lease is not None:
@@ -110,12 +110,12 @@ class Operation(Commanded):
         assert ending is not None  # noqa: S101 - for the type checker: without a lease there is an ending
         self._closing = ending
         if ending.outcome is not Outcome.PROMOTED:
-            # Restore first, then tidy: the mesh is written before a watch is cancelled or anyone is told.
+            # Restore first: the mesh is written before a watch is cancelled or anything is reported.
             await asyncio.shield(self._restore(ending))
         if work is not None:
             await _stop(work)
         if ending.outcome is not Outcome.PROMOTED and self.lease is not self._restored:
-            await asyncio.shield(self._restore(ending))  # it was being taken (again) when the end came
+            await asyncio.shield(self._restore(ending))  # the lease was being taken (again) when the operation ended
         await self._disarm()
         await asyncio.shield(self.put_back())
         if not cancelled:
@@ -126,7 +126,7 @@ class Operation(Commanded):
         return ending
 
     async def _begin(self) -> Ending | None:
-        """Takes the lease and starts its guard; an ending where it cannot be had."""
+        """Takes the lease and starts its guard; returns an ending where the lease cannot be taken."""
         try:
             self.lease = await self._claim()
         except ActivityError as error:
@@ -137,7 +137,7 @@ class Operation(Commanded):
         return None
 
     async def _until_begun(self, begin: asyncio.Task[Ending | None]) -> tuple[Ending | None, bool]:
-        """Waits for the lease; whoever waits in turn can be aborted."""
+        """Waits for the lease; an operation that waits in turn can be aborted."""
         try:
             await workflow.wait_condition(lambda: begin.done() or self._aborted is not None)
         except asyncio.CancelledError:
@@ -156,38 +156,38 @@ class Operation(Commanded):
         return Ending(Outcome.ABORTED, command.reason.strip() or f"aborted, {NO_REASON}", command.caller)
 
     def go_on(self) -> None:
-        """Called before anything is written or started: nothing more is, once the end is settled.
+        """Call this before anything is written or started: once the ending is decided, nothing more may be.
 
         Raises:
-            Over: it is.
+            Over: the ending is decided.
         """
         if self._closing is not None:
             raise Over(self._closing)
 
     async def regain(self, gone: LeaseGone) -> None:
-        """Takes the lease again that was lost, under a higher fencing number, with a guard of its own.
+        """Takes a lost lease again, under a higher fencing number and with a new guard.
 
         Raises:
-            Over: it cannot be had, or was lost too often.
+            Over: the lease cannot be taken, or was lost too often.
         """
         self.go_on()
         self._regained += 1
         if self._regained > _REGAINS:
-            raise Over(Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times, at last: {gone}"))
+            raise Over(Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times; at last: {gone}"))
         self.note(f"the lease was lost: {gone}; taking it again")
         try:
             self.lease = await self._claim()
         except ActivityError as error:
             outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
-            raise Over(Ending(outcome, f"the lease was lost and not had again: {reason_of(error)}")) from error
+            raise Over(Ending(outcome, f"the lost lease could not be taken again: {reason_of(error)}")) from error
         self.audited.append(self.lease.audit)
-        self.go_on()  # `execute` lifts what was taken in the meantime
+        self.go_on()  # if the operation has ended meanwhile, `execute` lifts this lease
         await self._start_guard(self.lease)
 
     async def _until_ended(self, work: asyncio.Task[Ending], planned_end: float) -> tuple[Ending, bool]:
         cancelled = False
         while not work.done():
-            committing = self.phase is Phase.COMMITTING  # from here on there is only forward
+            committing = self.phase is Phase.COMMITTING  # from here on the commit can only be completed
             left = None if committing else timedelta(seconds=max(0.0, planned_end - workflow.time()))
             try:
                 await workflow.wait_condition(
@@ -197,7 +197,7 @@ class Operation(Commanded):
                 )
             except TimeoutError:
                 if self.phase is not Phase.COMMITTING:
-                    return Ending(Outcome.INCONCLUSIVE, "the deadline passed before the evidence was in"), cancelled
+                    return Ending(Outcome.INCONCLUSIVE, "the operation did not finish before its deadline"), cancelled
             except asyncio.CancelledError:
                 cancelled = True
             if work.done():
@@ -235,7 +235,7 @@ class Operation(Commanded):
                 planned_end=None if queue else self.started + lasting,
                 lasting=lasting if queue else None,
                 queue=queue,
-                by=self.by("takes its target"),
+                by=self.by("takes the lease"),
             ),
             start_to_close_timeout=EFFECT,
             schedule_to_close_timeout=timedelta(days=30) if queue else timedelta(seconds=60),
@@ -245,7 +245,7 @@ class Operation(Commanded):
         )
 
     async def _start_guard(self, lease: Lease) -> None:
-        """Starts the child that restores when this workflow is terminated; adopts it where a reset finds it running."""
+        """Starts the child that restores if this workflow is terminated; after a reset, uses the running child."""
         guard_id = f"guard/{lease.holder.operation}/{lease.holder.fencing}"
         try:
             await workflow.start_child_workflow(
@@ -266,7 +266,7 @@ class Operation(Commanded):
             try:
                 await workflow.get_external_workflow_handle(guard_id).signal(GuardWorkflow.disarm)
             except FailureError as error:
-                workflow.logger.info("guard %s needs no disarming: %s", guard_id, error)
+                workflow.logger.info("guard %s could not be disarmed, it has ended already: %s", guard_id, error)
 
     async def _restore(self, ending: Ending) -> None:
         if self.lease is None:
@@ -278,22 +278,26 @@ class Operation(Commanded):
         )
         self.restore_seconds = ended.seconds
         kept = ended.receipt.notes if ended.receipt is not None else ()
-        self.note("what was ours is taken back" if kept else "the base is back, the proxies say so")
+        self.note(
+            "our changes are removed; changes made by others were kept"
+            if kept
+            else "the base configuration is restored, confirmed by the proxies"
+        )
         for note in kept:
             self.note(note)
 
     async def commit(self) -> None:
-        """Makes what was laid the user's configuration. From here on every net rolls forward.
+        """Makes the overlay the base configuration. From here on every recovery completes the commit.
 
         Raises:
-            LeaseGone: the lease went before the commit began.
-            ActivityError: the stop button was pressed before it began (type `Halted`), or somebody took over.
+            LeaseGone: the lease was lost before the commit began.
+            ActivityError: a halt came before it began (type `Halted`), or the target was taken over.
         """
         self.go_on()
         before = self.phase
         self.enter(Phase.COMMITTING, "committing")
         try:
-            await self._finish(MeshSignatures.commit, self.held, self.by("earned it"), f"commit {self.held.target}")
+            await self._finish(MeshSignatures.commit, self.held, self.by("promoted"), f"commit {self.held.target}")
         except ActivityError as error:
             self.enter(before, f"not committed: {reason_of(error)}")
             if failure_type(error) == "LeaseLost":
@@ -317,13 +321,13 @@ class Operation(Commanded):
         return ended
 
     def by(self, why: str, caller: Caller | None = None) -> Actor:
-        """Who is to be named for a change: whoever gave the word, else whoever started the operation."""
+        """The actor to record for a change: whoever gave the command, else whoever started the operation."""
         asked = caller or self.caller
         return Actor(who=asked.who, verified=asked.verified, why=why)
 
 
 async def _unclaimed() -> Lease:
-    raise RuntimeError("an operation takes its lease in `execute`")
+    raise RuntimeError("no lease was requested yet; call `execute` first")
 
 
 def _cancelled() -> str:
@@ -337,7 +341,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     try:
         await task
     except (Over, LeaseGone) as error:
-        workflow.logger.info("after the end of the operation: %s", error)
+        workflow.logger.info("ignored, since the operation has ended: %s", error)
     except (asyncio.CancelledError, FailureError) as error:
         if not is_cancelled_exception(error) and failure_type(error) not in OUTCOMES:
-            workflow.logger.warning("after the end of the operation: %s", reason_of(error))
+            workflow.logger.warning("a task failed after the operation had ended: %s", reason_of(error))

@@ -1,4 +1,4 @@
-"""One run of a schedule: asks whether the experiment runs now, starts it or says why not, and leaves a record."""
+"""One run of a schedule: asks whether the experiment may run now, starts it or skips it, and leaves a record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autopilot.timetable import Counted, Missed, RunRecord, ScheduledInput
 from workflows.endings import reason_of
 
 _DUE = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
-"""Temporal's own: when the cron was due, without the jitter."""
+"""Set by Temporal: when the cron was due, without the jitter."""
 _EFFECT = timedelta(seconds=30)
 _HEARTBEAT = timedelta(seconds=10)
 _ARCHIVING = timedelta(minutes=2)
@@ -25,7 +25,7 @@ _RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_int
 
 @workflow.defn(name="ScheduledRun")
 class ScheduledRun:
-    """Short, unless it waits for the run before. Temporal starts none while one is under way: one at most waits."""
+    """Short, unless it waits for the previous run. Temporal starts no second one meanwhile: at most one waits."""
 
     @workflow.init
     def __init__(self, wanted: ScheduledInput) -> None:
@@ -38,18 +38,18 @@ class ScheduledRun:
         self._until = max(self._scheduled, self._before.until if self._before else 0.0)
         self._decided = self._scheduled
         self._waited = 0.0
-        self._record = self._note("waiting", "looks whether it may run")
+        self._record = self._note("waiting", "checking whether it may run")
 
     @workflow.run
     async def run(self, wanted: ScheduledInput) -> RunRecord:
-        """Decides, acts, and tells of it."""
+        """Decides, acts, and returns the record."""
         answer = await self._ask()
         if answer.decision.kind in ("wait", "replace"):
             answer = await self._wait(answer)
         if answer.decision.kind == "start":
             started = await self._start()
             if started.held:
-                self._record = self._note("skipped", f"{started.held} was started by somebody else just before")
+                self._record = self._note("skipped", f"{started.held} is running: somebody else started it just before")
             else:
                 self._record = self._note("started", answer.decision.reason, started.run_id)
         else:
@@ -57,9 +57,9 @@ class ScheduledRun:
         await self._archive()
         return self._record
 
-    @workflow.query(name="record", description="What this run of the schedule comes to, so far")
+    @workflow.query(name="record", description="The record of this run of the schedule so far")
     def record(self) -> RunRecord:
-        """As it stands."""
+        """The record so far."""
         return self._record
 
     async def _ask(self, waited_since: float | None = None) -> Answer:
@@ -77,7 +77,7 @@ class ScheduledRun:
             ),
             start_to_close_timeout=_EFFECT,
             retry_policy=_RETRIES,
-            summary="may it run now?",
+            summary="check whether it may run now",
         )
         self._missed += answer.missed
         self._more_missed |= answer.more_missed
@@ -86,7 +86,7 @@ class ScheduledRun:
         return answer
 
     async def _wait(self, answer: Answer) -> Answer:
-        """Waits for the run before, which may be told to end; then asks again, for the calendar has moved on."""
+        """Waits for the previous run, and aborts it if the schedule says so; then asks again, since time has passed."""
         self._record = self._note("waiting", answer.decision.reason)
         if answer.running is not None:
             await workflow.execute_activity_method(
@@ -133,9 +133,9 @@ class ScheduledRun:
                 start_to_close_timeout=_EFFECT,
                 schedule_to_close_timeout=_ARCHIVING,
                 retry_policy=_RETRIES,
-                summary="keep the record",
+                summary="archive the record",
             )
-        except ActivityError as error:  # Temporal has it too, for a while: the next run must not wait for a disk
+        except ActivityError as error:  # Temporal keeps it too, for a while: the next run must not wait for a disk
             workflow.logger.warning("the record of %s was not archived: %s", self._record.run, reason_of(error))
 
     def _note(self, decision: Literal["started", "skipped", "waiting"], reason: str, run_id: str = "") -> RunRecord:
@@ -159,7 +159,7 @@ class ScheduledRun:
 
 
 def _scheduled() -> float:
-    """When the cron was due; when it was started, for what no schedule started."""
+    """When the cron was due; the start time where no schedule started it."""
     info = workflow.info()
     due = info.typed_search_attributes.get(_DUE)
     return (due or info.start_time).timestamp()

@@ -58,11 +58,13 @@ def beyond_share(met: float, of: float, cap: float) -> str:
     of = max(of, met)
     if not of or met / of <= cap / 100 or share_evidence(met, of, cap / 100) < -math.log(_ALPHA):
         return ""
-    return f"faults met {100 * met / of:.1f} % of the requests ({met:.0f} of {of:.0f}), and {cap:g} % were allowed"
+    return (
+        f"faults met {100 * met / of:.1f} % of the requests ({met:.0f} of {of:.0f}); {cap:g} % are allowed (maxTraffic)"
+    )
 
 
 def excess(count: Count, before: float) -> float:
-    """Failures beyond what there would have been anyway.
+    """Failures beyond the number that the earlier failure rate explains.
 
     Args:
         count: since the first fault.
@@ -76,11 +78,11 @@ def beyond_failures(count: Count, before: float, most: int) -> str:
     more = excess(count, before)
     if more <= most:
         return ""
-    return f"{more:.0f} requests failed beyond what was usual before, and {most} were allowed"
+    return f"{more:.0f} more requests failed than the earlier failure rate explains; {most} are allowed (maxFailures)"
 
 
 def burn(counts: Sequence[Count], objective: float, window: float, *, least: float = 20.0) -> float | None:
-    """How many times too fast an error budget burns, over the last `window` seconds; None where nothing can be said.
+    """Burn rate of an error budget over the last `window` seconds, as a multiple; None where it is unknown.
 
     Args:
         counts: running totals, oldest first.

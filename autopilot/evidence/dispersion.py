@@ -39,7 +39,7 @@ WINDOWS = (1.0, 5.0, 15.0, 60.0)
 """Seconds; a tick that is longer is a window by itself."""
 
 FLOOR = 1.15
-"""The least phi: nobody's failures are known to be independent."""
+"""The lowest phi: no service's failures are known to be independent."""
 
 PRIOR = 3.0
 """phi until stable has failed often enough to tell: the index of clusters of 2."""

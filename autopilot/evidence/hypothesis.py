@@ -92,7 +92,7 @@ def update(probe: Thresholds, state: ProbeState, look: Look, *, final: bool = Fa
         if look.ok is False and fails >= probe.failures:
             verdict, reason = "fail", _why(look, fails)
         elif look.ok is None and missing >= probe.missing:
-            verdict, reason = "inconclusive", f"no data in {_looks(missing)}: {look.note or 'nothing to see'}"
+            verdict, reason = "inconclusive", f"no data in {_looks(missing)}: {look.note or 'no value'}"
         elif look.ok is True and passes >= probe.successes:
             verdict, reason = "pass", ""
         elif look.ok is not None and verdict == "inconclusive":
@@ -111,30 +111,30 @@ def update(probe: Thresholds, state: ProbeState, look: Look, *, final: bool = Fa
 
 
 def settled(states: Iterable[ProbeState]) -> bool:
-    """Whether every probe has a verdict: nothing is gained by looking on where only the first answer is asked for."""
+    """Whether every probe has a verdict: no more looks are needed where only the first answer counts."""
     return all(state.verdict for state in states)
 
 
 def concluded(probe: Thresholds, state: ProbeState) -> tuple[ProbeVerdict, str]:
-    """The verdict, and why, if nobody looks any more: whatever is still open is inconclusive."""
+    """The verdict after the last look, and why: a probe without a verdict is inconclusive."""
     if state.verdict:
         return state.verdict, state.reason
     if not state.looks:
-        return "inconclusive", "it was never looked at"
+        return "inconclusive", "it was never checked"
     if state.fails_row:
-        return "inconclusive", f"the last {_looks(state.fails_row)} failed, of {probe.failures} in a row that decide"
+        return "inconclusive", f"the last {_looks(state.fails_row)} failed; {probe.failures} in a row are a failure"
     if state.passes_row:
-        return "inconclusive", f"it had passed {state.passes_row} of {probe.successes} times in a row"
+        return "inconclusive", f"it had passed in {_looks(state.passes_row)}; {probe.successes} are needed"
     note = state.samples[-1].note if state.samples else ""
-    return "inconclusive", f"no data when it ended: {note or 'nothing to see'}"
+    return "inconclusive", f"no data when it ended: {note or 'no value'}"
 
 
 class Judged(Protocol):
-    """What is left of a probe at its end: `autopilot.operations.experiment_status.ProbeRecord` is one."""
+    """The result of a probe: `autopilot.operations.experiment_status.ProbeRecord` is one."""
 
     @property
     def verdict(self) -> ProbeVerdict:
-        """What it came to."""
+        """Its verdict."""
         ...
 
     @property
@@ -144,7 +144,7 @@ class Judged(Protocol):
 
 
 def hypothesis_verdict(records: Iterable[Judged]) -> ProbeVerdict:
-    """What the probes of a hypothesis come to together; without any, and where one never looked, nothing is known."""
+    """The verdict of a hypothesis from its probes; inconclusive without probes, or where one never looked."""
     found = list(records)
     if any(record.verdict == "fail" for record in found):
         return "fail"

@@ -94,7 +94,7 @@ def _segment(packed: str) -> list[Tick]:
             for number, time in enumerate(accumulate(columns["times"]))
         ]
     except (KeyError, IndexError, TypeError, AttributeError, zlib.error, ValidationError, ValueError) as error:
-        raise ValueError(f"these are no recorded ticks: {error}") from error
+        raise ValueError(f"the recorded ticks cannot be read: {error}") from error
 
 
 def _row(arm: ArmTick) -> list[object]:

@@ -60,10 +60,10 @@ def found(tolerance: Tolerance, value: object) -> object:
     if tolerance.jsonpath is not None:
         value = _followed(tolerance.jsonpath, value)
     if value is None:
-        where = f"{tolerance.jsonpath} is null" if tolerance.jsonpath else "there is no value"
+        where = f"{tolerance.jsonpath} is null" if tolerance.jsonpath else "there is no value to check"
         return Nothing(where)
     if _no_finite_number(value):
-        return Nothing(f"{readable(value)} is no finite number")
+        return Nothing(f"{readable(value)} is not a finite number")
     return value
 
 
@@ -111,7 +111,7 @@ def _not_equal(tolerance: Tolerance, value: object) -> str:
     if tolerance.equals is not None and not _same(tolerance.equals, value):
         return f"{readable(value)} is not {readable(tolerance.equals)}"
     if tolerance.one_of is not None and not any(_same(each, value) for each in tolerance.one_of):
-        return f"{readable(value)} is none of {', '.join(readable(each) for each in tolerance.one_of[:10])}"
+        return f"{readable(value)} is not one of {', '.join(readable(each) for each in tolerance.one_of[:10])}"
     return ""
 
 
@@ -120,7 +120,7 @@ def _out_of_bounds(tolerance: Tolerance, value: object) -> str:
         return ""
     number = _number(value)
     if number is None:
-        return f"{readable(value)} is no number"
+        return f"{readable(value)} is not a number"
     if tolerance.min is not None and number < tolerance.min:
         return f"{_beside(value, number, tolerance.min)} is below {readable(tolerance.min)}"
     if tolerance.max is not None and number > tolerance.max:
@@ -180,11 +180,11 @@ def _followed(path: str, value: object) -> object:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return Nothing(f"{readable(value)} is no JSON, so {path} leads nowhere")
+            return Nothing(f"{readable(value)} is not JSON, so {path} selects nothing")
     for step in re.findall(PATH_STEP, path.removeprefix("$")):
         value = _step(step, value)
         if value is _ABSENT:
-            return Nothing(f"{path} leads nowhere: there is no {step.removeprefix('.')}")
+            return Nothing(f"{path} selects nothing: the value has no {step.removeprefix('.')}")
     return value
 
 

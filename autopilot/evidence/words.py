@@ -19,7 +19,7 @@ def share(bad: float, total: float) -> float | None:
 
 
 def percent(value: float | None) -> str:
-    """A share as people write it, with more digits where it is small."""
+    """A share in percent, with more digits where it is small."""
     if value is None:
         return "none"
     hundredths = value * 100
@@ -27,7 +27,7 @@ def percent(value: float | None) -> str:
 
 
 def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, learns: bool = False) -> str:
-    """What has to be known to read a metric's numbers."""
+    """The note needed to read a metric's numbers."""
     parts = [f"slower than {format_seconds(metric.seconds[index])}"] if index < len(metric.seconds) else []
     if metric.kind in RELATIVE and kept.recent.stable < ALONE * kept.recent.canary:
         known = "compared with its earlier requests" if past(kept)[0].stable > 0 else "and had none before"
@@ -47,14 +47,14 @@ def learned(metric: JudgeMetric, found: Dispersion) -> str:
     slow = [f" slower than {format_seconds(seconds)}" for seconds in metric.seconds] or [""]
     if not known.any():
         most = int(errors.argmax())
-        return f"{metric.name}: {errors[most]:,.0f}{slow[most]}, too few to tell how they cluster"
+        return f"{metric.name}: {errors[most]:,.0f}{slow[most]}, too few to measure how they cluster"
     index = int(np.where(known, phi, 0.0).argmax())
     each = "one by one" if phi[index] < 2 * FLOOR else "in clusters"
     return f"{metric.name}: {errors[index]:,.0f}{slow[index]}, {each}, {phi[index]:.2f} count as one"
 
 
 def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, before: bool, warm: bool) -> str:
-    """Why this is harm; `before` says that the canary was alone, and stable's are requests of the past."""
+    """Why this is harm; `before`: the canary was alone, and is compared with earlier requests to stable."""
     canary = percent(share(since.canary_bad[index], since.canary))
     stable = percent(share(since.stable_bad[index], since.stable))
     boundary = format_seconds(metric.seconds[index]) if index < len(metric.seconds) else "the boundary"
@@ -73,7 +73,7 @@ def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, befo
 
 
 def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_evidence: bool) -> str:
-    """Why the next step may come."""
+    """Why the next step is allowed."""
     held = f"held {format_seconds(round(seconds, 1))} with {requests:.0f} canary requests"
     how = "few, but enough to show that it is not worse" if by_evidence else "and no harm found"
     most = ", ".join(f"{found.metric} {found.harm:.1f} of {found.harm_needed:.1f}" for found in shown)
@@ -81,13 +81,13 @@ def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_ev
 
 
 def about(count: float) -> str:
-    """A count as an estimate: two digits and noughts."""
+    """A count as an estimate, rounded to two digits."""
     digits = max(0, len(f"{count:.0f}") - 2)
     return f"about {round(count, -digits):,.0f}"
 
 
 def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
-    """What it would take: the metric that needs most."""
+    """How many more requests are needed, by the metric that needs most."""
     harms = [found.more for found in shown if found.more]
     goods = [found.good_more for found in shown if found.good_more]
     parts = []
@@ -100,7 +100,7 @@ def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
 
 
 def out_of_time(seconds: float, requests: float, needed: float, *, warm: bool) -> str:
-    """Why nothing can be said."""
+    """Why there is no verdict."""
     after = f"after {format_seconds(round(seconds, 1))}"
     if warm:
         return f"{after} the warm-up is not over, so only gross harm was looked for"

@@ -23,7 +23,7 @@ class ControlError(Exception):
 
 
 def socket_path(root: Path) -> Path:
-    """Where the socket lies: in the state directory, unless its path is too long for a socket's address."""
+    """Path of the socket: in the state directory, unless that path is too long for a socket address."""
     path = root / "control.sock"
     if len(str(path).encode()) <= _LONGEST_SOCKET_PATH:
         return path
@@ -98,4 +98,6 @@ async def command(info: StackInfo, part: str, action: Action) -> PartInfo:
                 raise ControlError(body)
             return PartInfo.model_validate_json(body)
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise ControlError(f"the supervisor does not answer on {info.control}: {error}") from error
+        raise ControlError(
+            f"the supervisor does not answer on {info.control}: {error}; run `autopilot down`, then `autopilot up`"
+        ) from error

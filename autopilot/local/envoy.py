@@ -23,7 +23,7 @@ def find() -> Path:
     if named := os.environ.get(VARIABLE):
         path = Path(named)
         if not os.access(path, os.X_OK):
-            raise EnvoyMissing(f"${VARIABLE} is {named}, which is no program that can be run")
+            raise EnvoyMissing(f"${VARIABLE} is {named}, which is not an executable program")
         return path
     # The wheel's console script is a Python wrapper around this file; the package itself is not imported.
     packaged = [Path(sysconfig.get_path(key)) / "envoy" / "_bin" / "envoy" for key in ("purelib", "platlib")]

@@ -48,7 +48,7 @@ def check_loopback(url: str) -> str:
     except ValueError:
         local = False
     if parts.scheme != "http" or not local:
-        raise NotLoopback(f"{url}: load is sent to http://127.0.0.1 (this machine) only")
+        raise NotLoopback(f"{url}: load is only sent to this machine; write http://127.0.0.1:PORT")
     return url
 
 
@@ -76,7 +76,7 @@ class Latencies:
 
 @dataclass(slots=True)
 class Load:
-    """Sends requests on schedule and counts what came of them, from its start on."""
+    """Sends requests on schedule and counts their results since its start."""
 
     url: str
     rate: float
@@ -157,7 +157,7 @@ class Load:
         self.latencies.add(time.monotonic() - due)
 
     def counts(self) -> dict[str, object]:
-        """What clients saw since the start; `dropped` could not be sent and stands in no other number."""
+        """Results for clients since the start; `dropped` requests were not sent and are in no other number."""
 
         def milliseconds(share: float) -> float | None:
             seconds = self.latencies.quantile(share)
@@ -175,7 +175,7 @@ class Load:
         }
 
     async def close(self) -> None:
-        """Gives up what is under way."""
+        """Cancels requests in flight."""
         for task in list(self._under_way):
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -218,7 +218,7 @@ def _rate(value: object) -> float:
 
 
 def _end_with(task: asyncio.Task[None]) -> None:
-    """A generator that can't send must not look alive."""
+    """Ends the process when sending fails, so that a broken generator does not look healthy."""
     if not task.cancelled() and (error := task.exception()):
         task.get_loop().call_exception_handler({"message": "the load generator failed", "exception": error})
         signal.raise_signal(signal.SIGTERM)
@@ -229,12 +229,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m autopilot.local.load", description=__doc__)
     parser.add_argument("--url", type=check_loopback, required=True)
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
-    parser.add_argument("--port", type=int, required=True, help="of the control interface")
+    parser.add_argument("--port", type=int, required=True, help="port of the control interface")
     parser.add_argument("--arrivals", choices=("poisson", "uniform"), default="poisson")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds after which a request has failed")
-    parser.add_argument("--outstanding", type=int, default=1000, help="more requests under way than this are dropped")
+    parser.add_argument("--timeout", type=float, default=10.0, help="time-out of a request in seconds")
+    parser.add_argument("--outstanding", type=int, default=1000, help="maximum requests in flight; more are dropped")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--host", default="", help="the Host header, where it is not the URL's")
+    parser.add_argument("--host", default="", help="the Host header, if it differs from the URL's")
     given = parser.parse_args()
 
     async def build() -> web.Application:

@@ -14,14 +14,14 @@ from autopilot.local.processes import environment, python
 from autopilot.local.prometheus import PrometheusCommand
 
 GROUPS = ("mesh", "temporal", "prometheus", "worker", "guard")
-"""What can be asked for; the mesh counts as the user's, the rest is ours."""
+"""Groups of parts that can be started; the mesh belongs to the user, the rest to Autopilot."""
 
 _NEEDS = {"worker": ("mesh", "temporal"), "guard": ("mesh",), "prometheus": ("mesh",)}
 _OUR_PORTS = ("temporal", "ui", "prometheus", "worker", "guard", "load")
 
 
 class UnknownPart(ValueError):
-    """A part was asked for that there is not, or one whose needs were not asked for."""
+    """A part is unknown, or was requested without the parts it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Part:
     grace: float = 2.0
     """Seconds it has to end by itself when asked to."""
     restarts: bool = False
-    """Whether it is started again when it ends by itself."""
+    """Whether it is restarted when it ends by itself."""
 
 
 def check_groups(groups: Sequence[str]) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def check_groups(groups: Sequence[str]) -> tuple[str, ...]:
         UnknownPart: there is no such group, or one that it needs is missing.
     """
     if unknown := sorted(set(groups) - set(GROUPS)):
-        raise UnknownPart(f"no part is called {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+        raise UnknownPart(f"unknown parts: {', '.join(unknown)}; known: {', '.join(GROUPS)}")
     for group in groups:
         if missing := [need for need in _NEEDS.get(group, ()) if need not in groups]:
             raise UnknownPart(f"{group} needs {' and '.join(missing)}; ask for {','.join([*missing, group])}")

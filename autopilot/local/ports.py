@@ -88,7 +88,7 @@ def _some_port(candidates: Iterator[int]) -> socket.socket:
             return held
     held = _hold(0)
     if held is None:
-        raise NoFreePort(f"no free TCP port on {LOOPBACK}; see what listens with `ss -ltn`")
+        raise NoFreePort(f"no free TCP port on {LOOPBACK}; `ss -ltn` lists what listens")
     return held
 
 

@@ -144,7 +144,7 @@ def launch(
         RuntimeError: called from another thread than the main one.
     """
     if death_signal is not None and threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("children that die with their parent are started from the main thread only")
+        raise RuntimeError("children that end with their parent can only be started from the main thread")
     # What runs between fork and exec is one system call, and forks come from the main thread.
     with log.open("ab") as output:
         return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Finds Prometheus, or fetches it: no wheel holds it, so it comes from wherever this machine can get it.
+"""Finds Prometheus, or downloads it: no wheel contains it, so several sources are tried.
 
 Nothing is installed on the system: the binary ends up in the state's `tools/`, and every step has a time limit. The
 order: PATH, `tools/`, Debian's package unpacked, the Docker image's binary copied out, `go install`.
@@ -30,11 +30,11 @@ _PULL, _DOWNLOAD, _SHORT = 120.0, 60.0, 10.0
 
 
 class StepFailed(Exception):
-    """One way of getting Prometheus does not work here; the message says why."""
+    """One way of installing Prometheus does not work here; the message says why."""
 
 
 def find(tools: Path) -> PrometheusCommand | None:
-    """The Prometheus that is here already: `$AUTOPILOT_PROMETHEUS_BINARY`, on PATH, or in `tools`."""
+    """The Prometheus that is installed: `$AUTOPILOT_PROMETHEUS_BINARY`, on PATH, or in `tools`."""
     named = os.environ.get(VARIABLE)
     candidates = (
         (named, f"${VARIABLE}"),
@@ -48,7 +48,7 @@ def find(tools: Path) -> PrometheusCommand | None:
 
 
 def ensure(tools: Path, say: Callable[[str], None], *, build: bool = True) -> PrometheusCommand | None:
-    """The Prometheus that is here, else one that is fetched; None where no way leads to one.
+    """The Prometheus that is installed, else one that is downloaded; None where no source works.
 
     Args:
         tools: the folder a fetched binary is put in.
@@ -73,15 +73,15 @@ def ensure(tools: Path, say: Callable[[str], None], *, build: bool = True) -> Pr
                 binary.chmod(0o755)
                 binary.replace(tools / "prometheus")
             except (StepFailed, OSError) as error:
-                say(f"Prometheus: {name} does not do: {error}")
+                say(f"Prometheus: {name} failed: {error}")
                 continue
         if version := _version(tools / "prometheus"):
             say(f"Prometheus {version}: {name}, now in {tools}")
             return PrometheusCommand(tools / "prometheus", version, f"in {tools}")
         (tools / "prometheus").unlink()
-        say(f"Prometheus: {name} does not do: its binary does not run here")
+        say(f"Prometheus: {name} failed: its binary does not run here")
     (tools / _FAILED).touch()
-    say("no Prometheus: counts will come from the proxies' own statistics alone; put a `prometheus` binary on PATH")
+    say("no Prometheus: counts come only from the proxies' own statistics; put a `prometheus` binary on PATH")
     return None
 
 
@@ -138,7 +138,7 @@ def _run(command: Sequence[str], *, limit: float, cwd: Path | None = None, env: 
 
 def _need(program: str) -> None:
     if shutil.which(program) is None:
-        raise StepFailed(f"there is no {program} here")
+        raise StepFailed(f"{program} is not installed")
 
 
 def _from_debian(scratch: Path) -> Path:

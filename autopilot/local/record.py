@@ -1,4 +1,4 @@
-"""What runs, written down for whoever asks: `stack.json` in the state directory."""
+"""The record of a running stack: `stack.json` in the state directory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autopilot.local.processes import is_alive
 
 
 class Condition(StrEnum):
-    """How a part is."""
+    """Condition of a part."""
 
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting"
     STOPPING = "stopping"
     STOPPED = "stopped"
-    """Somebody asked for it."""
+    """Stopped on request."""
     FAILED = "failed"
     """It ended by itself, or never became ready."""
 
@@ -43,7 +43,7 @@ class PartInfo(Record):
     detail: str = ""
     restarts: int = 0
     seconds: float | None = None
-    """How long it took to become ready, the last time."""
+    """Seconds until it was ready, at the last start."""
     log: Path
 
     @property
@@ -53,7 +53,7 @@ class PartInfo(Record):
 
 
 class StackInfo(Record):
-    """The stack: where everything is, and how every part does. URLs are None where that part was not asked for."""
+    """The stack: addresses and condition of every part. URLs are None for parts that were not requested."""
 
     version: Literal[1] = 1
     condition: Condition
@@ -79,7 +79,7 @@ class StackInfo(Record):
     """Instance (`reviews-v2`) to the application's own URL, where its behaviour is set."""
     parts: dict[str, PartInfo] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What people should know, for instance that there is no Prometheus."""
+    """Notes for people, for instance that there is no Prometheus."""
 
     @property
     def alive(self) -> bool:

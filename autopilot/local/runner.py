@@ -1,4 +1,4 @@
-"""Keeps one part running: starts it, waits until it is ready, notices its end, starts it again where that is wanted."""
+"""Keeps one part running: starts it, waits until it is ready, and restarts it after its end if configured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def answers(session: aiohttp.ClientSession, probe: Probe) -> str:
             body = await response.text()
             if response.status != 200:
                 return f"{probe.url} answers {response.status}"
-            return "" if probe.accepts(body) else f"{probe.url} answers, but not yet what it should"
+            return "" if probe.accepts(body) else f"{probe.url} answers, but its answer does not show that it is ready"
     except TimeoutError:
         return f"{probe.url} does not answer"
     except aiohttp.ClientError as error:
@@ -96,7 +96,7 @@ class Runner:
         self._set(Condition.STOPPED, "killed on request" if kill else "stopped on request")
 
     async def _keep(self, first: asyncio.Future[None]) -> None:
-        """One part's life: once, or again and again with longer and longer pauses."""
+        """Runs a part once, or restarts it with longer and longer pauses."""
         delay = _FIRST_DELAY
         try:
             while True:
@@ -108,7 +108,7 @@ class Runner:
                 if not self.part.restarts:
                     return
                 delay = _FIRST_DELAY if time.monotonic() - began > _STEADY else delay
-                self._set(Condition.RESTARTING, f"{problem}; starts again in {delay:g} s")
+                self._set(Condition.RESTARTING, f"{problem}; restarts in {delay:g} s")
                 await asyncio.sleep(delay)
                 delay = min(_LONGEST_DELAY, 2 * delay)
                 self.info = self.info.model_copy(update={"restarts": self.info.restarts + 1})

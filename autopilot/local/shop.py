@@ -1,4 +1,4 @@
-"""The sample shop: one small HTTP service that plays `web`, `reviews` or `ratings`, and misbehaves when told to.
+"""The sample shop: one small HTTP service that plays `web`, `reviews` or `ratings`, and fails on request.
 
 Run as `python -m autopilot.local.shop --service reviews --version v2 --port 18080 --calls http://127.0.0.1:18081 --host
 ratings.shop`. What it does is set while it runs: `POST /_shop {"errors": 0.2, "delay": 0.05, "hang": false}` on its own
@@ -61,15 +61,13 @@ class Behaviour:
         if not isinstance(body, dict):
             raise TypeError('send an object, for instance {"errors": 0.2}')
         if unknown := sorted(set(body) - {"errors", "first_tries", "delay", "hang"}):
-            raise ValueError(
-                f"{', '.join(map(str, unknown))}: no such setting; there are errors, first_tries, delay and hang"
-            )
+            raise ValueError(f"{', '.join(map(str, unknown))}: unknown; known: errors, first_tries, delay and hang")
         for name, highest in (("errors", 1.0), ("first_tries", 1.0), ("delay", 60.0)):
             value = body.get(name, 0.0)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-                raise ValueError(f"{name}: a number from 0 to {highest:g}")
+                raise ValueError(f"{name}: must be a number from 0 to {highest:g}")
         if not isinstance(body.get("hang", False), bool):
-            raise TypeError("hang: true or false")
+            raise TypeError("hang: must be true or false")
         return replace(before, **body)
 
 
@@ -167,8 +165,8 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--calls", help="the address of the service it calls, e.g. its sidecar's")
-    parser.add_argument("--host", help="the Host header of these calls")
-    parser.add_argument("--seed", type=int, help="makes its failures repeatable")
+    parser.add_argument("--host", help="Host header of these calls")
+    parser.add_argument("--seed", type=int, help="seed of its random failures, to make them repeatable")
     given = parser.parse_args()
     dice = random.Random(given.seed)  # noqa: S311  (chance, not a secret)
 

@@ -29,7 +29,7 @@ class StackRunning(StackError):
     """There is one already; `info` describes it."""
 
     def __init__(self, info: StackInfo) -> None:
-        super().__init__(f"a stack runs in {info.root} already (pid {info.pid})")
+        super().__init__(f"a stack is already running in {info.root} (pid {info.pid})")
         self.info = info
 
 
@@ -122,13 +122,13 @@ def _until_ready(
             case "refused":
                 if info := describe(layout.root):
                     raise StackRunning(info)
-                raise StackError(f"{event.text}, and is just ending: try again")
+                raise StackError(f"{event.text}, and is just ending; try again in a few seconds")
             case "failed":
                 raise StackError(event.text)
             case _:
                 pass
     log = layout.log("supervisor")
-    raise StackError(f"the supervisor ended without a word; the end of {log}:\n{tail(log)}")
+    raise StackError(f"the supervisor ended without an error message; the end of {log}:\n{tail(log)}")
 
 
 def describe(state: Path | None = None) -> StackInfo | None:
@@ -172,13 +172,13 @@ def _end(pid: int, started: int, limit: float) -> bool:
                 return True
     finally:
         os.close(descriptor)
-    raise StackError(f"process {pid} does not end, SIGKILL notwithstanding; see `ps -o stat,wchan {pid}`")
+    raise StackError(f"process {pid} did not end after SIGKILL; see `ps -o stat,wchan {pid}`")
 
 
 def _see_out(
     process: subprocess.Popen[bytes], events: Iterator[StackEvent], on_event: Callable[[StackEvent], None]
 ) -> None:
-    """Waits for the supervisor's end, and tells of its last words; kills it when that takes too long."""
+    """Waits for the supervisor's end and returns its last events; kills it when that takes too long."""
     killer = threading.Timer(STOP_LIMIT, process.kill)
     killer.start()
     try:

@@ -97,7 +97,7 @@ class Supervisor:
         self._layout.create()
         with self._layout.lock.open("wb") as lock:
             if not _take(lock):
-                self._report(StackEvent(kind="refused", text=f"another stack runs in {self._layout.root}"))
+                self._report(StackEvent(kind="refused", text=f"another stack is running in {self._layout.root}"))
                 return EXIT_REFUSED
             _rotate(self._layout.logs)
             async with aiohttp.ClientSession() as self._session:
@@ -180,15 +180,15 @@ class Supervisor:
         deadline = time.monotonic() + _PATH_LIMIT
         while problem := await answers(self._session, Probe(ingress)):
             if time.monotonic() > deadline:
-                reason = f"do not carry a request from the ingress to the shop within {_PATH_LIMIT:g} s: {problem}"
+                reason = f"did not carry a request from the ingress to the shop within {_PATH_LIMIT:g} s: {problem}"
                 raise PartFailed("the proxies", reason)
             await asyncio.sleep(0.05)
 
     async def _start_prometheus(self, catalogue: Catalogue) -> None:
         found = prometheus_install.find(self._layout.tools) or await self._fetch_prometheus()
         if found is None:
-            how = "how to get it: `python -m autopilot.local.install`"
-            self._note(f"no Prometheus: counts come from the proxies' own statistics alone ({how})")
+            how = "install it with `python -m autopilot.local.install`"
+            self._note(f"no Prometheus: counts come only from the proxies' own statistics ({how})")
             return
         proxies = {name: f"{ports.LOOPBACK}:{self._ports[f'admin:{name}']}" for name in topology.proxy_names()}
         ours: dict[str, str] = {
@@ -201,13 +201,13 @@ class Supervisor:
     async def _fetch_prometheus(self) -> PrometheusCommand | None:
         if prometheus_install.tried_lately(self._layout.tools):
             return None
-        self._report(StackEvent(kind="note", text="Prometheus is not here yet: fetching it"))
+        self._report(StackEvent(kind="note", text="Prometheus is not installed yet: downloading it"))
         words = python("autopilot.local.install", "--quick", "--tools", str(self._layout.tools))
         child = Child(launch(words, log=self._layout.log("install"), env=environment({})))
         try:
             await asyncio.wait_for(child.wait(), _FETCH_LIMIT)
         except TimeoutError:
-            self._report(StackEvent(kind="note", text=f"Prometheus could not be fetched within {_FETCH_LIMIT:g} s"))
+            self._report(StackEvent(kind="note", text=f"Prometheus could not be downloaded within {_FETCH_LIMIT:g} s"))
         finally:
             await child.stop(1.0)
         return prometheus_install.find(self._layout.tools)
@@ -219,7 +219,7 @@ class Supervisor:
     async def _act(self, name: str, action: control.Action) -> PartInfo:
         runner = self._runners.get(name)
         if runner is None:
-            raise control.ControlError(f"no part is called {name}; there are {', '.join(sorted(self._runners))}")
+            raise control.ControlError(f"unknown part {name}; known: {', '.join(sorted(self._runners))}")
         try:
             if action == "start":
                 await runner.start()
@@ -230,7 +230,7 @@ class Supervisor:
         return runner.info
 
     async def _go_down(self) -> None:
-        """The reverse of coming up: ours first, then load, then proxies, then what stands behind them."""
+        """Stops everything in reverse order: our processes, then load, then proxies, then the applications."""
         for prefixes in _STOP_ORDER:
             stopped = [runner.stop() for name, runner in self._runners.items() if name.startswith(prefixes)]
             await asyncio.gather(*stopped)
@@ -240,7 +240,7 @@ class Supervisor:
     @property
     def _known(self) -> StackInfo:
         if self._info is None:
-            raise RuntimeError("the record is opened before anything else")
+            raise RuntimeError("the record of the stack is not open yet")
         return self._info
 
     def _open_record(self) -> None:
@@ -283,7 +283,7 @@ class Supervisor:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The problem that made the others; None where it is none that we foresee."""
+    """The problem that caused the others; None where it is unknown."""
     known, unknown = group.split(_PROBLEMS)
     if known is None or unknown is not None:
         return None
@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None, *, prepare: Prepare = prepare_envoys
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--parts", required=True, help="comma-separated")
     parser.add_argument("--rate", type=float, default=100.0)
-    parser.add_argument("--report-fd", type=int, help="an open pipe for events")
+    parser.add_argument("--report-fd", type=int, help="file descriptor of a pipe for events")
     given = parser.parse_args(argv)
     report = Reporter(given.report_fd)
     layout = Layout.find(given.state)

@@ -35,7 +35,7 @@ def find() -> Path:
     """
     if named := os.environ.get(VARIABLE):
         if not os.access(named, os.X_OK):
-            raise TemporalMissing(f"${VARIABLE} is {named}, which is no program that can be run")
+            raise TemporalMissing(f"${VARIABLE} is {named}, which is not an executable program")
         return Path(named)
     beside = Path(sys.executable).parent / "temporal"
     if os.access(beside, os.X_OK):

@@ -29,7 +29,7 @@ NAMESPACE = "shop"
 INGRESS = "ingress"
 
 _HEADER = """\
-The mesh that `autopilot up` runs: the base, which holds whenever no operation is under way.
+The mesh that `autopilot up` runs. This file is the base: the configuration while no operation is running.
 A promoted canary writes its new weights here. Addresses are of this machine; see each part's port in stack.json.
 """
 

@@ -1,7 +1,7 @@
-"""What each provider can say, and who undoes it when everything of ours is gone: the table that people choose by.
+"""What each provider supports, and what restores it when no process of Autopilot lives: the table to choose by.
 
-One line a kind of change. Of a fault the note begins with `exact`, with `approximate:` and what differs, or names what
-comes nearest where the provider cannot say it.
+One line a kind of change. Of a fault the note begins with `exact`, with `approximate:` and what differs, or names the
+nearest alternative where the provider does not support it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ def fault_change(fault_type: str) -> str:
 _NO_BASELINE = Capability(
     change=BASELINE,
     supported=False,
-    note="the mesh's metrics tell versions apart, not two shares of one: run stable pods of their own instead",
+    note="the mesh's metrics count by version, not by share of one version; nearest: a second deployment of stable",
 )
-_PARTITION = "exact, where the cluster's network enforces NetworkPolicies (not every CNI does); any live guard restores"
+_PARTITION = (
+    "exact, where the cluster's network enforces NetworkPolicies (not every CNI does); any running guard restores"
+)
 
 
 def _split(tier: Tier, note: str) -> Capability:
@@ -41,8 +43,8 @@ def _faults(can: Mapping[str, tuple[Tier, str]], nearest: Mapping[str, str]) -> 
     """One line a kind of fault.
 
     Args:
-        can: kind → its tier and how true it is.
-        nearest: for every other kind, what comes nearest here.
+        can: kind → its tier and how exact it is.
+        nearest: for every other kind, the nearest alternative here.
     """
     found = []
     for kind in FAULTS:
@@ -50,32 +52,35 @@ def _faults(can: Mapping[str, tuple[Tier, str]], nearest: Mapping[str, str]) -> 
             tier, note = can[kind]
             found.append(Capability(change=fault_change(kind), supported=True, tier=tier, note=note))
         else:
-            note = f"cannot be said here; nearest: {nearest[kind]}"
+            note = f"not supported here; nearest: {nearest[kind]}"
             found.append(Capability(change=fault_change(kind), supported=False, note=note))
     return tuple(found)
 
 
 _ENVOY = _faults(
     {
-        "delay": (Tier.PROXY, "exact; jitter is approximate: eight steps"),
+        "delay": (Tier.PROXY, "exact; jitter is approximated in eight steps"),
         "abort": (Tier.PROXY, "exact"),
         "grpcAbort": (Tier.PROXY, "exact"),
         "bandwidth": (Tier.PROXY, "exact"),
         "reset": (Tier.PROXY, "exact"),
         "blackhole": (Tier.PROXY, "exact"),
-        "eject": (Tier.PROXY, "approximate: a cluster without those endpoints; no panic threshold counts them"),
+        "eject": (
+            Tier.PROXY,
+            "approximate: traffic goes to a cluster without those endpoints; panic thresholds do not count them",
+        ),
         "overflow": (Tier.PROXY, "exact"),
         "retries": (Tier.PROXY, "exact"),
         "timeout": (Tier.PROXY, "exact"),
     },
-    {"partition": "blackhole, which answers nobody either"},
+    {"partition": "blackhole, which answers no request either"},
 )
 _ISTIO_NEAREST = {
     "bandwidth": "delay, which makes the whole response late",
-    "reset": "abort with status 503, which callers' proxies tell of resets too",
+    "reset": "abort with status 503, which callers' proxies also report for resets",
     "blackhole": "abort with status 503 and percentage 100; or partition, which drops packets",
-    "eject": "a version of its own for those endpoints, with weight 0 in a MeshCanary",
-    "overflow": "abort with status 503 and the percentage that would not fit",
+    "eject": "a separate version for those endpoints, with weight 0 in a MeshCanary",
+    "overflow": "abort with status 503 for the percentage over the limit",
 }
 _ISTIO = _faults(
     {
@@ -88,7 +93,7 @@ _ISTIO = _faults(
     },
     _ISTIO_NEAREST,
 )
-_STUB = "a version that answers so, given a share of the traffic by a MeshCanary"
+_STUB = "a version of the service that behaves so, with a share of the traffic from a MeshCanary"
 _PORTABLE = _faults(
     {"partition": (Tier.GUARD, _PARTITION)},
     {
@@ -98,13 +103,13 @@ _PORTABLE = _faults(
         "bandwidth": _STUB,
         "reset": f"partition; or {_STUB}",
         "blackhole": "partition, which drops packets of every request",
-        "eject": "a version of its own for those endpoints, with weight 0 in a MeshCanary",
+        "eject": "a separate version for those endpoints, with weight 0 in a MeshCanary",
         "overflow": f"partition; or {_STUB}",
-        "retries": "partition, under which the retries that are configured show themselves",
-        "timeout": "partition, under which the timeout that is configured shows itself",
+        "retries": "partition, which makes the configured retries act",
+        "timeout": "partition, which makes the configured timeout act",
     },
 )
-_EXPIRES = "exact, in an EnvoyFilter of its own, which expires in the proxies' route tables"
+_EXPIRES = "exact, in a separate EnvoyFilter that expires in the proxies' route tables"
 _ENVOYFILTER = _faults(
     {
         "delay": (Tier.PROXY, f"{_EXPIRES}; jitter is refused: write a fixed delay"),
@@ -120,26 +125,26 @@ _ENVOYFILTER = _faults(
 ABILITIES: dict[tuple[str, str], tuple[Capability, ...]] = {
     ("envoy", "plain"): (
         _split(Tier.PROXY, "expires in the proxy's own route table"),
-        Capability(change=BASELINE, supported=True, tier=Tier.PROXY, note="a cluster of its own in every proxy"),
+        Capability(change=BASELINE, supported=True, tier=Tier.PROXY, note="a separate cluster in every proxy"),
         *_ENVOY,
     ),
     ("istio", "plain"): (
-        _split(Tier.GUARD, "weights in VirtualServices; any live guard restores"),
+        _split(Tier.GUARD, "weights in VirtualServices; any running guard restores"),
         _NO_BASELINE,
         *_ISTIO,
     ),
     ("istio", "envoyfilter"): (
-        _split(Tier.PROXY, "an EnvoyFilter of its own, which expires in the proxies' route tables"),
+        _split(Tier.PROXY, "a separate EnvoyFilter that expires in the proxies' route tables"),
         _NO_BASELINE,
         *_ENVOYFILTER,
     ),
     ("gateway_api", "plain"): (
-        _split(Tier.GUARD, "weights of backends in HTTPRoutes and GRPCRoutes; any live guard restores"),
+        _split(Tier.GUARD, "weights of backends in HTTPRoutes and GRPCRoutes; any running guard restores"),
         _NO_BASELINE,
         *_PORTABLE,
     ),
     ("smi", "plain"): (
-        _split(Tier.GUARD, "weights in TrafficSplits; any live guard restores"),
+        _split(Tier.GUARD, "weights in TrafficSplits; any running guard restores"),
         _NO_BASELINE,
         *_PORTABLE,
     ),
@@ -148,11 +153,11 @@ ABILITIES: dict[tuple[str, str], tuple[Capability, ...]] = {
 
 
 def ability(provider: str, driver: str, fault_type: str) -> Capability:
-    """What a provider with this driver makes of a kind of fault.
+    """What a provider with this driver supports of a kind of fault.
 
     Args:
         provider: as a mesh file names it.
-        driver: likewise; `plain` where nothing else is said.
+        driver: likewise; `plain` by default.
         fault_type: the fault's `type`.
 
     Raises:

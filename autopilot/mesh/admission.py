@@ -1,4 +1,4 @@
-"""Who may have a target: orders first, then priorities, then whose turn it is.
+"""Decides which operation gets a target: people's orders first, then priorities, then the queue.
 
 The same for every provider: each shows what it keeps as a `Shelf`, and sees to it that nobody else writes meanwhile.
 """
@@ -20,16 +20,16 @@ EXCLUDES = {
     Aspect.ACCESS: {Aspect.ACCESS},
     Aspect.RESILIENCE: {Aspect.RESILIENCE},
 }
-"""Which aspects of one target cannot be held by two at a time."""
+"""Aspects of one target that two operations cannot hold at the same time."""
 
 YIELD_GRACE = 10.0
-"""Seconds that the lower priority has to restore by itself; then it is restored for it."""
+"""Seconds that the lower priority has to restore by itself; after that the guard restores it."""
 QUEUE_GRACE = 30.0
-"""Seconds after which somebody who has stopped asking waits no more."""
+"""Seconds without a request after which an operation leaves the queue."""
 
 
 class Orders(Protocol):
-    """What people ordered, and who waits."""
+    """People's orders, and the queue."""
 
     def halts(self) -> list[Halt]:
         """Every halt in force."""
@@ -57,7 +57,7 @@ class Shelf(Protocol):
 
     @property
     def orders(self) -> Orders:
-        """What people ordered, and who waits."""
+        """People's orders, and the queue."""
         ...
 
     def leases(self) -> list[LeaseRecord]:
@@ -73,7 +73,7 @@ class Shelf(Protocol):
         ...
 
     def condemned(self, target: Target) -> Condemnation | None:
-        """Whose harm was found last on the target."""
+        """The last operation whose harm was found on the target."""
         ...
 
 
@@ -116,7 +116,7 @@ class Admission:
             raise Condemned(f"{claim.operation} did harm to {claim.target}: {noted.reason}")
 
     def halted(self, operation: str, target: Target) -> str:
-        """Why this operation must stay where it is; empty where it may go on."""
+        """The halt that stops this operation; empty where none does."""
         return next((halt.reason for halt in self._store.orders.halts() if halt.covers(operation, target)), "")
 
     def overdue(self, claim: Claim, blockers: Sequence[LeaseRecord], now: float) -> list[LeaseRecord]:
@@ -141,11 +141,15 @@ class Admission:
             elif now - record.yield_asked > YIELD_GRACE:
                 late.append(record)
                 continue
-            raise LeasePending(f"{holder} has been asked to give {claim.target} to {claim.operation}", holder)
+            raise LeasePending(
+                f"{claim.operation} has the higher priority: {holder} was asked to release {claim.target}, and "
+                "is restoring it",
+                holder,
+            )
         return late
 
     def take_turn(self, claim: Claim, now: float) -> None:
-        """Lets those who have waited longer go first; whoever gets through waits no more.
+        """Lets those who have waited longer go first; an admitted operation leaves the queue.
 
         Raises:
             LeasePending, LeaseHeld: it is somebody else's turn.
@@ -163,7 +167,7 @@ class Admission:
             self._store.orders.remove_ticket(claim.target, own)
 
     def lost(self, lease: Lease, now: float) -> LeaseLost:
-        """Says to a former holder who has its target now."""
+        """The error for a former holder: who has its target now."""
         operation, target = lease.holder.operation, lease.target
         stone = self._store.orders.tombstone(target)
         if stone is not None and stone.operation == operation and stone.stands(now):
@@ -175,10 +179,10 @@ class Admission:
         for record in self._store.leases():
             other = record.lease
             if other.target == target and claim.excludes(other.aspects) and other.holder != lease.holder:
-                said = f"{other.holder} holds {target} now: nothing was written"
+                said = f"{other.holder} holds {target} now, so nothing was written"
                 higher = priority_of(other.holder.operation) > priority_of(operation)
                 return TakenOver(said) if higher else LeaseLost(said)
-        return LeaseLost(f"{lease.holder} no longer holds {target}: nothing was written")
+        return LeaseLost(f"{lease.holder} no longer holds {target}, so nothing was written")
 
     def _refuse_or_queue(self, claim: Claim, holder: str, now: float) -> None:
         if not claim.queue:
@@ -192,4 +196,4 @@ class Admission:
         number = own.number if own else max((ticket.number for ticket in tickets), default=0) + 1
         ticket = Ticket(number=number, operation=claim.operation, aspects=claim.aspects, seen=now)
         self._store.orders.write_ticket(claim.target, ticket)
-        raise LeasePending(f"{claim.operation} waits for {holder} to be done with {claim.target}", holder)
+        raise LeasePending(f"{claim.operation} waits in turn: {holder} holds {claim.target}", holder)

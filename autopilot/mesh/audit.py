@@ -65,13 +65,15 @@ def verify(records: Iterable[AuditRecord], known: Mapping[str, str] | None = Non
     seen: set[str] = set()
     for record in records:
         if record.sequence != expected:
-            problems.append(f"record {expected} is missing: {record.sequence} follows {expected - 1}")
+            problems.append(f"record {expected} is missing: record {record.sequence} follows {expected - 1}")
         if record.previous != previous:
-            problems.append(f"record {record.sequence} does not follow from the one before it: one of them was altered")
+            problems.append(
+                f"record {record.sequence} does not match the digest of the record before it: one of them was changed"
+            )
         previous, expected = record.digest, record.sequence + 1
         seen.add(previous)
     problems += [
-        f"{where} remembers a change ({digest[:12]}…) that no record has: it was altered or cut off"
+        f"{where} refers to a change ({digest[:12]}…) that has no audit record: the log was changed or truncated"
         for digest, where in (known or {}).items()
         if digest not in seen
     ]

@@ -1,16 +1,16 @@
-"""What can go wrong with a mesh, as a tree whose classes say whether trying again can help.
+"""Errors of a mesh, as a tree whose classes say whether a retry can help.
 
 MeshError
-├── MeshUnavailable      try again: the mesh did not answer (retryable)
-├── LeaseError           do not try again with this lease
-│   ├── LeaseHeld        somebody else holds the target
-│   │   └── LeasePending ours soon: the holder gives way, or it is our turn next (retryable)
-│   └── LeaseLost        it was ours and is no longer
+├── MeshUnavailable      the mesh did not answer (retryable)
+├── LeaseError           a retry with this lease cannot help
+│   ├── LeaseHeld        another operation holds the target
+│   │   └── LeasePending the holder gives way, or it is our turn next (retryable)
+│   └── LeaseLost        the operation no longer holds the lease
 │       ├── Condemned    harm was found under it
 │       └── TakenOver    a person or a higher priority has the target now
-├── Halted               the stop button is pressed: nothing may be changed, what stands may stay
-├── ClockSkew            a proxy's clock is off: its deadlines would mean another time
-└── InvalidChange        the change names what is not there, or cannot be made here
+├── Halted               a halt is in force: nothing may be changed, existing overlays may stay
+├── ClockSkew            a proxy's clock is wrong: its deadlines would be at another time
+└── InvalidChange        the change names something unknown, or is not supported here
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LeaseError(MeshError):
 
 
 class LeaseHeld(LeaseError):
-    """Somebody else holds the target; `holder` says who."""
+    """Another operation holds the target: `holder`."""
 
     def __init__(self, message: str, holder: str) -> None:
         super().__init__(message)
@@ -41,13 +41,13 @@ class LeaseHeld(LeaseError):
 
 
 class LeasePending(LeaseHeld):
-    """Somebody still holds the target, and it is ours when asked for again: they give way, or we wait in turn."""
+    """Another operation still holds the target; a retry gets it: the holder gives way, or we wait in turn."""
 
     retryable = True
 
 
 class LeaseLost(LeaseError):
-    """The lease is no longer ours: nothing was written."""
+    """The operation no longer holds the lease: nothing was written."""
 
 
 class Condemned(LeaseLost):
@@ -59,7 +59,7 @@ class TakenOver(LeaseLost):
 
 
 class Halted(MeshError):
-    """Somebody pressed the stop button: nothing was written, and what stands may stay."""
+    """A halt is in force: nothing was written, and existing overlays may stay."""
 
 
 class ClockSkew(MeshError):

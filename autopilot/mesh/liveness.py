@@ -28,6 +28,6 @@ def too_short(ttl: float, max_unattended: float, heartbeat_timeout: float) -> st
         return ""
     what = "maxUnattended of the mesh" if max_unattended <= ttl else "the lease's time to live"
     return (
-        f"{what} is {min(ttl, max_unattended):g} s, and a watch whose worker died goes on elsewhere only after "
-        f"{heartbeat_timeout:g} s: every such death would take the mesh back; allow more than {least:.0f} s"
+        f"{what} is {min(ttl, max_unattended):g} s, but after a worker's death its watch continues elsewhere only "
+        f"after {heartbeat_timeout:g} s, so every such death would restore the base; set more than {least:.0f} s"
     )

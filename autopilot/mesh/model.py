@@ -26,12 +26,12 @@ class Aspect(StrEnum):
 
 
 class Tier(StrEnum):
-    """Who restores when everything of ours is gone."""
+    """What restores when no process of Autopilot lives."""
 
     PROXY = "A"
     """The proxy enforces the deadline by itself."""
     GUARD = "B"
-    """Any live guard restores."""
+    """Any running guard restores."""
     CONTROLLER = "C"
     """Restored when a controller returns."""
 
@@ -93,7 +93,7 @@ class SplitTraffic(Plain):
 
 
 class InjectFault(Plain):
-    """Lets some of the target's requests meet a fault: the shares of its arms stay as they are."""
+    """Applies a fault to some of the target's requests; the weights of its arms do not change."""
 
     kind: Literal["InjectFault"] = "InjectFault"
     fault: Fault
@@ -128,7 +128,7 @@ class Holder(Plain):
 
 
 class LeasePhase(StrEnum):
-    """From `committing` on, every net rolls forward; before, back."""
+    """From `committing` on, every recovery completes the commit; before, it restores the base."""
 
     ACTIVE = "active"
     COMMITTING = "committing"
@@ -164,11 +164,11 @@ class LeaseStatus(Plain):
     acquired: float
     renewed: float
     deadline: float | None
-    """When the proxies fall back by themselves, seconds since the epoch; None while nothing is changed."""
+    """When the proxies return to the base by themselves, seconds since the epoch; None while nothing is changed."""
     condemned: str | None = None
     """Why it can no longer be renewed, where harm was found."""
     halted: str = ""
-    """Why it must stay where it is; empty where it may go on."""
+    """The halt that stops the holder; empty where none does."""
     yield_to: str = ""
     """The operation of a higher priority that it has been asked to give way to."""
     changes: tuple[Change, ...] = ()
@@ -182,7 +182,7 @@ class ArmState(Plain):
     weight: float
     """Percent of the traffic, in force now."""
     base_weight: float
-    """Percent of the traffic when nobody operates."""
+    """Percent of the traffic in the base configuration."""
 
 
 class TargetState(Plain):
@@ -221,11 +221,11 @@ class Receipt(Plain):
     audit: str = ""
     """Digest of the audit record of this write."""
     notes: tuple[str, ...] = ()
-    """What somebody else had changed meanwhile and was left as it is, one sentence each."""
+    """Changes that others made meanwhile and that were kept, one sentence each."""
 
 
 class FaultSign(Plain):
-    """What tells one fault from others in what proxies count."""
+    """How to recognise one fault in the counters of proxies."""
 
     kind: str
     """The fault's type."""

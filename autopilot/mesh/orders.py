@@ -1,4 +1,4 @@
-"""What people and higher priorities order on a mesh, and who does what: plain frozen values, kept with the mesh.
+"""Orders of people and of higher priorities on a mesh, and who made a change: frozen values, stored with the mesh.
 
 Orders lie where leases lie, not in Temporal: a stop button must work when nothing else does.
 """
@@ -16,13 +16,13 @@ from autopilot.spec.characters import visible
 from autopilot.spec.credentials import redacted
 
 LONGEST_WORD = 2000
-"""Characters of a reason, or of a name, that are kept: a record must stay small, whatever people paste."""
+"""Maximum characters of a reason or a name that are kept: a record must stay small."""
 _LOOKED_AT = 8192
 """Characters that are looked at for what must not be kept."""
 
 
 def _plain(said: object) -> object:
-    """What people said, with no credential in it, what nobody sees written out, and cut to a bearable length.
+    """Text from a person, with credentials removed, invisible characters written out, and cut to a limit.
 
     Done again it changes nothing: a record that is read must be the one that was sealed.
     """
@@ -40,14 +40,14 @@ def _once(said: str) -> str:
 
 
 Words = Annotated[str, BeforeValidator(_plain)]
-"""What somebody said: it travels into records, logs and histories."""
+"""Text from a person; it goes into records, logs and histories."""
 SCOPE = r"^[a-z0-9-]{0,63}$"
 Scope = Annotated[str, Field(pattern=SCOPE)]
 """A kind or a namespace, or nothing for all; it names a file."""
 
 
 class Priority(IntEnum):
-    """Who gives way to whom: the lower is asked to stop, restores, and hands over."""
+    """Which operation gives way: the lower priority is asked to stop, restores, and releases the target."""
 
     CHAOS = 10
     CANARY = 20
@@ -71,7 +71,7 @@ class Actor(Plain):
 
 
 NOBODY = Actor()
-"""Whoever does not say who they are."""
+"""A caller without a name."""
 
 
 class Tombstone(Plain):
@@ -101,7 +101,7 @@ class Tombstone(Plain):
 
 
 class Halt(Plain):
-    """The stop button, pressed: nothing starts, experiments end, rollouts stay where they are or are restored."""
+    """A halt: nothing starts, experiments end, rollouts hold their step or are restored."""
 
     kind: Scope = ""
     """Of operations it stops; all where empty."""
@@ -124,7 +124,7 @@ class Halt(Plain):
         scope = "".join(
             f" --{name} {value}" for name, value in (("kind", self.kind), ("namespace", self.namespace)) if value
         )
-        return f"halted by {self.actor.who}: {self.actor.why or NO_REASON}; `autopilot unhalt{scope}` ends that"
+        return f"halted by {self.actor.who}: {self.actor.why or NO_REASON}; `autopilot unhalt{scope}` releases the halt"
 
     def covers(self, operation: str, target: Target) -> bool:
         """Whether this operation on this target is stopped."""
@@ -136,9 +136,9 @@ class Halt(Plain):
 
 
 class Standing(Plain):
-    """What a holder learns when it renews."""
+    """The answer to a renewal."""
 
     halted: str = ""
-    """Why it must stay where it is; empty where it may go on."""
+    """The halt that stops the holder; empty where none does."""
     yield_to: str = ""
     """The operation of a higher priority that waits for the target; empty where there is none."""

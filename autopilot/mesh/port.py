@@ -28,21 +28,21 @@ class Mesh(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call this mesh."""
+        """The name of the mesh."""
         ...
 
     @property
     def max_unattended(self) -> float:
-        """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
+        """Maximum seconds that an overlay outlives the last renewal by its holder."""
         ...
 
     @property
     def ceilings(self) -> Ceilings:
-        """How far experiments may go, by its administrator's word."""
+        """Limits for experiments, set by the administrator of the mesh."""
         ...
 
     async def capabilities(self) -> list[Capability]:
-        """Which changes it can make, and who undoes them when everything of ours is gone."""
+        """The changes it supports, and what restores them when no process of Autopilot lives."""
         ...
 
     async def observe(self, target: Target) -> TargetState:
@@ -62,7 +62,7 @@ class Mesh(Protocol):
         ...
 
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
-        """How each fault among the changes is told in what proxies count, in their order.
+        """How each fault among the changes is recognised in the counters of proxies, in order.
 
         Raises:
             InvalidChange: no such target.
@@ -116,7 +116,7 @@ class Mesh(Protocol):
         ...
 
     async def renew(self, lease: Lease) -> Standing:
-        """Says that the operation lives: touches the lease record, and the proxies' deadline when half of it is gone.
+        """Renews the lease: updates the lease record, and the proxies' deadline when half of it has passed.
 
         Returns:
             Whether it must stay where it is, and whether somebody of a higher priority waits.
@@ -148,7 +148,7 @@ class Mesh(Protocol):
         ...
 
     async def sweep(self, by: Actor = ...) -> list[str]:
-        """One round of a guard: restores what nobody renews any more, finishes commits, honours deadlines.
+        """One round of a guard: restores what is no longer renewed, finishes commits, enforces deadlines.
 
         Returns:
             What was done, one sentence each; empty when all is as it should be.
@@ -156,7 +156,7 @@ class Mesh(Protocol):
         ...
 
     async def take_over(self, operation: str, by: Actor, until: float | None = None) -> list[Receipt]:
-        """Restores every target that the operation holds, and keeps each from everybody until it is handed back.
+        """Restores every target that the operation holds, and blocks each until it is handed back.
 
         Args:
             operation: its workflow id.
@@ -173,11 +173,11 @@ class Mesh(Protocol):
         ...
 
     async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
-        """Presses the stop button; what must end has been restored when this returns, and is returned."""
+        """Starts a halt. Operations that must end are restored when this returns; returns them."""
         ...
 
     async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
-        """Lets the button go that was pressed for this scope; False where none was."""
+        """Releases the halt of this scope; False where there was none."""
         ...
 
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
@@ -197,5 +197,5 @@ class Mesh(Protocol):
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...

@@ -54,6 +54,8 @@ def open_meshes(files: Iterable[Path], told: Told = lambda _: None) -> dict[str,
     for path in files:
         mesh: Mesh = open_mesh(path, told)
         if mesh.name in opened:
-            raise MeshError(f"{path} describes a mesh {mesh.name!r}, and so does another file; rename one")
+            raise MeshError(
+                f"{path} describes mesh {mesh.name!r}, and another file does too; give each mesh its own name"
+            )
         opened[mesh.name] = mesh
     return opened

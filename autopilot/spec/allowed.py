@@ -1,4 +1,4 @@
-"""Whether an experiment stays within its own limits and an administrator's: told before anything begins."""
+"""Checks an experiment against its own limits and the administrator's, before anything starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALLERS_SIDE = ("delay", "bandwidth")
 def beyond(
     spec: ExperimentSpec, ceilings: Ceilings, namespace: str, today: date, weights: Mapping[str, float] | None = None
 ) -> list[str]:
-    """What stands against it, one sentence each.
+    """Why the experiment is refused, one sentence each.
 
     Args:
         spec: the experiment.
@@ -28,10 +28,10 @@ def beyond(
     found = []
     safety = spec.safety
     if namespace in ceilings.protected:
-        found.append(f"nothing may be disturbed in {namespace}: spec.chaos.protected of the mesh file names it")
+        found.append(f"no experiment may run in namespace {namespace}: spec.chaos.protected of the mesh file lists it")
     found += [
-        f"no experiment starts from {one.start} to {one.end}{f' ({one.reason})' if one.reason else ''}: "
-        "spec.chaos.freeze of the mesh file says so"
+        f"no experiment may start from {one.start} to {one.end}{f' ({one.reason})' if one.reason else ''}: "
+        "spec.chaos.freeze of the mesh file"
         for one in ceilings.freeze
         if one.start <= today <= one.end
     ]
@@ -55,14 +55,14 @@ def beyond(
         if step.actions and not ceilings.irreversible:
             kinds = ", ".join(sorted({action.type for action in step.actions}))
             found.append(
-                f"step {number} does what cannot be undone ({kinds}): an administrator must allow it with "
+                f"step {number} has actions that cannot be undone ({kinds}): an administrator must allow it with "
                 "spec.chaos.irreversible: true in the mesh file"
             )
     return found
 
 
 def doubtful(spec: ExperimentSpec) -> list[str]:
-    """What is allowed and hardly meant, one sentence each: a hypothesis that its own faults cannot touch."""
+    """What is allowed but probably not intended, one sentence each: a hypothesis that its own faults cannot affect."""
     at_callers = any(
         scope is None or scope.view == "app" for _, fault, scope in spec.injections if fault.type in CALLERS_SIDE
     )
@@ -75,8 +75,8 @@ def doubtful(spec: ExperimentSpec) -> list[str]:
         and at_callers
     ]
     return [
-        f"probe {name} asks how slow {spec.target.service} itself is, and a delay at its callers never shows there: "
-        "name the service that people ask (`service: …`)"
+        f"probe {name} measures how slow {spec.target.service} itself is, and a delay at its callers does not show: "
+        "name the service that users call (`service: …`)"
         for name in blind
     ]
 
@@ -87,7 +87,7 @@ def share_allowed(spec: ExperimentSpec) -> float:
 
 
 def _share(spec: ExperimentSpec, step: int, weights: Mapping[str, float]) -> float:
-    """The most that the faults of one step can meet; what headers narrow is measured, for nobody knows it before."""
+    """Upper bound of the share that the faults of a step can meet; shares selected by headers are only measured."""
     total = 0.0
     for number, _, scope in spec.injections:
         if number != step:
@@ -103,5 +103,5 @@ def _share(spec: ExperimentSpec, step: int, weights: Mapping[str, float]) -> flo
 def _above(name: str, asked: float, ceiling: float, unit: str = "") -> str:
     return (
         f"spec.safety.{name} is {asked:g}{unit}, above the {ceiling:g}{unit} that spec.chaos.{name} of the mesh file "
-        "allows: ask its administrator, or stay below"
+        "allows: ask its administrator to raise it, or write a lower value"
     )

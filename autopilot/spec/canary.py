@@ -1,4 +1,4 @@
-"""MeshCanary: how a new version earns its traffic."""
+"""MeshCanary: how the traffic of a new version is raised."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class CanaryTarget(SpecModel):
 
     service: Name
     mesh: Name | None = None
-    """Which mesh, where the worker drives several; by default the one it drives."""
+    """Name of the mesh; needed only if the worker drives several."""
 
 
 class CanaryArms(SpecModel):
-    """The two versions behind the service, by the names the mesh gives them."""
+    """The two versions behind the service, by their names in the mesh."""
 
     stable: Name
     canary: Name
@@ -34,27 +34,27 @@ class CanaryArms(SpecModel):
 
 
 class Pause(SpecModel):
-    """Wait for a person before going on; harm still restores while waiting."""
+    """Wait for a person's approval before the next step; harm still restores meanwhile."""
 
     timeout: Seconds | None = None
     on_timeout: Literal["rollback", "promote"] = "rollback"
 
 
 class CanaryStep(SpecModel):
-    """One weight, and what must be seen before the next."""
+    """One weight, and what must be observed before the next one."""
 
     weight: Percent
     """Share of the traffic the canary gets, in percent."""
     hold: Seconds = 60.0
-    """At least this long at this weight."""
+    """Minimum time at this weight."""
     min_requests: Annotated[Count, Field(ge=0)] = 100
-    """At least this many requests served by the canary in this step."""
+    """Minimum number of requests that the canary serves in this step."""
     timeout: Seconds | None = None
     """After this long without enough requests the step is inconclusive; default: the larger of 10 min and 5 x hold."""
     pause: Pause | None = None
     """Wait for approval once the step's evidence is good; `pause: true` waits without a limit."""
     allow_decrease: bool = False
-    """Says that this step's weight is meant to be below the one before."""
+    """Allows this step's weight to be below the previous one."""
 
     @field_validator("pause", mode="before")
     @classmethod
@@ -112,9 +112,9 @@ class LatencyObjective(SpecModel):
 
 
 class PromQL(SpecModel):
-    """A fixed threshold on a query of the user's own.
+    """A fixed threshold on a PromQL query.
 
-    `{{service}}`, `{{namespace}}`, `{{stable}}` and `{{canary}}` are filled in.
+    `{{service}}`, `{{namespace}}`, `{{stable}}` and `{{canary}}` are replaced in it.
     """
 
     type: Literal["promql"] = "promql"
@@ -124,14 +124,14 @@ class PromQL(SpecModel):
     min: Number | None = None
     interval: Seconds = 10.0
     failures: Annotated[Count, Field(ge=1, le=1000)] = 3
-    """So many evaluations out of bounds in a row are harm; an evaluation without data counts for neither side."""
+    """This many evaluations in a row outside the bounds are harm; an evaluation without data does not count."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.max is None and self.min is None:
             raise ValueError("a threshold needs max, min or both")
         if self.max is not None and self.min is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}; nothing could pass")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no value could pass")
         return self
 
 
@@ -139,7 +139,7 @@ Metric = Annotated[ErrorRate | Latency | SuccessRate | LatencyObjective | PromQL
 
 
 class NoData(SpecModel):
-    """What to do when telemetry is silent: never success, never harm."""
+    """What to do when telemetry is missing, which counts neither as success nor as harm."""
 
     after: Seconds = 30.0
     then: Literal["pause", "rollback"] = "pause"
@@ -154,25 +154,25 @@ class Analysis(SpecModel):
     alpha: Annotated[Fraction, Field(gt=0, le=0.2)] = 0.001
     """Chance that a healthy rollout is rolled back, over its whole length."""
     beta: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.05
-    """Chance that a step is taken for good though the canary is `goodRatio` times worse."""
+    """Chance that a step passes although the canary is `goodRatio` times worse."""
     good_ratio: Annotated[Number, Field(gt=1, le=100)] = 1.5
     margin: Margin = Margin()
     warmup: Seconds = 60.0
-    """Once per rollout: for this long only gross harm (5 % errors and 10 times stable's) counts."""
+    """Warm-up, once per rollout: for this time only gross harm (5 % errors and 10 times stable's) counts."""
     detect: Annotated[Number, Field(gt=1, le=1000)] = 2.0
     """The smallest harm to find, as a multiple of stable's share of bad requests..."""
     detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.01
-    """...and at least so much more than it: reports say how many more requests that takes."""
+    """...and at least this much above it. Reports say how many more requests are needed to find it."""
     miss_budget: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.1
-    """Chance that harm of this size is missed by then."""
+    """Chance that harm of this size is missed with that many requests."""
     dispersion: Annotated[Number, Field(ge=1, le=1000)] | None = None
-    """How many failures count as one where they come in clusters; by default learned from stable's failures."""
+    """How many failures count as one, since failures come in clusters; by default learned from stable's failures."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=20)] = (ErrorRate(), Latency())
     no_data: NoData = NoData()
     baseline: Literal["none", "virtual"] = "none"
-    """`virtual`: a share of stable's traffic as large as the canary's is counted apart, for a fair comparison that
-    holds however errors cluster in time; harm then needs both tests to agree. From 50 % upwards there is no room for
-    it. Trouble that sits in one pod of the canary alone is not excused by it."""
+    """`virtual`: a share of stable's traffic as large as the canary's is counted separately, for a fair comparison
+    however errors cluster in time; harm then needs both tests to agree. At weights of 50 % and more there is not
+    enough stable traffic for it. Errors of a single canary pod still count."""
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
@@ -180,13 +180,15 @@ class Analysis(SpecModel):
         for index, metric in enumerate(self.metrics):
             if metric.name in seen:
                 at = ("metrics", index, "name")
-                raise Misplaced(f"another metric is called {metric.name!r}", at=at, hint="give each a name of its own")
+                raise Misplaced(
+                    f"another metric is called {metric.name!r}", at=at, hint="give each metric its own name"
+                )
             seen.add(metric.name)
         return self
 
 
 class CanarySpec(SpecModel):
-    """The wish: which service, which versions, how fast, judged by what."""
+    """The rollout: which service, which versions, how fast, and how it is judged."""
 
     target: CanaryTarget
     arms: CanaryArms
@@ -195,12 +197,12 @@ class CanarySpec(SpecModel):
     )
     analysis: Analysis = Analysis()
     on_inconclusive: Literal["pause", "rollback"] = "pause"
-    """When a step's time is up and nothing can be said: ask a person, or restore."""
+    """What to do when a step's time is up without a verdict: ask a person, or restore."""
     on_lease_lost: Literal["resume", "hold", "rollback"] = "resume"
-    """When nobody could renew for so long that the mesh went back by itself (workers and Temporal gone): lay the step
-    again once somebody is back, ask a person first, or end undecided."""
+    """What to do after the lease expired and the mesh returned to its base (workers and Temporal down): apply the step
+    again once a worker is back, ask a person first, or end as inconclusive."""
     deadline: Annotated[Seconds, Field(gt=0)] = 6 * 3600.0
-    """The whole rollout ends within this time; a rollout that reaches it is restored and undecided."""
+    """Time limit of the whole rollout; a rollout that reaches it is restored and ends as inconclusive."""
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Self:
@@ -217,7 +219,7 @@ class CanarySpec(SpecModel):
 
     @property
     def walk(self) -> tuple[CanaryStep, ...]:
-        """The steps as walked: a last one of 100 % under lease is added where the user's do not end in it."""
+        """The steps to run: a last one of 100 % under lease is added unless the user's end in it."""
         last = self.steps[-1]
         if last.weight >= 100:
             return self.steps

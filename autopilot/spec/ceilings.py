@@ -17,12 +17,12 @@ class Ceilings(SpecModel):
     max_traffic: Annotated[Percent, Field(gt=0)] = 50.0
     """Percent of a service's requests that the faults of one experiment may meet."""
     max_failures: Annotated[Count, Field(ge=0)] = 5000
-    """Failures beyond what there was before, of one experiment."""
+    """Failures of one experiment beyond the earlier failure rate."""
     max_concurrent: Annotated[Count, Field(ge=0, le=100)] = 3
-    """Experiments under way at a time; 0 allows none at all."""
+    """Maximum number of experiments that run at the same time; 0 allows none."""
     irreversible: bool = False
-    """Whether actions are allowed that cannot be undone: killing pods, scaling, cordoning and draining."""
+    """Allows actions that cannot be undone: killing pods, scaling, cordoning and draining."""
     protected: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
-    """Namespaces in which nothing is disturbed."""
+    """Namespaces in which no experiment may run."""
     freeze: Annotated[tuple[Freeze, ...], Field(max_length=100)] = ()
     """Days (UTC) on which no experiment starts, scheduled or not."""

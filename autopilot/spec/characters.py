@@ -36,7 +36,7 @@ def visible(text: str) -> str:
 
 def complaint(character: str) -> str:
     """What is wrong with a value, or a file, that has it."""
-    return f"has a character that nobody sees and that does not belong here: {named(character)}"
+    return f"has an invisible character that is not allowed here: {named(character)}"
 
 
 def named(character: str) -> str:

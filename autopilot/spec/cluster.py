@@ -24,37 +24,39 @@ class ClusterSpec(SpecModel):
     provider: ClusterProvider
     """`istio`: VirtualServices; `gateway_api`: HTTPRoutes and GRPCRoutes; `smi`: TrafficSplits."""
     driver: Literal["plain", "envoyfilter"] = "plain"
-    """How overlays are laid: `plain`, in the provider's own routes; `envoyfilter` (istio alone), as EnvoyFilters of
-    our own, which proxies let go of by themselves when nothing of ours lives."""
+    """How overlays are laid: `plain`, in the provider's own routes; `envoyfilter` (istio alone), as separate
+    EnvoyFilters, which proxies drop by themselves when no process of Autopilot lives."""
     filters_namespace: Name = "istio-system"
     """Where `envoyfilter` puts EnvoyFilters. In Istio's root namespace they reach callers in every namespace; in any
-    other, the callers of that one alone."""
+    other, only the callers in that one."""
     kubeconfig: Directory | None = None
     """Path of the credentials, relative to the file that says so; by default `$KUBECONFIG`, `~/.kube/config`, or those
     of the pod that the process runs in."""
     context: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """Which context of the kubeconfig; by default its current one."""
     namespace: Name = "autopilot"
-    """Autopilot's own: where halts and audit records lie. It must exist."""
+    """Autopilot's own namespace, for halts and audit records. It must exist."""
     telemetry: Literal["prometheus", "proxies"] = "prometheus"
-    """What `analysis.source: mesh` means here: Prometheus, which the worker is told of with `--prometheus`; or the
-    arms' own proxies (their statistics at port 15090), where Prometheus scrapes too slowly."""
+    """The source for `analysis.source: mesh`: Prometheus, given to the worker with `--prometheus`; or the arms' own
+    proxies (their statistics at port 15090), where Prometheus scrapes too slowly."""
     metrics: Literal["istio", "linkerd"] | None = None
-    """Whose standard metrics are read; by default Linkerd's for `smi`, and Istio's otherwise."""
+    """Which mesh's standard metrics are read; by default Linkerd's for `smi`, and Istio's otherwise."""
     max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40
-    """So many proxies are read at the most, only while a rollout is watched; a service with more needs Prometheus."""
+    """Maximum number of proxies that are read, only during a rollout; a service with more needs Prometheus."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
-    """How long an overlay outlives the last sign of life of whoever holds it, at the most, while any guard lives; with
-    `driver: envoyfilter`, whether or not anything of ours lives."""
+    """Maximum time that an overlay outlives the last renewal by its holder, while any guard runs; with
+    `driver: envoyfilter`, also when no process of Autopilot runs."""
 
     chaos: Ceilings = Ceilings()
-    """How far experiments may go here."""
+    """Limits for experiments in this mesh."""
 
     @model_validator(mode="after")
     def _driver_is_known_to_the_provider(self) -> Self:
         if self.driver == "envoyfilter" and self.provider != "istio":
             raise Misplaced(
-                f"is 'envoyfilter', which provider {self.provider} has not", at=("driver",), hint="leave it out"
+                f"is 'envoyfilter', which provider {self.provider} does not support",
+                at=("driver",),
+                hint="leave it out",
             )
         return self
 

@@ -54,12 +54,12 @@ def _written(model: type[BaseModel], field: str) -> str:
 
 _MIN_AND_MAX: Final[Rule] = {
     "rule": "!has(self.max) || !has(self.min) || self.min <= self.max",
-    "message": "min is above max; nothing could pass",
+    "message": "min is above max, so no value could pass",
     "fieldPath": ".min",
 }
 _ONE_PLACE: Final[Rule] = {
     "rule": "!has(self.zone) || !has(self.endpoints) || size(self.endpoints) == 0",
-    "message": "zone stands beside endpoints; write one of them",
+    "message": "zone cannot be combined with endpoints; write one of them",
     "fieldPath": ".zone",
 }
 _OF_REQUESTS: Final = [kind.model_fields["type"].default for kind in POLICY]
@@ -82,7 +82,7 @@ RULES: Final[Rules] = {
     Analysis: (
         {
             "rule": f"!has(self.metrics) || [self.metrics.map(m, {_name_of_a_metric()})]{_UNIQUE}",
-            "message": "two metrics have the same name; give each a name of its own",
+            "message": "two metrics have the same name; give each metric its own name",
             "fieldPath": ".metrics",
         },
     ),
@@ -90,14 +90,14 @@ RULES: Final[Rules] = {
     Eject: (
         {
             "rule": "has(self.zone) || (has(self.endpoints) && size(self.endpoints) > 0)",
-            "message": "says neither which endpoints nor which zone; to lose all of them use type: blackhole",
+            "message": "needs endpoints or zone; to remove all endpoints use type: blackhole",
         },
         _ONE_PLACE,
     ),
     Overflow: (
         {
             "rule": "has(self.requests) || has(self.connections) || has(self.pending)",
-            "message": "limits nothing; write requests, connections or pending",
+            "message": "has no limit; write requests, connections or pending",
         },
     ),
     HeaderMatch: (
@@ -112,11 +112,11 @@ RULES: Final[Rules] = {
     Source: (
         {
             "rule": "has(self.service) != has(self.proxy)",
-            "message": "names nobody, or two; write service (an edge of the mesh) or proxy",
+            "message": "names no caller, or two; write service (an edge of the mesh) or proxy",
         },
         {
             "rule": "!has(self.arm) || has(self.service)",
-            "message": "is a version of nothing; write service too",
+            "message": "names a version without its service; write service too",
             "fieldPath": ".arm",
         },
     ),
@@ -124,11 +124,11 @@ RULES: Final[Rules] = {
     KubernetesProbe: (
         {
             "rule": "has(self.object) != has(self.selector)",
-            "message": "write which is meant: object (its name) or selector",
+            "message": "needs object (its name) or selector",
         },
         {
             "rule": "!has(self.absent) || !self.absent || !has(self.tolerance)",
-            "message": "asks something of what must not be there; leave tolerance or absent out",
+            "message": "checks an object that must not exist; leave out tolerance or absent",
             "fieldPath": ".tolerance",
         },
     ),
@@ -139,12 +139,12 @@ RULES: Final[Rules] = {
             "fieldPath": ".end",
         },
     ),
-    Freeze: ({"rule": "self.start <= self.end", "message": "end lies before start", "fieldPath": ".end"},),
+    Freeze: ({"rule": "self.start <= self.end", "message": "end is before start", "fieldPath": ".end"},),
     ExperimentSpec: (
         {
             "rule": "has(self.scope) || self.method.all(step, !has(step.faults) || "
             "step.faults.all(one, has(one.scope) || one.fault.type == 'partition'))",
-            "message": "a fault says not whom it meets; write scope beside it, or spec.scope for all",
+            "message": "a fault has no scope; write scope beside it, or spec.scope for all",
             "fieldPath": ".method",
         },
         {
@@ -158,13 +158,13 @@ RULES: Final[Rules] = {
         {
             "rule": "self.method.exists(step, (has(step.faults) && size(step.faults) > 0) || "
             "(has(step.actions) && size(step.actions) > 0))",
-            "message": "does nothing: there is no fault and no action in it",
+            "message": "has no effect: it has no fault and no action",
             "fieldPath": ".method",
         },
         {
             "rule": "[self.hypothesis.probes.map(p, p.name) + (has(self.abort) ? self.abort.map(p, p.name) : [])]"
             f"{_UNIQUE}",
-            "message": "two probes have the same name; give each a name of its own",
+            "message": "two probes have the same name; give each probe its own name",
             "fieldPath": ".hypothesis",
         },
     ),

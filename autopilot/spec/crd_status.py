@@ -41,13 +41,13 @@ class Condition(StatusModel):
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
     reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
-    """Why it came to this, as one word for programs."""
+    """Reason of the condition, as one word for programs."""
     message: Message
-    """The same for people; may be empty."""
+    """The reason for people; may be empty."""
     last_transition_time: datetime
     """When the status last changed."""
     observed_generation: Generation | None = None
-    """The metadata.generation that the condition is about; an older one is out of date."""
+    """The metadata.generation that the condition refers to; an older one is out of date."""
 
 
 class Exposure(StatusModel):
@@ -71,20 +71,20 @@ class OperationStatus(StatusModel):
     """Promoted or RolledBack (a rollout); Passed, Refuted or Void (an experiment); Inconclusive, Aborted, TakenOver or
     Failed; absent until it ended."""
     reason: Word = ""
-    """Why it stands there, as one word for programs."""
+    """Reason of the phase, as one word for programs."""
     message: Message = ""
-    """Why it stands there, and what a person may do about it."""
+    """Reason of the phase, and what a person can do about it."""
     workflow_id: Annotated[str, Field(max_length=512)] = ""
-    """The workflow in Temporal that does the work; `autopilot get` takes it too."""
+    """The workflow in Temporal that runs the operation; use it with `autopilot get`."""
     started_at: datetime | None = None
     """When it began."""
     ended_at: datetime | None = None
     """When it ended."""
     observed_generation: Generation | None = None
-    """The metadata.generation that all of this is about."""
+    """The metadata.generation that this status refers to."""
     exposure: Exposure | None = None
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
-    """Aspects of it, one entry a type."""
+    """Conditions, one entry for each type."""
 
 
 class CanaryResourceStatus(OperationStatus):
@@ -93,17 +93,17 @@ class CanaryResourceStatus(OperationStatus):
     weight: Share | None = None
     """The canary's weight as set, in percent."""
     step: Annotated[int, Field(ge=0)] | None = None
-    """The step under way, from 1; 0 before the first."""
+    """The current step, from 1; 0 before the first."""
     steps: Annotated[tuple[Share, ...], Field(max_length=101)] = ()
-    """The weights that are walked, in percent."""
+    """The weights of the steps, in percent."""
 
 
 class ExperimentResourceStatus(OperationStatus):
     """How the experiment stands; written by the controller alone."""
 
     verdict: Word | None = None
-    """pass, fail, inconclusive, void or aborted; absent until it ended. Only pass speaks for the hypothesis."""
+    """pass, fail, inconclusive, void or aborted; absent until it ended. Only pass supports the hypothesis."""
     step: Annotated[int, Field(ge=0)] | None = None
-    """The step of the method under way, from 1; 0 before the first."""
+    """The current step of the method, from 1; 0 before the first."""
     steps: Annotated[tuple[Said, ...], Field(max_length=50)] = ()
     """What each step does, in words."""

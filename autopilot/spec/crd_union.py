@@ -113,7 +113,11 @@ def _belongings(tag: str, owners: Mapping[str, list[str]], kinds: list[str]) -> 
     for name, having in owners.items():
         lacking = [kind for kind in kinds if kind not in having]
         few = len(lacking) < len(having)
-        said = f"{' and '.join(lacking)} takes no {name}" if few else f"{name} belongs to {' and '.join(having)} alone"
+        said = (
+            f"{' and '.join(lacking)} does not take {name}"
+            if few
+            else f"{name} belongs to {' and '.join(having)} alone"
+        )
         if lacking:
             rule = f"!has({_self(name)}) || self.{tag} in {having!r}"
             found.append({"rule": rule, "message": said, "fieldPath": f".{name}"})

@@ -40,31 +40,35 @@ def checked(cron: str) -> str:
     """
     fields = cron.lower().split()
     if cron.startswith("@") or "=" in cron:
-        raise ValueError(f"{cron!r} is not cron's own language; {_EXAMPLE}; the zone stands in timeZone")
+        raise ValueError(f"{cron!r} is not a plain cron expression; {_EXAMPLE}; write the zone in timeZone")
     if len(fields) != len(_FIELDS):
         raise ValueError(f"{cron!r} has {len(fields)} fields; {_EXAMPLE}")
     for name, field in zip(_FIELDS, fields, strict=True):
         _check_field(name, field)
     if fields[2] != "*" and fields[4] != "*":
         raise ValueError(
-            f"{cron!r} gives both a day of month and a day of week, which some crons take as either and some as both; "
-            "write * for one of them, and let windows say the rest"
+            f"{cron!r} has both a day of month and a day of week, which some crons combine with or and some with and; "
+            "write * for one of them, and use windows for the rest"
         )
     kept = " ".join(fields)
     try:
         next(CronSim(kept, datetime(2000, 1, 1)))  # noqa: DTZ001 - the clock on a wall, in no zone
     except (CronSimError, StopIteration) as error:
-        raise ValueError(f"{cron!r} never comes, or is no cron ({str(error) or 'no such day'}); {_EXAMPLE}") from error
+        raise ValueError(
+            f"{cron!r} never occurs, or is not a cron expression ({str(error) or 'no such day'}); {_EXAMPLE}"
+        ) from error
     return kept
 
 
 def _check_field(name: str, field: str) -> None:
     for term in field.split(","):
         if not _TERM.fullmatch(term):
-            raise ValueError(f"{term!r} is no {name}: write *, */5, 7, 1-5, 1-5/2, or several with commas; {_EXAMPLE}")
+            raise ValueError(
+                f"{term!r} is not a valid {name}: write *, */5, 7, 1-5, 1-5/2, or several with commas; {_EXAMPLE}"
+            )
         first, dash, rest = term.partition("-")
         if dash and first == rest.partition("/")[0]:
-            raise ValueError(f"{term!r} is a range of one: write {first}")
+            raise ValueError(f"{term!r} is a range of one value: write {first}")
 
 
 def between(cron: str, zone: str, after: datetime, until: datetime, most: int = MOST) -> Times:

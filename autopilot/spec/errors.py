@@ -13,7 +13,7 @@ from autopilot.spec.characters import visible
 from autopilot.spec.credentials import redacted
 
 MAX_PROBLEMS = 100
-"""A message tells so many; who has more begins with these."""
+"""Maximum number of problems in one message."""
 _LONGEST_KEY = 80
 
 

@@ -1,4 +1,4 @@
-"""MeshExperiment: what is believed of a system, what is done to it, and how far that may go."""
+"""MeshExperiment: a hypothesis about a system, a method that disturbs it, and safety limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autopilot.spec.schedule import ScheduleSpec
 from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained
 
 DEFAULT_SHARE = 10.0
-"""Percent of the target's traffic that faults may meet where a spec does not say so itself."""
+"""Percent of the target's traffic that faults may meet by default."""
 
 
 class ExperimentTarget(SpecModel):
@@ -21,36 +21,36 @@ class ExperimentTarget(SpecModel):
 
     service: Name
     mesh: Name | None = None
-    """Which mesh, where the worker drives several; by default the one it drives."""
+    """Name of the mesh; needed only if the worker drives several."""
 
 
 class Hypothesis(SpecModel):
-    """What is believed to hold, whatever is done."""
+    """What is expected to hold in spite of the method."""
 
     title: Annotated[str, Field(max_length=500)] = ""
     probes: Annotated[tuple[Probe, ...], Field(min_length=1, max_length=50)]
 
 
 class Inject(SpecModel):
-    """One fault, and whom it meets; by default whom the experiment's own scope means."""
+    """One fault, and the requests it applies to; by default those of the experiment's own scope."""
 
     fault: Fault
     scope: Scope | None = None
 
 
 class PodKill(SpecModel):
-    """Deletes pods of the target. Cannot be undone: it stands outside the promise."""
+    """Deletes pods of the target. This cannot be undone: the restore guarantee does not cover it."""
 
     type: Literal["podKill"] = "podKill"
     reversible: Literal[False] = False
     count: Annotated[Count, Field(ge=1, le=1000)] = 1
     arm: Name | None = None
     grace: Annotated[Seconds, Field(le=3600)] | None = None
-    """Seconds that a pod has to end; by default its own."""
+    """Grace period of the pod in seconds; by default its own."""
 
 
 class Scale(SpecModel):
-    """Sets a workload's replicas; what it had is written back, but pods that ended are gone."""
+    """Sets a workload's replicas; the earlier number is written back, but pods that ended do not come back."""
 
     type: Literal["scale"] = "scale"
     reversible: Literal[False] = False
@@ -61,7 +61,7 @@ class Scale(SpecModel):
 
 
 class Cordon(SpecModel):
-    """Keeps new pods off a node; it is let go again afterwards."""
+    """Cordons a node, so that it gets no new pods; it is uncordoned afterwards."""
 
     type: Literal["cordon"] = "cordon"
     reversible: Literal[False] = False
@@ -69,7 +69,7 @@ class Cordon(SpecModel):
 
 
 class Drain(SpecModel):
-    """Evicts a node's pods, heeding disruption budgets, and keeps new ones off it; those that left do not come back."""
+    """Drains a node: cordons it, and evicts its pods within disruption budgets. Evicted pods do not come back."""
 
     type: Literal["drain"] = "drain"
     reversible: Literal[False] = False
@@ -80,9 +80,9 @@ Action = Annotated[PodKill | Scale | Cordon | Drain, Field(discriminator="type")
 
 
 class MethodStep(SpecModel):
-    """Faults that are laid at the same time, actions that are taken, and how long it is watched.
+    """Faults that are laid at the same time, actions that are taken, and how long they are watched.
 
-    With neither faults nor actions it is a pause in which all is as ever.
+    A step without faults and actions is a pause.
     """
 
     name: Annotated[str, Field(max_length=100)] = ""
@@ -92,51 +92,51 @@ class MethodStep(SpecModel):
 
 
 class ErrorBudget(SpecModel):
-    """Stops, or does not start, where the budget of an objective burns too fast."""
+    """Stops the experiment, or does not start it, when the error budget of an objective burns too fast."""
 
     objective: Annotated[Fraction, Field(gt=0, lt=1)]
     max_burn: Annotated[Number, Field(gt=0, le=100000)] = 14.4
-    """Times the rate at which the budget would last exactly as long as it should."""
+    """Maximum burn rate, as a multiple of the rate at which the budget lasts exactly its period."""
     window: Annotated[Seconds, Field(ge=1, le=3600)] = 30.0
 
 
 class Safety(SpecModel):
-    """How far an experiment may go. What an administrator allows in the mesh file cannot be exceeded here."""
+    """Limits of an experiment. They cannot exceed what the administrator allows in the mesh file."""
 
     max_traffic: Annotated[Percent, Field(gt=0)] | None = None
-    """Percent of the target's requests that faults may meet; above 10 it must be written down."""
+    """Percent of the target's requests that faults may meet; above 10 it must be set explicitly."""
     max_failures: Annotated[Count, Field(ge=0)] = 500
-    """Failures of `service` beyond what it had before, from the first fault to the last."""
+    """Maximum failures of `service` beyond its earlier failure rate, from the first fault to the last."""
     max_concurrent: Annotated[Count, Field(ge=1, le=100)] = 1
-    """Does not start where so many experiments are under way in the mesh."""
+    """Does not start while this many experiments run in the mesh."""
     error_budget: ErrorBudget | None = None
     service: Annotated[
         str | None,
         Field(pattern=explained(r"^([a-z0-9-]{1,63}/)?[a-z0-9-]{1,63}$", "a service: name, or namespace/name")),
     ] = None
-    """Whose failures count: what people outside meet. By default the target."""
+    """The service whose failures count, as its users see them. By default the target."""
 
 
 class ExperimentSpec(SpecModel):
-    """The wish: which service, what is believed, what is done, and how far that may go."""
+    """The experiment: which service, which hypothesis, which method, and which limits."""
 
     title: Annotated[str, Field(max_length=200)] = ""
     target: ExperimentTarget
     scope: Scope | None = None
-    """Whom faults meet that do not say so themselves."""
+    """Which requests faults apply to that have no scope of their own."""
     hypothesis: Hypothesis
     method: Annotated[tuple[MethodStep, ...], Field(min_length=1, max_length=50)]
     safety: Safety = Safety()
     abort: Annotated[tuple[Probe, ...], Field(max_length=20)] = ()
-    """What must hold at every tick while faults are laid: the first of these that fails ends the experiment."""
+    """Abort conditions, checked at every tick while faults are laid: the first that fails ends the experiment."""
     tick: Annotated[Seconds, Field(ge=0.25, le=10)] = 0.5
-    """How often counters are read and abort conditions are looked at while faults are laid."""
+    """Interval at which counters and abort conditions are checked while faults are laid."""
     settle: Annotated[Seconds, Field(le=3600)] = 2.0
-    """Seconds between the restore and the hypothesis being checked again."""
+    """Seconds between the restore and the next check of the hypothesis."""
     deadline: Annotated[Seconds, Field(gt=0)] = 3600.0
-    """The whole experiment ends within this time, whatever happens."""
+    """Time limit of the whole experiment."""
     schedule: ScheduleSpec | None = None
-    """When it runs by itself; `autopilot apply` then makes the schedule, and starts nothing at once."""
+    """When it runs automatically; `autopilot apply` then creates the schedule and does not start a run."""
 
     @model_validator(mode="after")
     def _every_fault_has_a_scope(self) -> Self:
@@ -147,7 +147,7 @@ class ExperimentSpec(SpecModel):
                 at = ("method", number, "faults", index)
                 scope = one.scope or self.scope
                 if scope is None and one.fault.type != "partition":
-                    raise Misplaced("says not whom it meets", at=at, hint="write scope here, or spec.scope for all")
+                    raise Misplaced("has no scope", at=at, hint="write scope here, or spec.scope for all")
                 if scope is not None and isinstance(one.fault, POLICY) and (scope.arm or scope.view == "policy"):
                     raise Misplaced(
                         f"{one.fault.type} concerns whole requests at the caller, before a version is chosen",
@@ -157,7 +157,7 @@ class ExperimentSpec(SpecModel):
             laid += len(step.actions)
         if not laid:
             raise Misplaced(
-                "does nothing: there is no fault and no action in it", at=("method",), hint="write faults in a step"
+                "has no effect: it has no fault and no action", at=("method",), hint="write faults in a step"
             )
         return self
 
@@ -170,7 +170,7 @@ class ExperimentSpec(SpecModel):
         places += [(("abort", index), one) for index, one in enumerate(self.abort)]
         for at, probe in places:
             if probe.name in seen:
-                hint = "give each a name of its own"
+                hint = "give each probe its own name"
                 raise Misplaced(f"another probe is called {probe.name!r}", at=(*at, "name"), hint=hint)
             seen.add(probe.name)
         return self
@@ -180,7 +180,7 @@ class ExperimentSpec(SpecModel):
         held = sum(step.hold for step in self.method) + self.settle
         if held >= self.deadline:
             raise Misplaced(
-                f"is {self.deadline:g} s, and holding and settling alone take {held:g} s",
+                f"is {self.deadline:g} s, but hold and settle times alone take {held:g} s",
                 at=("deadline",),
                 hint="make it longer",
             )
@@ -188,7 +188,7 @@ class ExperimentSpec(SpecModel):
 
     @property
     def injections(self) -> tuple[tuple[int, Fault, Scope | None], ...]:
-        """Every fault with its step's number from 1, and whom it meets."""
+        """Every fault with its step's number from 1, and its scope."""
         return tuple(
             (number, one.fault, one.scope or self.scope)
             for number, step in enumerate(self.method, start=1)
@@ -202,7 +202,7 @@ class ExperimentSpec(SpecModel):
 
     @property
     def needs_consent(self) -> tuple[str, ...]:
-        """Kinds of probes in it that only some workers run."""
+        """Kinds of probes in it that a worker must allow."""
         return tuple(sorted({probe.type for probe in self.probes} & set(OPT_IN)))
 
 

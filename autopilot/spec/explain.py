@@ -18,7 +18,7 @@ from autopilot.spec.text import Source
 from autopilot.spec.units import EXPLAINED, listed, shown
 
 _LONGEST_WORD = 100
-"""Nearness takes quadratic time, and nobody mistypes a name that long."""
+"""Longer words get no suggestion: the comparison takes quadratic time."""
 Wording = Callable[[Any, dict[str, Any]], str]
 
 _WORDS: dict[str, Wording] = {
@@ -38,7 +38,7 @@ _WORDS: dict[str, Wording] = {
     "literal_error": lambda value, ctx: f"{shown(value)} is not known; write {ctx['expected'].replace(chr(39), '')}",
     "union_tag_not_found": lambda _value, ctx: f"needs {ctx['discriminator'].strip(chr(39))}",
     "string_too_long": lambda value, ctx: f"has {len(value):,} characters, may have {ctx['max_length']:,}",
-    "string_unicode": lambda _value, _ctx: "is no text: half a character",
+    "string_unicode": lambda _value, _ctx: "is not valid text: it has half of a character",
     "too_short": lambda _value, ctx: f"needs at least {ctx['min_length']} {_entries(ctx['min_length'])}",
     "too_long": lambda _value, ctx: f"takes at most {ctx['max_length']} {_entries(ctx['max_length'])}",
 }

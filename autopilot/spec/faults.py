@@ -1,4 +1,4 @@
-"""Faults, and whom they meet: what an experiment may do to traffic, in the words of users and of meshes alike."""
+"""Faults and their scopes: what an experiment may do to traffic."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _grpc_code(value: object) -> object:
         return value
     if value.upper() not in GRPC_CODES:
         hint = "write a number from 1 to 16, or a name such as UNAVAILABLE"
-        raise ValueError(f"{shown(value)} is no gRPC status that a fault has; {hint}")
+        raise ValueError(f"{shown(value)} is not a gRPC status of a failure; {hint}")
     return GRPC_CODES[value.upper()]
 
 
 class Delay(SpecModel):
-    """Requests wait before they go on."""
+    """Requests are delayed before they are sent on."""
 
     type: Literal["delay"] = "delay"
     delay: Annotated[Seconds, Field(ge=0.001, le=3600)]
@@ -66,8 +66,8 @@ class Delay(SpecModel):
     @model_validator(mode="after")
     def _never_negative(self) -> Self:
         if self.jitter >= self.delay:
-            said = "is not below delay: some requests would wait for less than nothing"
-            raise Misplaced(said, at=("jitter",), hint="make it smaller")
+            said = "is not below delay, so some delays would be negative"
+            raise Misplaced(said, at=("jitter",), hint="write a smaller jitter")
         return self
 
 
@@ -90,7 +90,7 @@ class Bandwidth(SpecModel):
 
     type: Literal["bandwidth"] = "bandwidth"
     limit: Annotated[Count, Field(ge=1, le=1_000_000)]
-    """KiB a second, each response for itself."""
+    """KiB a second, for each response."""
 
 
 class Reset(SpecModel):
@@ -100,7 +100,7 @@ class Reset(SpecModel):
 
 
 class Blackhole(SpecModel):
-    """Requests are taken and never answered: by every endpoint in scope, by these, or by those of one zone."""
+    """Requests are accepted and never answered: by every endpoint in scope, by these, or by those of one zone."""
 
     type: Literal["blackhole"] = "blackhole"
     endpoints: Annotated[tuple[Address, ...], Field(max_length=100)] = ()
@@ -113,7 +113,7 @@ class Blackhole(SpecModel):
 
 
 class Eject(SpecModel):
-    """Endpoints are taken out of load balancing, as outlier detection would: the others bear the load."""
+    """Endpoints are taken out of load balancing, as outlier detection would: the other endpoints get their load."""
 
     type: Literal["eject"] = "eject"
     endpoints: Annotated[tuple[Address, ...], Field(max_length=100)] = ()
@@ -122,13 +122,13 @@ class Eject(SpecModel):
     @model_validator(mode="after")
     def _one_of(self) -> Self:
         if not self.endpoints and self.zone is None:
-            raise ValueError("says neither which endpoints nor which zone; to lose all of them use type: blackhole")
+            raise ValueError("needs endpoints or zone; to remove all endpoints use type: blackhole")
         _refuse_both(self.endpoints, self.zone)
         return self
 
 
 class Overflow(SpecModel):
-    """Pools are so small that they overflow: what does not fit is refused at once."""
+    """Connection pools are so small that they overflow: requests over the limit are refused at once."""
 
     type: Literal["overflow"] = "overflow"
     requests: Annotated[Count, Field(ge=0, le=65536)] | None = None
@@ -138,12 +138,12 @@ class Overflow(SpecModel):
     @model_validator(mode="after")
     def _something(self) -> Self:
         if self.requests is None and self.connections is None and self.pending is None:
-            raise ValueError("limits nothing; write requests, connections or pending")
+            raise ValueError("has no limit; write requests, connections or pending")
         return self
 
 
 class Retries(SpecModel):
-    """The mesh retries differently: what that multiplies is measured at every hop."""
+    """Changes the retries of the mesh: the amplification is measured at every hop."""
 
     type: Literal["retries"] = "retries"
     retries: Annotated[Count, Field(ge=0, le=10)]
@@ -151,14 +151,14 @@ class Retries(SpecModel):
 
 
 class Timeout(SpecModel):
-    """The mesh waits for a shorter or a longer time."""
+    """Changes the timeout of the mesh."""
 
     type: Literal["timeout"] = "timeout"
     timeout: Annotated[Seconds, Field(ge=0.001)]
 
 
 class Partition(SpecModel):
-    """The pods of the target get no traffic at all, by a NetworkPolicy (Kubernetes alone)."""
+    """The pods of the target get no traffic at all, by a NetworkPolicy (only on Kubernetes)."""
 
     type: Literal["partition"] = "partition"
     direction: Literal["ingress", "egress", "both"] = "ingress"
@@ -185,13 +185,13 @@ class HeaderMatch(SpecModel):
     def _one(self) -> Self:
         given = [name for name in ("exact", "prefix", "regex", "present") if getattr(self, name) is not None]
         if len(given) != 1:
-            said = f"says {', '.join(given)}" if given else "says nothing"
+            said = f"has {', '.join(given)}" if given else "has no match"
             raise ValueError(f"{said}; write one of exact, prefix, regex and present")
         return self
 
 
 class Cookie(SpecModel):
-    """Requests that carry this cookie, whatever it holds or with this value."""
+    """Requests that carry this cookie, with any value or with this one."""
 
     name: Annotated[str, Field(pattern=explained(r"^[A-Za-z0-9_.-]{1,128}$", "the name of a cookie"))]
     value: (
@@ -208,7 +208,7 @@ class Cookie(SpecModel):
 
 
 class Users(SpecModel):
-    """A share of the users, always the same ones in one experiment: told by a header, or by a cookie."""
+    """A share of the users, always the same ones in one experiment: identified by a header or by a cookie."""
 
     percentage: Annotated[Percent, Field(gt=0)]
     header: HeaderName | None = None
@@ -222,7 +222,7 @@ class Users(SpecModel):
 
 
 class Source(SpecModel):
-    """Who calls: a service of the mesh (`name`, or `namespace/name`), one version of it, or one proxy."""
+    """The caller: a service of the mesh (`name`, or `namespace/name`), one version of it, or one proxy."""
 
     service: Annotated[
         str | None,
@@ -234,19 +234,19 @@ class Source(SpecModel):
     @model_validator(mode="after")
     def _someone(self) -> Self:
         if self.service is None and self.proxy is None:
-            raise ValueError("names nobody; write service (an edge of the mesh) or proxy")
+            raise ValueError("names no caller; write service (an edge of the mesh) or proxy")
         if self.service is not None and self.proxy is not None:
             raise ValueError("names a service and a proxy; write one of them")
         if self.arm is not None and self.service is None:
-            raise Misplaced("is a version of nothing", at=("arm",), hint="write service too")
+            raise Misplaced("names a version without its service", at=("arm",), hint="write service too")
         return self
 
 
 class Scope(SpecModel):
-    """Which requests to the target a fault meets: those that all of it holds for."""
+    """Which requests to the target a fault applies to: those that match all fields."""
 
     percentage: Annotated[Percent, Field(gt=0)] | None = None
-    """Of the requests that the rest of the scope leaves, by chance; by default all of them."""
+    """Random share of the requests that match the other fields; by default all of them."""
     headers: Annotated[dict[HeaderName, HeaderMatch], Field(max_length=16), HeadersOnce] = Field(default_factory=dict)
     cookie: Cookie | None = None
     users: Users | None = None
@@ -254,8 +254,8 @@ class Scope(SpecModel):
     arm: Name | None = None
     """Only requests that would be answered by this version."""
     view: Literal["app", "policy"] = "app"
-    """`app`: at the caller's side, in place of the mesh's retries and timeouts, so that the application meets it.
-    `policy`: at the target's side, so that the mesh's own retries, timeouts and outlier detection are what is tried."""
+    """`app`: at the caller's side, in place of the mesh's retries and timeouts, so that the application is tested.
+    `policy`: at the target's side, so that the mesh's own retries, timeouts and outlier detection are tested."""
 
     @model_validator(mode="after")
     def _not_everything(self) -> Self:
@@ -268,12 +268,12 @@ class Scope(SpecModel):
 
     @property
     def narrowed(self) -> bool:
-        """Whether only requests that say something about themselves are met: how many those are is not known."""
+        """Whether the scope selects requests by header or cookie: their number is not known in advance."""
         return bool(self.headers or self.cookie)
 
     @property
     def share(self) -> float:
-        """The most of the target's traffic that it can be, in percent, headers and cookies left aside."""
+        """Upper bound of its share of the target's traffic in percent, without headers and cookies."""
         by_chance = 100.0 if self.percentage is None else self.percentage
         return by_chance * (self.users.percentage if self.users else 100.0) / 100
 
@@ -308,7 +308,7 @@ def describe(fault: Fault) -> str:  # noqa: PLR0911 - one line a kind
 
 
 def describe_scope(scope: Scope) -> str:
-    """Whom a scope means, in a few words."""
+    """The requests that a scope selects, in a few words."""
     parts = []
     if scope.percentage is not None:
         parts.append(f"{scope.percentage:g} % of requests")
@@ -334,4 +334,4 @@ def _matched(match: HeaderMatch) -> str:
 
 def _refuse_both(endpoints: tuple[str, ...], zone: str | None) -> None:
     if endpoints and zone is not None:
-        raise Misplaced("stands beside endpoints", at=("zone",), hint="write one of them")
+        raise Misplaced("cannot be combined with endpoints", at=("zone",), hint="write one of them")

@@ -65,7 +65,7 @@ def load_one(model: type[_Kind], text: str, file: str) -> tuple[_Kind, Source]:
     sources, problems = read_documents(text, file)
     problems += [problem for source in sources for problem in source.problems]
     if not problems and len(sources) != 1:
-        problems.append(Problem(f"must hold one document, holds {len(sources)}", file))
+        problems.append(Problem(f"must have one document, has {len(sources)}", file))
     if problems:
         raise SpecError(problems)
     document = _validated(model, sources[0], problems)
@@ -91,7 +91,7 @@ def _load(text: str, file: str) -> list[Document]:
         identity = (document.kind, document.metadata.namespace, document.metadata.name)
         line = source.values[()][0]
         if identity in seen:
-            message = f"{document.kind} {'/'.join(identity[1:])} is there twice; first in line {seen[identity]}"
+            message = f"{document.kind} {'/'.join(identity[1:])} is defined twice; first in line {seen[identity]}"
             problems.append(source.problem(("metadata", "name"), message))
         seen.setdefault(identity, line)
         documents.append(document)

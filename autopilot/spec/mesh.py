@@ -32,7 +32,7 @@ class MeshArm(SpecModel):
 
 
 class MeshService(SpecModel):
-    """A service, its versions, and how its traffic is shared among them when nobody operates on it."""
+    """A service, its versions, and how its traffic is shared among them in the base configuration."""
 
     name: Name
     namespace: Name = "default"
@@ -50,7 +50,9 @@ class MeshService(SpecModel):
     def _weights_add_up(self) -> Self:
         for arm in self.weights:
             if arm not in self.arms:
-                raise Misplaced(f"is no arm of {self.ref}", at=("weights", arm), hint=f"its arms: {listed(self.arms)}")
+                raise Misplaced(
+                    f"is not an arm of {self.ref}", at=("weights", arm), hint=f"its arms: {listed(self.arms)}"
+                )
         if abs(sum(self.weights.values()) - 100) > 1e-6:
             raise Misplaced(f"add up to {sum(self.weights.values()):g}, not 100", at=("weights",))
         for arm, weight in self.weights.items():
@@ -61,7 +63,9 @@ class MeshService(SpecModel):
     @model_validator(mode="after")
     def _timeout_counts(self) -> Self:
         if 0 < self.timeout < 0.001:
-            raise Misplaced("is below 1ms, which Envoy takes for none", at=("timeout",), hint="0s means no timeout")
+            raise Misplaced(
+                "is below 1ms, which Envoy reads as no timeout", at=("timeout",), hint="0s means no timeout"
+            )
         return self
 
 
@@ -99,12 +103,12 @@ class MeshSpec(SpecModel):
     directory: Directory = "."
     """Where configuration, overlays and leases lie; relative to the file that says so. Every proxy must read it."""
     max_unattended: Annotated[Seconds, Field(ge=1)] = 120.0
-    """How long an overlay outlives the last sign of life of whoever holds it, at the most: proxies enforce it."""
+    """Maximum time that an overlay outlives the last renewal by its holder: proxies enforce it."""
     stats_flush_interval: Annotated[Seconds, Field(ge=0.1, le=60)] = 0.5
     zones: Annotated[dict[Name, tuple[Address, ...]], Field(max_length=100)] = Field(default_factory=dict)
     """Where endpoints are, so that an experiment can lose one of these places: zone → their addresses."""
     chaos: Ceilings = Ceilings()
-    """How far experiments may go here."""
+    """Limits for experiments in this mesh."""
     services: Annotated[tuple[MeshService, ...], Field(min_length=1)]
     proxies: Annotated[tuple[Proxy, ...], Field(min_length=1)]
 
@@ -132,7 +136,7 @@ class MeshSpec(SpecModel):
                     if ref not in known:
                         at = ("proxies", number, "outbound", place, "services", index)
                         raise Misplaced(
-                            f"{ref!r} is no service of the mesh", at=at, hint=f"known: {listed(sorted(known))}"
+                            f"{ref!r} is not a service of the mesh", at=at, hint=f"known: {listed(sorted(known))}"
                         )
         return self
 
@@ -143,9 +147,9 @@ class MeshSpec(SpecModel):
         for zone, addresses in self.zones.items():
             for index, address in enumerate(addresses):
                 if address not in known:
-                    raise Misplaced(f"{address!r} is no endpoint of any service", at=("zones", zone, index))
+                    raise Misplaced(f"{address!r} is not an endpoint of any service", at=("zones", zone, index))
                 if address in placed:
-                    raise Misplaced(f"{address!r} lies in {placed[address]} too", at=("zones", zone, index))
+                    raise Misplaced(f"{address!r} is also in {placed[address]}", at=("zones", zone, index))
                 placed[address] = zone
         return self
 
@@ -174,5 +178,5 @@ def _refuse_twice(names: Sequence[str], at: tuple[str | int, ...], field: str = 
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
-            raise Misplaced(f"{name!r} is there twice", at=(*at, index - skip, *([field] if field else [])))
+            raise Misplaced(f"{name!r} is listed twice", at=(*at, index - skip, *([field] if field else [])))
         seen.add(name)

@@ -1,4 +1,4 @@
-"""Probes: what an experiment looks at, and what it must find there."""
+"""Probes: what an experiment checks, and the results it expects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autopilot.spec.tolerance import Tolerance
 from autopilot.spec.units import Count, Name, Number, Seconds, explained
 
 Mode = Literal["before", "after", "edge", "continuous", "during"]
-"""When a probe is looked at: before the method; after the restore; both; all the time; only while faults are laid."""
+"""When a probe runs: before the method; after the restore; both; all the time; only while faults are laid."""
 
 Url = Annotated[
     str,
@@ -24,24 +24,24 @@ Argument = Annotated[str, Field(pattern=explained(r"^[A-Za-z_][A-Za-z0-9_]{0,63}
 
 
 class _Probe(SpecModel):
-    """What all probes share."""
+    """Fields that all probes have."""
 
     name: Name
     mode: Mode = "edge"
     interval: Annotated[Seconds, Field(ge=0.2, le=3600)] = 1.0
     timeout: Annotated[Seconds, Field(ge=0.05, le=60)] = 2.0
-    """After so long a look has found nothing: a failure where a service was to answer (http, tcp), else no data."""
+    """Time-out of one look. It is a failure where a service had to answer (http, tcp), else no data."""
     failures: Annotated[Count, Field(ge=1, le=1000)] = 1
-    """So many looks in a row must fail until the probe has failed."""
+    """This many looks in a row must fail before the probe has failed."""
     successes: Annotated[Count, Field(ge=1, le=1000)] = 1
-    """So many in a row must pass until it has passed."""
+    """This many in a row must pass before it has passed."""
     missing: Annotated[Count, Field(ge=1, le=1000)] = 3
-    """So many in a row without data (no answer of a Prometheus, an empty series) make it inconclusive, until there is
-    data again; never passed."""
+    """After this many in a row without data (no answer from Prometheus, an empty series) the probe is inconclusive,
+    until there is data again; it never passes without data."""
 
 
 class HttpProbe(_Probe):
-    """Asks a URL from where the worker runs, each time on a connection of its own; follows no redirects.
+    """Asks a URL from where the worker runs, each time on a new connection; follows no redirects.
 
     The value is the status; `body` and `latency` say what else must hold. No answer is a failure.
     """
@@ -95,7 +95,7 @@ class MeshProbe(_Probe):
     """The nearest bound that the histograms have counts."""
     window: Annotated[Seconds, Field(ge=1, le=600)] = 5.0
     least: Annotated[Count, Field(ge=0)] = 20
-    """With fewer requests in the window there is no data; `requestRate` alone needs none."""
+    """With fewer requests in the window there is no data; only `requestRate` needs no minimum."""
     tolerance: Tolerance
 
 
@@ -113,15 +113,15 @@ class KubernetesProbe(_Probe):
     """Its name."""
     selector: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     absent: bool = False
-    """Whether there must be none."""
+    """Whether the object must not exist."""
     tolerance: Tolerance | None = None
 
     @model_validator(mode="after")
     def _which(self) -> Self:
         if (self.object is None) == (self.selector is None):
-            raise ValueError("write which is meant: object (its name) or selector")
+            raise ValueError("needs object (its name) or selector")
         if self.absent and self.tolerance is not None:
-            raise Misplaced("asks something of what must not be there", at=("tolerance",), hint="leave one of them out")
+            raise Misplaced("checks an object that must not exist", at=("tolerance",), hint="leave one of them out")
         return self
 
 
@@ -159,11 +159,11 @@ Probe = Annotated[
 ]
 
 OPT_IN = ("process", "python")
-"""Kinds of probes that run what a file says: only on a worker whose administrator allows them."""
+"""Kinds of probes that run code named in a spec: only on a worker whose administrator allows them."""
 
 PHASES: dict[str, frozenset[Mode]] = {
     "before": frozenset({"before", "edge", "continuous"}),
     "during": frozenset({"continuous", "during"}),
     "after": frozenset({"after", "edge", "continuous"}),
 }
-"""Which modes are looked at in which phase of an experiment."""
+"""Which modes run in which phase of an experiment."""

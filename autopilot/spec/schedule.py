@@ -22,7 +22,7 @@ def _known_zone(name: str) -> str:
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone; write for instance Europe/Berlin or UTC") from error
+        raise ValueError(f"{name!r} is not a time zone; write for instance Europe/Berlin or UTC") from error
     return name
 
 
@@ -54,7 +54,7 @@ class Freeze(SpecModel):
     @model_validator(mode="after")
     def _forward(self) -> Self:
         if self.end < self.start:
-            raise Misplaced(f"{self.end} lies before {self.start}", at=("end",))
+            raise Misplaced(f"{self.end} is before {self.start}", at=("end",))
         return self
 
 
@@ -67,11 +67,11 @@ class ScheduleSpec(SpecModel):
     windows: Annotated[tuple[Window, ...], Field(max_length=20)] = ()
     """None: at any time."""
     jitter: Annotated[Seconds, Field(le=86400)] = 0.0
-    """A run begins up to so much later than the cron says, by chance."""
+    """Maximum random delay of a run after its cron time."""
     overlap: Literal["skip", "queue", "cancelOther"] = "skip"
-    """Where the run before still goes on: skip this one, wait for its end (one at most waits), or abort it."""
+    """What to do while the previous run goes on: skip this one, wait for its end (at most one waits), or abort it."""
     catch_up: Annotated[Seconds, Field(ge=10, le=3600)] = 300.0
-    """A run that could not begin because Temporal was away is caught up with within this time, and no later."""
+    """A run that Temporal could not start in time is caught up within this time, and skipped later."""
     pause_on_failure: bool = True
-    """A run that refutes its hypothesis pauses the schedule, until a person has looked."""
+    """A run that refutes its hypothesis pauses the schedule, until a person resumes it."""
     freeze: Annotated[tuple[Freeze, ...], Field(max_length=100)] = ()

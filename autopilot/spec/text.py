@@ -67,7 +67,7 @@ def read_documents(text: str, file: str) -> tuple[list[Source], list[Problem]]:
     except (YAMLError, ValueError, AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
         # The parser stumbles over some junk instead of reporting it; for the author both mean the same.
         reason = str(error).strip().splitlines()
-        return sources, [Problem(f"is no YAML: {reason[0] if reason else type(error).__name__}", file)]
+        return sources, [Problem(f"is not YAML: {reason[0] if reason else type(error).__name__}", file)]
     return sources, []
 
 
@@ -140,7 +140,7 @@ class _Reader:
             self._find(node, path, "contains itself")
             return None
         if self.left.nodes < 0 or self.left.characters < 0:
-            self._find(node, path, "is too large: aliases repeat it too often", "write out what is meant")
+            self._find(node, path, "is too large: aliases repeat it too often", "write the values out")
             raise SpecError(self.source.problems)
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
@@ -172,7 +172,7 @@ class _Reader:
             name = str(key.value)
             if name in result:
                 first = self.source.keys[(*path, name)][0]
-                self._find(key, (*path, name), f"is there twice; first in line {first}")
+                self._find(key, (*path, name), f"is defined twice; first in line {first}")
                 continue
             self.source.keys[(*path, name)] = _place(key)
             result[name] = self._value(value, (*path, name))
@@ -201,21 +201,21 @@ class _Reader:
             "float": self.constructor.construct_yaml_float,
         }.get(tag)
         if make is None:
-            self._find(node, path, f"the tag {_short(node.tag)} means nothing here", hint="write plain YAML")
+            self._find(node, path, f"the tag {_short(node.tag)} is not allowed here", hint="write plain YAML")
             return None
         try:
             made = make(node)
         except (ValueError, KeyError, IndexError, AttributeError, OverflowError):
-            self._find(node, path, f"{shown(str(node.value))} is no {tag}")
+            self._find(node, path, f"{shown(str(node.value))} is not a valid {tag}")
             return None
         if isinstance(made, int) and abs(made) >= _LARGEST:
-            self._find(node, path, f"{shown(str(node.value))} is too large a number")
+            self._find(node, path, f"{shown(str(node.value))} is too large")
             return None
         return made
 
     def _only(self, node: Node, path: Path, tag: str) -> None:
         if node.tag != f"{_TAG}{tag}":
-            self._find(node, path, f"the tag {_short(node.tag)} means nothing here", hint="write plain YAML")
+            self._find(node, path, f"the tag {_short(node.tag)} is not allowed here", hint="write plain YAML")
 
 
 def _short(tag: object) -> str:

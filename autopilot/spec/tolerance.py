@@ -24,7 +24,7 @@ def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is no regular expression of Python's: {error}") from None
+        raise ValueError(f"is not a valid Python regular expression: {error}") from None
     return pattern
 
 
@@ -52,14 +52,14 @@ class Tolerance(SpecModel):
         ]
         | None
     ) = None
-    """Where in a JSON value to look: `status.phase`, `items[0].name`, `conditions[type=Ready].status`; the rest is
-    asked of what is there."""
+    """Where in a JSON value to look: `status.phase`, `items[0].name`, `conditions[type=Ready].status`; the other
+    fields check the value there."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         asked = self.model_dump(exclude_none=True, exclude={"jsonpath"})
         if not asked:
-            raise ValueError("asks for nothing; write equals, oneOf, min, max, regex or contains")
+            raise ValueError("has no condition; write equals, oneOf, min, max, regex or contains")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}; nothing could pass")
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}, so no value could pass")
         return self

@@ -52,7 +52,7 @@ def parse_seconds(value: object) -> object:
     if re.fullmatch(_NUMBER, text, re.ASCII):
         return float(text)
     if not text or len(text) > _LONGEST_NUMBER or _PART.sub("", text):
-        raise ValueError(f"{shown(value)} is no duration; write for instance 250ms, 30s, 1m30s or 2h")
+        raise ValueError(f"{shown(value)} is not a duration; write for instance 250ms, 30s, 1m30s or 2h")
     return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
@@ -66,7 +66,7 @@ def parse_fraction(value: object) -> object:
         text = value.strip()
         number = text.removesuffix("%").rstrip()
         if len(number) > _LONGEST_NUMBER or not _PLAIN.fullmatch(number):
-            raise ValueError(f"{shown(value)} is no share; write for instance 99.5% or 0.995")
+            raise ValueError(f"{shown(value)} is not a share; write for instance 99.5% or 0.995")
         if text.endswith("%"):
             return float(number) / 100
         value = float(number)
@@ -85,7 +85,7 @@ def parse_percent(value: object) -> object:
         return refuse_bool(value)
     number = value.strip().removesuffix("%").rstrip()
     if len(number) > _LONGEST_NUMBER or not _PLAIN.fullmatch(number):
-        raise ValueError(f"{shown(value)} is no percentage; write for instance 10 or 12.5%")
+        raise ValueError(f"{shown(value)} is not a percentage; write for instance 10 or 12.5%")
     return float(number)
 
 

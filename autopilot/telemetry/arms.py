@@ -34,7 +34,7 @@ class ArmSelector:
             ValueError: no alternative, or one without labels: it would be everybody's.
         """
         if not alternatives or not all(alternatives):
-            raise ValueError("an arm needs labels to be told by; give at least one, such as destination_workload")
+            raise ValueError("an arm needs labels that identify it; give at least one, such as destination_workload")
         return cls(tuple(tuple(sorted(each.items())) for each in alternatives))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
@@ -76,7 +76,7 @@ class Owners:
         )
         self._known: dict[tuple[str | None, ...], tuple[tuple[int, str], ...]] = {}
         self.torn: dict[int, set[tuple[str, ...]]] = {}
-        """By subject: arms that claimed the same series. It is nobody's then: it can't be told apart."""
+        """By subject: arms whose labels match the same series, which is then counted for none of them."""
 
     def of(self, labels: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
         """(index of the subject, arm) of everyone whose series this is."""

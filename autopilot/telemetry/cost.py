@@ -52,9 +52,14 @@ class ScrapeCost:
         every = f"Prometheus scrapes every {_said(self.interval)}"
         later = f"{_said(self.seconds)} later on average, {_said(self.most_seconds)} at worst"
         if round(self.most_requests) < 1:
-            return f"{every}, so harm shows {later}."
-        met = f"about {round(self.requests):,} requests meet the canary unseen ({round(self.most_requests):,} at worst)"
-        return f"{every}, so harm shows {later}: {met}, at {self.rate:g} requests/s and a weight of {self.weight:g} %."
+            return f"{every}, so harm is seen {later}."
+        met = (
+            f"about {round(self.requests):,} requests reach the canary before that "
+            f"({round(self.most_requests):,} at worst)"
+        )
+        return (
+            f"{every}, so harm is seen {later}: {met}, at {self.rate:g} requests/s and a weight of {self.weight:g} %."
+        )
 
 
 def scrape_cost(interval: float, *, rate: float, weight: float) -> ScrapeCost:
@@ -69,11 +74,11 @@ def scrape_cost(interval: float, *, rate: float, weight: float) -> ScrapeCost:
         ValueError: a number that is none of these.
     """
     if not (math.isfinite(interval) and interval > 0):
-        raise ValueError(f"a scrape interval of {interval:g} s is none; give the seconds between two scrapes")
+        raise ValueError(f"a scrape interval of {interval:g} s is not valid; give the seconds between two scrapes")
     if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"{rate:g} requests/s is no rate; give 0 where it is not known")
+        raise ValueError(f"{rate:g} requests/s is not a valid rate; give 0 if it is unknown")
     if not 0 <= weight <= 100:
-        raise ValueError(f"a weight of {weight:g} % is none; give a number between 0 and 100")
+        raise ValueError(f"a weight of {weight:g} % is not valid; give a number between 0 and 100")
     return ScrapeCost(interval, rate, weight)
 
 

@@ -117,7 +117,7 @@ class Differencer:
             self._before[sample.series] = now
             if since is None:
                 if before is not None:
-                    notes.append(f"{sample.series} began anew; what it counted in between is left out")
+                    notes.append(f"{sample.series} was reset; requests in between are not counted")
                 self._begin(now)
                 continue
             if since is not before:
@@ -132,7 +132,7 @@ class Differencer:
         for arm, teller in tellers.items():
             if (before := self._tellers.get(arm, teller)) != teller:
                 self._drop(name for name, sample in self._before.items() if sample.arm == arm)
-                notes.append(f"{arm} is told of by {teller} now, no more by {before}")
+                notes.append(f"{arm} is now reported by {teller} instead of {before}")
         self._tellers |= tellers
 
     def _begin(self, base: SeriesSample) -> None:
@@ -288,7 +288,7 @@ def _usable(observation: Observation) -> tuple[list[SeriesSample], list[str]]:
         if all(map(math.isfinite, _numbers(sample))):
             usable.append(sample)
         else:
-            notes.append(f"{sample.series} has counters that are no numbers")
+            notes.append(f"{sample.series} has counters that are not numbers")
     return usable, notes
 
 
@@ -296,9 +296,9 @@ def _why(observation: Observation, usable: list[SeriesSample], notes: list[str],
     """Why there is no tick."""
     subject = observation.subject
     if not usable:
-        what = f"no counters for {subject.namespace}/{subject.service}"
+        what = f"no counters of {subject.namespace}/{subject.service}"
     elif first:
-        what = "first reading: there is nothing to compare with yet"
+        what = "this is the first reading, so there is no difference yet"
     else:
         what = "no new sample"
     return "; ".join([what, *notes])

@@ -73,7 +73,9 @@ class EnvoyStats:
         """
         proxies = dict(self._proxies)
         if not proxies:
-            raise TelemetryError("no Envoy is known to read counters from; start one, or name its admin address")
+            raise TelemetryError(
+                "no Envoy with an admin address is known; start one, or write its admin address in the mesh file"
+            )
         doors = {subject: self._doors_of(subject) for subject in subjects}
         wanted = {name for own in doors.values() for door in own.values() for name, _ in door.sidecars}
         others = {name: self._sidecars[name] for name in wanted - proxies.keys() if name in self._sidecars}
@@ -130,9 +132,9 @@ class EnvoyStats:
         except TimeoutError:
             return f"{address} did not answer within {self._timeout:g} s"
         except aiohttp.ClientError as failure:
-            return f"{address} can't be read: {failure}"
+            return f"{address} cannot be read: {failure}"
         except (ValueError, KeyError, TypeError) as failure:
-            return f"{address} gave an answer that is not Envoy's: {failure!r}"
+            return f"{address} gave an answer that is not in Envoy's format: {failure!r}"
 
     async def _get(self, address: str, path: str, query: Mapping[str, str]) -> str:
         if self._session is None or self._session.closed:

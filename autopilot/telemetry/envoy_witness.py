@@ -27,9 +27,9 @@ _WORDS = {
     "grpcAbort": "the proxies' count of aborts injected",
     "bandwidth": "the proxies' count of responses slowed",
     "reset": "requests on the fault's own route",
-    "blackhole": "requests that were taken and not answered",
+    "blackhole": "requests that were accepted and not answered",
     "eject": "requests on the fault's own route",
-    "overflow": "requests that pools refused",
+    "overflow": "requests that connection pools refused",
     "retries": "requests on the fault's own route",
     "timeout": "requests on the fault's own route",
 }

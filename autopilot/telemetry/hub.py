@@ -130,7 +130,7 @@ class Hub:
             ValueError: the tick is too short, or the subject lacks one of the arms.
         """
         if tick < SHORTEST_TICK:
-            raise ValueError(f"a tick of {tick:g} s is too short; {SHORTEST_TICK:g} s is the least")
+            raise ValueError(f"a tick of {tick:g} s is too short; {SHORTEST_TICK:g} s is the minimum")
         if absent := {canary, stable, baseline or stable} - set(subject.arms):
             raise ValueError(f"{subject.namespace}/{subject.service} has no arm {', '.join(sorted(absent))}")
         feed = Feed(subject, Differencer(canary, stable, tuple(boundaries), baseline=baseline))

@@ -108,7 +108,7 @@ class PodStats:
             self._known[subject] = (now, known[1])
         hosts = known[1]
         if not hosts:
-            raise TelemetryError(f"no pod of {subject.namespace}/{subject.service} is ready; start it first")
+            raise TelemetryError(f"no pod of {subject.namespace}/{subject.service} is ready; start its pods first")
         if len(hosts) > self._most:
             raise TelemetryError(
                 f"{subject.namespace}/{subject.service} has {len(hosts)} pods, and maxProxies is {self._most}; "
@@ -126,7 +126,9 @@ class PodStats:
                 if response.status != 200:
                     raise TelemetryError(f"{url} answers {response.status}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TelemetryError(f"{url} does not answer ({type(error).__name__}); may we reach pods?") from error
+            raise TelemetryError(
+                f"{url} does not answer ({type(error).__name__}); check that this process can reach pods"
+            ) from error
         return await asyncio.to_thread(matrix_of, text, host, self._clock())
 
 

@@ -126,7 +126,7 @@ class PrometheusSource:
         self._interval = found or self._interval
 
     def _no_matrix(self, failure: Exception) -> TelemetryError:
-        return TelemetryError(f"{self.name} gave an answer that is not Prometheus': {failure!r}")
+        return TelemetryError(f"{self.name} gave an answer that is not in Prometheus' format: {failure!r}")
 
     async def query(self, expression: str) -> float | None:
         """Evaluates a user's own query; see `QuerySource.query`.
@@ -139,7 +139,7 @@ class PrometheusSource:
             value = _one(result)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
             raise TelemetryError(
-                f"{self.name} did not give one number for {expression!r} ({failure}); "
+                f"{self.name} did not return one number for {expression!r} ({failure}); "
                 "aggregate it, for instance with sum(...), and leave out range selectors on the outside"
             ) from failure
         return value if value is not None and math.isfinite(value) else None
@@ -157,7 +157,7 @@ class PrometheusSource:
                 for one in result
             }
         except (ValueError, KeyError, TypeError, IndexError) as failure:
-            raise TelemetryError(f"{self.name} gave no vector for {expression!r}: {failure}") from failure
+            raise TelemetryError(f"{self.name} returned no vector for {expression!r}: {failure}") from failure
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -199,13 +199,17 @@ class PrometheusSource:
         except PrometheusApiClientException as failure:
             raise TelemetryError(f"{self.name} refused {expression!r}: {failure}; check the query") from failure
         except (JSONDecodeError, KeyError, TypeError) as failure:
-            raise TelemetryError(f"{self.name} gave no answer to a query; is that a Prometheus?") from failure
+            raise TelemetryError(
+                f"{self.name} gave no answer to a query; check that the address is a Prometheus'"
+            ) from failure
         except RequestException as failure:
             raise TelemetryError(
-                f"{self.name} can't be read: {failure}; check that it runs, and the address"
+                f"{self.name} cannot be read: {failure}; check that it runs and that the address is correct"
             ) from failure
         if not isinstance(result, list):
-            raise TelemetryError(f"{self.name} gave {type(result).__name__} as a result; is that a Prometheus?")
+            raise TelemetryError(
+                f"{self.name} gave {type(result).__name__} as a result; check that the address is a Prometheus'"
+            )
         return result
 
 

@@ -20,7 +20,7 @@ _FLAGS = {
     "timeout": "UT",
     "partition": "(UF|UC|UH|URX)",
 }
-"""By kind of fault: what requests that met it bear at their callers' proxies."""
+"""By kind of fault: the response flag of its requests at their callers' proxies."""
 _LAG = 15.0
 """Seconds between two scrapes, where nobody knows yet: what Prometheus' own defaults come to."""
 

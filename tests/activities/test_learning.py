@@ -86,7 +86,7 @@ async def test_half_an_hour_tells_how_failures_cluster():
     source = Past(cluster=1)
     found = await learn(source, REQUEST)
     assert phi_of(found) == pytest.approx(1.15, abs=0.15)
-    assert found.note.startswith("learned from 29m59s of v1 before: errors: ")
+    assert found.note.startswith("learned from the last 29m59s of v1: errors: ")
     assert "one by one, 1.1" in found.note
     assert source.asked == [(Subject("local", "shop", "reviews", ("v1", "v2")), 1800.0, True)]
     clustered = await learn(Past(cluster=5), REQUEST)
@@ -103,7 +103,7 @@ async def test_a_prometheus_that_scrapes_seldom_will_do(every: float):
 
 async def test_too_few_failures_are_said_to_be():
     found = await learn(Past(seconds=10), REQUEST)
-    assert "too few to tell how they cluster" in found.note
+    assert "too few to measure how they cluster" in found.note
     assert phi_of(found) == pytest.approx(3.0)
 
 
@@ -128,14 +128,14 @@ async def test_without_latency_metrics_no_histogram_is_asked_for():
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        (None, "this worker knows no Prometheus"),
+        (None, "this worker has no Prometheus (start it with --prometheus URL)"),
         (Past(wrong=TelemetryError("Prometheus at http://x can't be read")), "Prometheus at http://x can't be read"),
-        (Past(seconds=0), "Prometheus has no requests to v1"),
-        (Past(seconds=1), "Prometheus has no requests to v1"),
+        (Past(seconds=0), "Prometheus has counted no requests to v1"),
+        (Past(seconds=1), "Prometheus has counted no requests to v1"),
     ],
 )
 async def test_nothing_to_learn_from_is_no_failure_and_nothing_is_made_up(source: Past | None, why: str):
-    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from before the rollout: {why}")
+    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from the time before the rollout: {why}")
 
 
 async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
@@ -207,7 +207,7 @@ async def test_what_a_slow_scrape_costs_is_said_before_the_first_shift() -> None
     request = REQUEST.model_copy(update={"weight": 10.0})
     found = await learn(Past(seconds=300), request, lambda: 15.0)
     assert "Prometheus scrapes every 15s" in found.note
-    assert "about 75 requests meet the canary unseen (150 at worst)" in found.note
+    assert "about 75 requests reach the canary before that (150 at worst)" in found.note
     assert "scrapes" not in (await learn(Past(seconds=300), request)).note
 
 

@@ -153,7 +153,7 @@ async def test_before_a_whole_window_what_there_is_counts_once_it_is_enough():
 async def test_fewer_requests_than_least_are_no_data():
     look = await Story(steady(requests=3, errors=3)).looks(10, success())
     assert look.ok is None
-    assert look.value == "15 requests in 5s, of the 20 that are needed"
+    assert look.value == "15 requests in 5s; at least 20 are needed"
     assert (await Story(steady(requests=0)).looks(10, success(least=0))).ok is None
 
 
@@ -216,7 +216,7 @@ async def test_counters_that_stand_still_in_time_are_no_data_soon():
     assert (await story.look(9, success())).ok is True
     look = await story.look(14, success())
     assert look.ok is None
-    assert "no new counters for shop/reviews for 8 s" in look.note
+    assert "no new counters of shop/reviews for 8 s" in look.note
 
 
 async def test_a_proxy_that_is_missing_is_named():
@@ -390,7 +390,7 @@ async def test_a_slow_source_is_no_data_in_time_and_heard_later():
     prober = Prober(Attached(mesh=Shop(), proxies=Hub(source)), TARGET)  # type: ignore[arg-type]
     asked = success(timeout=0.1)
     looks = await asyncio.gather(prober.look(asked), prober.look(asked))
-    assert [(look.ok, look.note) for look in looks] == [(None, "nothing within 100ms")] * 2
+    assert [(look.ok, look.note) for look in looks] == [(None, "no answer within 100ms")] * 2
     await asyncio.sleep(0.3)
     assert len(source.polls) == 1
     await prober.prime(asked)

@@ -29,7 +29,7 @@ def test_a_wrong_command_line_is_1_because_2_means_rolled_back(autopilot: Run) -
     ):
         assert autopilot(*words).code == 1
     assert "did you mean 'list'?" in autopilot("lst").err
-    assert "no duration" in autopilot("status", ID, "--timeout", "soon").err
+    assert "not a duration" in autopilot("status", ID, "--timeout", "soon").err
     assert "autopilot get --help" in autopilot("get").err
 
 

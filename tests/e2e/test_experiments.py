@@ -170,7 +170,7 @@ async def test_what_fails_already_is_not_disturbed(lab: Lab) -> None:
         await lab.behave("ratings-v1", errors=0)
         await lab.behave("ratings-v1-b", errors=0)
     assert (report.verdict, report.outcome) == (Verdict.VOID, Outcome.VOID)
-    assert "not started, nothing was written" in report.reason
+    assert "not started and nothing was written" in report.reason
     assert not report.steps
 
 
@@ -191,7 +191,7 @@ async def test_an_abort_condition_aborts_and_traffic_is_healed_within_two_second
     guard = next(record for record in report.probes if record.guard)
     assert guard.verdict == "fail"
     first = min(look.time for look in guard.samples if look.ok is False)
-    healed = next(event.time for event in report.timeline if "the base is back" in event.text)
+    healed = next(event.time for event in report.timeline if "the base configuration is restored" in event.text)
     assert healed - first <= 2, f"healed {healed - first:.2f} s after the first look that failed"
     await at_rest(lab)
 
@@ -243,7 +243,7 @@ async def test_a_cap_on_traffic_is_measured_where_nobody_can_know_it_before(lab:
     )
     report = await run(lab, wanted)
     assert report.outcome is Outcome.ABORTED
-    assert "20 % were allowed" in report.reason
+    assert "20 % are allowed" in report.reason
     assert report.ended - report.started < 30
 
 

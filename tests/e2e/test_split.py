@@ -70,7 +70,7 @@ async def test_a_client_that_calls_the_canary_directly_is_named_within_half_a_mi
     assert report.reason.endswith(" requests/s that passed no proxy of this mesh")
     assert 20 <= float(report.reason.split()[3]) <= 35
     assert took < 30
-    told = "learned from " if lab.info.prometheus else "nothing was learned from before the rollout: "
+    told = "learned from " if lab.info.prometheus else "nothing was learned from the time before the rollout: "
     assert [event.text for event in report.timeline if event.text.startswith(told)]
     assert bool(report.learned) == bool(lab.info.prometheus)
     assert await lab.weights() == {"v1": 100, "v2": 0}

@@ -50,7 +50,7 @@ def test_excess_is_what_would_not_have_failed_anyway(requests: float, before: fl
 
 def test_failures_that_were_usual_before_are_no_excess() -> None:
     assert not beyond_failures(Count(time=0, requests=1000, failures=100), 0.1, 5)
-    assert "10 were allowed" in beyond_failures(Count(time=0, requests=1000, failures=120), 0.1, 10)
+    assert "10 are allowed" in beyond_failures(Count(time=0, requests=1000, failures=120), 0.1, 10)
 
 
 def test_a_budget_burns_over_its_window_alone() -> None:

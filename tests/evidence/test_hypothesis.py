@@ -112,9 +112,9 @@ def test_settled_is_who_has_a_verdict():
 @pytest.mark.parametrize(
     ("looks", "verdict", "reason"),
     [
-        ("", "inconclusive", "it was never looked at"),
-        ("+", "inconclusive", "it had passed 1 of 3 times in a row"),
-        ("-", "inconclusive", "the last 1 look failed, of 2 in a row that decide"),
+        ("", "inconclusive", "it was never checked"),
+        ("+", "inconclusive", "it had passed in 1 look; 3 are needed"),
+        ("-", "inconclusive", "the last 1 look failed; 2 in a row are a failure"),
         ("?", "inconclusive", "no data when it ended: look 0"),
         ("+++", "pass", ""),
         ("+++-", "pass", ""),

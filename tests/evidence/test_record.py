@@ -45,7 +45,7 @@ def test_a_recorder_goes_on_where_another_stopped(first: list[Tick], second: lis
 
 @pytest.mark.parametrize("text", ["x", "AAAA", pack([Tick(time=1, seconds=1)])[:-8]])
 def test_what_is_no_record_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no recorded ticks"):
+    with pytest.raises(ValueError, match="the recorded ticks cannot be read"):
         unpack(text)
 
 

@@ -184,7 +184,7 @@ def test_a_path_we_do_not_know_is_refused_when_it_is_read(path: str):
 
 
 def test_a_regular_expression_that_is_none_is_refused_when_it_is_read():
-    with pytest.raises(ValidationError, match="no regular expression"):
+    with pytest.raises(ValidationError, match="is not a valid Python regular expression"):
         Tolerance(regex="(")
 
 

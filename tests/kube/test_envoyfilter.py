@@ -355,7 +355,7 @@ async def test_a_late_writer_is_inert_and_swept(shop: Shop) -> None:
     assert len(shop.filters()) == 2
     assert await shop.answers(100) == {"v1": 100}
     done = await mesh.sweep()
-    assert any(f"#{first.holder.fencing} left without a lease" in one for one in done), done
+    assert any(f"#{first.holder.fencing} that had no lease" in one for one in done), done
     assert len(shop.filters()) == 1
     with pytest.raises(LeaseLost):
         await mesh.apply(first, split(100))
@@ -419,7 +419,7 @@ async def test_edits_of_the_route_beneath_are_the_users(shop: Shop) -> None:
     )
     for attempt in (lambda: mesh.renew(lease), lambda: mesh.apply(lease, split(20))):
         awaited: Awaitable[object] = attempt()
-        with pytest.raises(TakenOver, match="what is theirs stays"):
+        with pytest.raises(TakenOver, match="those changes were kept"):
             await awaited
     await mesh.lift(lease)
     assert [one["weight"] for one in shop.route()["spec"]["http"][1]["route"]] == [100, 60]

@@ -109,13 +109,13 @@ async def test_weights_that_somebody_else_set_are_theirs(world: World) -> None:
     lease = await world.take()
     await world.mesh.apply(lease, world.split(10), ME)
     world.edit({"op": "replace", "path": f"{world.place}/1/weight", "value": 60})
-    with pytest.raises(TakenOver, match="what is theirs stays"):
+    with pytest.raises(TakenOver, match="those changes were kept"):
         await world.mesh.renew(lease)
     with pytest.raises(TakenOver):
         await world.mesh.apply(lease, world.split(20), ME)
     receipt = await world.mesh.lift(lease, ME)
     assert receipt is not None
-    assert "weights that are not ours" in receipt.notes[0]
+    assert "weights that somebody else set" in receipt.notes[0]
     assert world.written() == [90, 60]
     assert "annotations" not in world.route()["metadata"]
 
@@ -142,7 +142,7 @@ async def test_a_guard_takes_away_what_no_lease_stands_behind(world: World) -> N
     await world.mesh.apply(lease, world.split(40), ME)
     world.api.delete(LEASE, "autopilot.reviews", world.namespace)
     done = await world.open(world.provider).sweep()
-    assert any("without a lease" in sentence for sentence in done)
+    assert any("had no lease any more" in sentence for sentence in done)
     assert world.written() == [100, 0]
     assert PREFIX + "reviews" not in (world.route()["metadata"].get("annotations") or {})
 

@@ -142,5 +142,5 @@ def test_they_are_enough_for_actions(world: World, granted_actions: None, open_k
     world.api.apply(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     drain = Drain(node=node)
     assert f"{world.namespace}/alone" in workloads.act(world.target, drain, f"{key} drain").done
-    assert "take pods again" in workloads.undo(world.target, drain, f"{key} drain").undone
+    assert "uncordoned" in workloads.undo(world.target, drain, f"{key} drain").undone
     world.api.delete(NODE, node)

@@ -96,6 +96,6 @@ async def test_a_person_who_sets_the_weights_in_mid_rollout_has_them(stage: Stag
     assert report.outcome is Outcome.TAKEN_OVER, report.reason
     assert "changed the weights" in report.reason
     assert stage.written() == ([80, 35], {})
-    assert any("not ours" in entry.text for entry in report.timeline)
+    assert any("somebody else set" in entry.text for entry in report.timeline)
     stage.edit_weight(0, before[0])
     stage.edit_weight(1, before[1])

@@ -152,11 +152,11 @@ async def test_weights_of_others_are_theirs(world: World) -> None:
     lease = await world.take()
     await world.mesh.apply(lease, canary(10))
     world.edit({"op": "replace", "path": "/spec/backends/1/weight", "value": 60})
-    with pytest.raises(TakenOver, match="what is theirs stays"):
+    with pytest.raises(TakenOver, match="those changes were kept"):
         await world.mesh.renew(lease)
     receipt = await world.mesh.lift(lease)
     assert receipt is not None
-    assert "weights that are not ours (reviews-v1 90, reviews-v2 60)" in receipt.notes[0]
+    assert "weights that somebody else set (reviews-v1 90, reviews-v2 60)" in receipt.notes[0]
     assert world.written() == {"reviews-v1": 90, "reviews-v2": 60}
     assert marks_of(world.split()) == []
 

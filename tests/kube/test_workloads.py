@@ -123,7 +123,7 @@ def test_a_death_between_two_pods_means_no_others(shop: Shop, monkeypatch: pytes
 
 def test_more_pods_than_there_are_cannot_be_killed(shop: Shop) -> None:
     before = shop.ready(2)
-    with pytest.raises(InvalidChange, match="has 1 ready pods, and 2 are to be killed"):
+    with pytest.raises(InvalidChange, match="has 1 ready pods, and the action would kill 2"):
         shop.workloads.act(shop.target, PodKill(count=2, arm="v2"), shop.key)
     with pytest.raises(InvalidChange, match="Service"):
         shop.workloads.act(shop.target, PodKill(arm="v9"), shop.key)
@@ -169,7 +169,7 @@ def test_replicas_that_somebody_has_set_since_are_theirs(shop: Shop) -> None:
     action, key = Scale(workload="deployment/reviews-v2", replicas=0), shop.key
     shop.workloads.act(shop.target, action, key)
     shop.replicas("reviews-v2", 2)
-    assert "somebody has set that since" in shop.workloads.undo(shop.target, action, key).undone
+    assert "somebody else has set that meanwhile" in shop.workloads.undo(shop.target, action, key).undone
     assert shop.replicas("reviews-v2")["spec"]["replicas"] == 2
     with pytest.raises(InvalidChange, match="has no deployment/none; it has reviews-v1, reviews-v2, web"):
         shop.workloads.act(shop.target, Scale(workload="deployment/none", replicas=0), key)
@@ -186,19 +186,19 @@ def test_a_node_is_let_go_again_by_whoever_took_it(shop: Shop, node: str) -> Non
         assert shop.workloads.act(shop.target, action, key).done == f"cordoned {node}"
     assert not schedulable()
     other = shop.key
-    assert "was cordoned before" in shop.workloads.act(shop.target, action, other).done
+    assert "was cordoned already" in shop.workloads.act(shop.target, action, other).done
     assert shop.workloads.undo(shop.target, action, other).undone == ""
     assert not schedulable()
-    assert shop.workloads.undo(shop.target, action, key).undone == f"let {node} take pods again"
+    assert shop.workloads.undo(shop.target, action, key).undone == f"uncordoned {node}"
     assert shop.workloads.undo(shop.target, action, key).undone == ""
     assert schedulable()
     shop.workloads.act(shop.target, action, key)
     shop.api.patch(NODE, node, None, [{"op": "remove", "path": "/spec/unschedulable"}])
-    assert "somebody has let it go since" in shop.workloads.undo(shop.target, action, key).undone
+    assert "somebody else has uncordoned it meanwhile" in shop.workloads.undo(shop.target, action, key).undone
     body = shop.api.get(NODE, node)
     assert body is not None
     assert CORDONED not in (body["metadata"].get("annotations") or {})
-    with pytest.raises(InvalidChange, match="there is no node none"):
+    with pytest.raises(InvalidChange, match="the cluster has no node none"):
         shop.workloads.act(shop.target, Cordon(node="none"), key)
 
 
@@ -230,7 +230,7 @@ async def test_a_drain_heeds_budgets_and_leaves_what_belongs_to_the_node(shop: S
         for name, number in (("free", 2), ("kept", 1), ("of-the-node", 1))
     ]
     action, key = Drain(node=node), shop.key
-    with pytest.raises(MeshUnavailable, match=r"stays on .* for now: .*disruption budget"):
+    with pytest.raises(MeshUnavailable, match=r"was not evicted from .* yet: .*disruption budget"):
         await asyncio.to_thread(shop.workloads.act, shop.target, action, key)
     again = await asyncio.to_thread(shop.ready, 2, "app=free")
     assert not free.keys() & again.keys()
@@ -241,7 +241,7 @@ async def test_a_drain_heeds_budgets_and_leaves_what_belongs_to_the_node(shop: S
     assert shop.pods("app=free").keys() == again.keys()  # those that came later were not meant
     assert not kept.keys() & (await asyncio.to_thread(shop.ready, 1, "app=kept")).keys()
     assert shop.pods("app=of-the-node") == agent
-    assert shop.workloads.undo(shop.target, action, key).undone == f"let {node} take pods again"
+    assert shop.workloads.undo(shop.target, action, key).undone == f"uncordoned {node}"
 
 
 def test_the_mesh_offers_them(shop: Shop, open_kube: Callable[..., object]) -> None:

@@ -78,7 +78,7 @@ def test_nothing_outlives_an_up_that_is_killed(
 
 def test_an_unknown_part_or_scenario_is_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["up", "--only", "mess", "--state", str(state)]) == 1
-    assert "no part is called mess" in capsys.readouterr().err
+    assert "unknown parts: mess" in capsys.readouterr().err
     assert run(["demo", "canary-ugly", "--state", str(state)]) == 1
     said = capsys.readouterr().err
     assert "no scenario is called canary-ugly" in said

@@ -47,9 +47,9 @@ def test_one_that_does_not_run_is_none(programs: Path, tmp_path: Path) -> None:
 def test_without_any_way_it_says_why_and_goes_on(programs: Path, tmp_path: Path) -> None:
     said: list[str] = []
     assert prometheus_install.ensure(tmp_path / "tools", said.append) is None
-    assert any("there is no apt-get" in line for line in said)
-    assert any("there is no docker" in line for line in said)
-    assert any("there is no go" in line for line in said)
+    assert any("apt-get is not installed" in line for line in said)
+    assert any("docker is not installed" in line for line in said)
+    assert any("go is not installed" in line for line in said)
     assert "no Prometheus" in said[-1]
     assert not (tmp_path / "tools" / "prometheus").exists()
     assert prometheus_install.tried_lately(tmp_path / "tools"), "the next start need not wait for all that again"

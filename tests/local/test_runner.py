@@ -117,5 +117,5 @@ def test_groups_are_ordered_and_their_needs_are_named() -> None:
     assert check_groups(["temporal", "mesh", "mesh"]) == ("mesh", "temporal")
     with pytest.raises(UnknownPart, match="worker needs temporal"):
         check_groups(["worker", "mesh"])
-    with pytest.raises(UnknownPart, match="no part is called nothing"):
+    with pytest.raises(UnknownPart, match="unknown parts: nothing"):
         check_groups(["nothing"])

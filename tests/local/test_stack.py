@@ -76,7 +76,7 @@ def test_the_lock_refuses_where_the_record_does_not(shared: stack.Stack) -> None
     kept = info_file.read_bytes()
     info_file.unlink()
     try:
-        with pytest.raises(stack.StackError, match="another stack runs"):
+        with pytest.raises(stack.StackError, match="another stack is running"):
             stack.start(info.root, parts=MESH)
     finally:
         info_file.write_bytes(kept)
@@ -92,7 +92,7 @@ async def test_a_part_is_stopped_and_started_by_name(
     started = await control.command(shared.info, "load", "start")
     assert started.condition is Condition.READY
     assert "load" in alive(shared.info)
-    with pytest.raises(control.ControlError, match="no part is called nothing"):
+    with pytest.raises(control.ControlError, match="unknown part nothing"):
         await control.command(shared.info, "nothing", "stop")
 
 

@@ -98,22 +98,22 @@ def clusters(ledger: Ledger, proxy: str = "web") -> list[str]:
 @pytest.mark.parametrize(
     ("fault", "scope", "said"),
     [
-        (Partition(), TENTH, "the nearest a mesh of plain Envoys has is type: blackhole"),
+        (Partition(), TENTH, "which a mesh of plain Envoys has not; nearest: type: blackhole"),
         (Abort(), Scope(arm="v9"), "has no arm v9; it has v1, v2"),
         (Abort(), Scope(source=Source(service="ratings")), "the mesh has no service shop/ratings"),
         (
             Abort(),
             Scope(source=Source(service="named")),
-            "shop/named does not call shop/reviews: there is no such edge",
+            "shop/named does not call shop/reviews, so the fault has no effect there",
         ),
         (Abort(), Scope(source=Source(service="web", arm="v7")), "shop/web has no arm v7"),
         (Abort(), Scope(source=Source(proxy="ingress")), "proxy ingress does not call shop/reviews"),
         (Abort(), Scope(source=Source(service="web"), view="policy"), "cannot tell callers apart"),
-        (Abort(), Scope(headers={"a": HeaderMatch(regex="(")}), "is no regular expression"),
+        (Abort(), Scope(headers={"a": HeaderMatch(regex="(")}), "is not a valid regular expression"),
         (Blackhole(zone="c"), TENTH, "the mesh has no zone c; it has a, b"),
         (Blackhole(endpoints=("127.0.0.1:1",)), TENTH, "no endpoint of shop/reviews in scope"),
-        (Blackhole(zone="b"), Scope(arm="v1"), "nobody would meet it"),
-        (Eject(zone="a"), TENTH, "would leave nothing of arm v1"),
+        (Blackhole(zone="b"), Scope(arm="v1"), "the fault would apply to no request"),
+        (Eject(zone="a"), TENTH, "would remove all endpoints of arm v1"),
     ],
 )
 def test_what_cannot_be_said_is_refused_and_nothing_is_written(
@@ -139,7 +139,7 @@ def test_who_has_traffic_has_no_faults_and_the_reverse(ledger: Ledger) -> None:
     take(ledger)
     with pytest.raises(LeaseHeld, match="chaos/local/shop/x"):
         take(ledger, "chaos/local/shop/other")
-    with pytest.raises(LeasePending, match="chaos/local/shop/x has been asked to give"):
+    with pytest.raises(LeasePending, match="chaos/local/shop/x was asked to release"):
         take(ledger, "canary/local/shop/r", (Aspect.TRAFFIC,))
     with pytest.raises(LeasePending):
         take(ledger, "security/p/1", (Aspect.FAULTS,))

@@ -247,7 +247,7 @@ def test_a_field_that_somebody_else_set_is_theirs(body: Object, said: list[Wish]
     if mark is not None and any(
         name in one.laid for one in mark.rules if len(mark.rules) == len(faults.rules_of(body))
     ):
-        assert any("is not ours" in note for note in notes)
+        assert any("changed by somebody else" in note for note in notes)
 
 
 @at_leisure
@@ -269,7 +269,7 @@ def test_a_mark_that_somebody_took_away_is_written_again() -> None:
     body = service({"route": [destination("ratings")]})
     after = laid(body, [wish(Abort(), EVERYBODY)])
     del after["metadata"]["annotations"]
-    with pytest.raises(InvalidChange, match="fault of its own"):
+    with pytest.raises(InvalidChange, match="already has a fault"):
         laid(after, [wish(Abort(), EVERYBODY)])
     operations, _ = faults.lay(
         after,
@@ -467,12 +467,12 @@ def test_what_istio_cannot_say_is_refused_and_the_nearest_named(fault: Fault, sc
 @pytest.mark.parametrize(
     ("rule", "one", "said"),
     [
-        ({"fault": {"abort": {"httpStatus": 418}}}, wish(Abort(), JASON), "a fault of its own .abort."),
+        ({"fault": {"abort": {"httpStatus": 418}}}, wish(Abort(), JASON), "already has a fault .abort."),
         ({"fault": {"abort": {"httpStatus": 418}}}, wish(Delay(delay=1), EVERYBODY), "never overwritten"),
         (
             {"match": [{"headers": {"end-user": {"regex": "j.*"}}}]},
             wish(Abort(), JASON),
-            "takes one match a header",
+            "allows one match per header",
         ),
         (
             {"match": [{"gateways": ["mesh"]}]},
@@ -482,7 +482,7 @@ def test_what_istio_cannot_say_is_refused_and_the_nearest_named(fault: Fault, sc
         (
             {"route": [destination("ratings", "v1", 50), destination("elsewhere.other.svc.cluster.local", None, 50)]},
             wish(Abort(), EVERYBODY),
-            "leads elsewhere too",
+            "also leads to other services",
         ),
         (
             {"route": [destination("ratings", "v1", 90), destination("ratings", "v2", 10)]},

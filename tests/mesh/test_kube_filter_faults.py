@@ -282,7 +282,7 @@ ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a",
         (
             [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"route": [to("ratings")]}] * 2}}],
             wish(Abort(), EVERYBODY),
-            "give each a name",
+            "give each rule its own name",
         ),
         (
             [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"route": [to("ratings")], "mirror": {"host": "x"}}]}}],
@@ -292,13 +292,13 @@ ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a",
         (
             [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"route": [to("ratings")], "fault": {"abort": {}}}]}}],
             wish(Abort(), EVERYBODY),
-            "a fault of its own",
+            "already has a fault",
         ),
         ([], wish(Abort(), Scope(arm="v1")), "leave out arm"),
         (
             [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"match": BOB, "route": [to("ratings")]}]}}],
             wish(Abort(), JASON),
-            "would meet nobody",
+            "would apply to no request",
         ),
         (
             [{**ONE, "spec": {"hosts": ["ratings.example.com"], "http": ONE["spec"]["http"]}}],
@@ -324,7 +324,7 @@ def test_two_targets_never_lie_over_one_rule() -> None:
     said = [wish(Abort(), EVERYBODY)]
     theirs = rendered(said, ONE)
     theirs["metadata"]["labels"]["meshautopilot.io/service"] = "ratings-v2"
-    with pytest.raises(InvalidChange, match="planned has laid an overlay for shop/ratings-v2 over the same rule"):
+    with pytest.raises(InvalidChange, match="planned has an overlay for shop/ratings-v2 on the same rule"):
         over(FakeApi(ONE, filters=[theirs])).check(TARGET, said)
     other = {**ONE, "spec": {"hosts": ["ratings"], "http": [{"name": "b", "route": [to("ratings")]}]}}
     over(FakeApi(other, filters=[theirs])).check(TARGET, said)

@@ -217,7 +217,7 @@ def test_ports_and_hosts_are_named_as_istio_names_them() -> None:
     with pytest.raises(InvalidChange, match="names no port of reviews"):
         pieces_of(outside, {"v1": 50, "v2": 50}, several)
     unnamed = virtual_service(rule(None, {"v1": 100}), hosts=["shop.example.com"], gateways=["public"])
-    with pytest.raises(InvalidChange, match="give each a name"):  # a gateway may have routes of others there
+    with pytest.raises(InvalidChange, match="give each rule its own name"):  # a gateway may have routes of others there
         pieces_of(unnamed, {"v1": 50, "v2": 50})
     theirs = copy.deepcopy(outside)
     theirs["metadata"] |= {"namespace": "pay"}
@@ -240,7 +240,7 @@ def test_a_rule_with_a_name_is_told_by_it_even_alone() -> None:
         (virtual_service(rule("a", {"v1": 100}), hosts=["*"]), "without wildcards"),
         (virtual_service(rule("a", {"v1": 100}, mirror={"host": "x"})), "has mirror, which driver envoyfilter cannot"),
         (virtual_service(rule("a", {"v1": 1}, header="x-t"), rule(None, {"v1": 100})), "rule 2 of VirtualService"),
-        (virtual_service(rule("a", {"v1": 1}, header="x-t"), rule("a", {"v1": 100})), "no name of its own"),
+        (virtual_service(rule("a", {"v1": 1}, header="x-t"), rule("a", {"v1": 100})), "no unique name"),
         (virtual_service(rule("a", {"v1": 100}), hosts=["elsewhere.example.com"]), "no Service of this cluster"),
         (
             virtual_service(rule("a", {"v1": 100}, headers={"request": {"set": {"Host": "x"}}})),
@@ -288,7 +288,7 @@ def test_durations_of_go_are_protobufs_seconds(hours: int, minutes: int, seconds
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1 s", "1d"])
 def test_what_is_no_duration_is_said(text: str) -> None:
-    with pytest.raises(InvalidChange, match="no duration"):
+    with pytest.raises(InvalidChange, match="not a duration"):
         duration(text)
 
 
@@ -302,5 +302,5 @@ def test_names_of_routes_are_the_rules_and_their_matches() -> None:
 def test_the_driver_is_istios_alone() -> None:
     assert ClusterSpec.model_validate({"provider": "istio"}).driver == "plain"
     assert ClusterSpec.model_validate({"provider": "istio", "driver": "envoyfilter"}).driver == "envoyfilter"
-    with pytest.raises(ValidationError, match="driver: is 'envoyfilter', which provider smi has not"):
+    with pytest.raises(ValidationError, match="driver: is 'envoyfilter', which provider smi does not support"):
         ClusterSpec.model_validate({"provider": "smi", "driver": "envoyfilter"})

@@ -559,7 +559,7 @@ def test_what_is_shared_with_others_is_refused_where_it_is_too_coarse() -> None:
     body = {"metadata": {"name": "front", "namespace": "shop", "resourceVersion": "1"}}
     spec = {"hosts": ["shop.example.com"], "http": [rule]}
     written = Written(IstioRoutes(NoCluster()), VIRTUAL_SERVICE, body | {"spec": spec})
-    with pytest.raises(InvalidChange, match=r"v2 cannot get so small a share of the 3 parts .* a hundred times"):
+    with pytest.raises(InvalidChange, match=r"v2 cannot get such a small share of the 3 parts .* by 100"):
         written.lay({"v1": 95, "v2": 5})
     (one,) = written.read(written.lay({"v1": 0, "v2": 100})).lists
     assert [(item.arm, item.weight) for item in one.destinations] == [("v1", 0), ("", 1), ("v2", 3)]
@@ -610,7 +610,7 @@ def test_a_route_whose_every_rule_was_replaced_is_still_rid_of_the_mark(kind: st
     rule["route" if kind == "istio" else "backendRefs"] = []
     assert written.foreign(body) == ["all"]
     after, notes = written.restore(body)
-    assert notes == ["rule all is gone, or leads elsewhere now: nothing of it was restored"]
+    assert notes == ["rule all is gone or leads elsewhere now, so nothing was restored in it"]
     assert (after["spec"], marks.marks_of(after)) == (body["spec"], [])
 
 
@@ -621,7 +621,7 @@ def test_half_of_what_was_there_before_is_not_what_was_there_before(kind: str) -
     written.destinations(written.rules(body)[0])[0]["weight"] = 100
     assert written.foreign(body) == ["all"]
     after, notes = written.restore(body)
-    assert notes == ["rule all has weights that are not ours (v1 100, v2 10): they were left as they are"]
+    assert notes == ["rule all has weights that somebody else set (v1 100, v2 10); they were kept"]
     assert after["spec"] == body["spec"]
 
 

@@ -173,7 +173,7 @@ def test_what_lies_there_without_a_lease_is_removed(ledger: Ledger) -> None:
     lease = take(ledger)
     ledger.apply(lease, split(10))
     next((ledger.store.directory / "autopilot" / "leases").glob("*.json")).unlink()
-    assert any("without a lease" in done for done in ledger.tidy())
+    assert any("had no lease any more" in done for done in ledger.tidy())
     assert published(ledger) == base
     assert ledger.tidy() == []
 

@@ -132,7 +132,7 @@ def test_a_target_may_hand_itself_back(ledger: Ledger, commander: Commander, clo
 
 
 def test_taking_what_nobody_holds_is_named(commander: Commander) -> None:
-    with pytest.raises(InvalidChange, match="holds nothing"):
+    with pytest.raises(InvalidChange, match="holds no lease"):
         commander.take_over("canary/a", ANN, None)
 
 

@@ -146,7 +146,7 @@ class Stage:
         async with asyncio.timeout(10):
             while True:
                 said = await handle.query(ScheduledRun.record)
-                if "waits" in said.reason or "ends it" in said.reason or said.decision != "waiting":
+                if "waiting for" in said.reason or "aborting it" in said.reason or said.decision != "waiting":
                     return said
                 await asyncio.sleep(0.02)
 

@@ -51,33 +51,38 @@ TABLE = {
     "on time": Row("0 10 * * mon-fri", MONDAY, "started", "due"),
     "in its window": Row("* * * * *", "2020-03-02 15:59", "started", "due", more={"windows": HOURS}),
     "at the window's end": Row(
-        "* * * * *", "2020-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-03-02 16:00", "skipped", "mon 17:00 Europe/Berlin is outside", more={"windows": HOURS}
     ),
     "summer time moves the window": Row(
-        "* * * * *", "2020-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin lies outside", more={"windows": HOURS}
+        "* * * * *", "2020-06-01 15:00", "skipped", "mon 17:00 Europe/Berlin is outside", more={"windows": HOURS}
     ),
     "at the week-end": Row("* * * * *", "2020-03-07 10:00", "skipped", "sat 11:00", more={"windows": HOURS}),
     "jittered out of the window": Row(
-        "59 16 * * *", "2020-03-02 15:59", "skipped", "outside its windows", 120, {"windows": HOURS, "jitter": "10m"}
+        "59 16 * * *",
+        "2020-03-02 15:59",
+        "skipped",
+        "outside the schedule's windows",
+        120,
+        {"windows": HOURS, "jitter": "10m"},
     ),
     "frozen": Row(
         "0 10 * * *",
         "2020-12-24 09:00",
         "skipped",
-        "2020-12-20 to 2021-01-06 are frozen: holidays",
+        "2020-12-20 to 2021-01-06 are frozen (schedule.freeze): holidays",
         more={"freeze": [{"start": "2020-12-20", "end": "2021-01-06", "reason": "holidays"}]},
     ),
     "frozen by the administrator": Row(
         "0 10 * * *",
         MONDAY,
         "skipped",
-        "frozen for the whole mesh: audit",
+        "frozen for the whole mesh (spec.chaos.freeze of the mesh file): audit",
         ceilings=Ceilings(freeze=(Freeze(start=date(2020, 3, 2), end=date(2020, 3, 2), reason="audit"),)),
     ),
     "the stop button": Row("0 10 * * *", MONDAY, "skipped", "halted by ann", refusal="halted by ann: fire"),
-    "a short outage": Row("0 10 * * *", MONDAY, "started", "caught up with, 4m late", 240),
-    "an outage beyond the catch-up": Row("0 10 * * *", MONDAY, "skipped", "came 6m late: Temporal or every", 360),
-    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "came 1d late", 86400),
+    "a short outage": Row("0 10 * * *", MONDAY, "started", "caught up, 4m late", 240),
+    "an outage beyond the catch-up": Row("0 10 * * *", MONDAY, "skipped", "6m late, because Temporal or all", 360),
+    "an outage of a day": Row("0 10 * * *", MONDAY, "skipped", "1d late, because", 86400),
 }
 
 
@@ -114,18 +119,18 @@ async def test_overlap_queue_lets_one_wait_and_tells_of_the_others(stage: Stage)
     schedule = await stage.put(wanted, since=at("2020-03-02 08:59"))
     assert (await stage.decided(schedule, at("2020-03-02 09:00"))).decision == "started"
     second = await stage.due(schedule, at("2020-03-02 09:01"))
-    assert "waits for its end" in (await stage.waiting(second)).reason
+    assert "waiting for its end" in (await stage.waiting(second)).reason
     third = await stage.due(schedule, at("2020-03-02 09:02"))
     by_hand = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN))
     assert (by_hand.decision, by_hand.by) == ("skipped", "ann")
-    assert f"{second} waits for it already" in by_hand.reason
+    assert f"{second} already waits for it" in by_hand.reason
     stage.now = at("2020-03-02 09:04")
     await stage.end(wanted)
     record = await stage.record(second)
     assert (record.decision, record.waited) == ("started", 180)
     (group,) = record.missed
     assert (group.count, group.first) == (3, at("2020-03-02 09:02").timestamp())
-    assert group.reason == f"{second} waited already"
+    assert group.reason == f"{second} was already waiting"
     assert not await stage.exists(third)
     await stage.end(wanted)
     after = await stage.decided(schedule, at("2020-03-02 09:05"))
@@ -138,7 +143,7 @@ async def test_overlap_queue_waits_no_longer_than_the_deadline(stage: Stage) -> 
     await stage.decided(schedule, at(MONDAY))
     record = await stage.decided(schedule, at("2020-03-03 09:00"))
     assert record.decision == "skipped"
-    assert f"{wanted.workflow_id} was still, or again, under way" in record.reason
+    assert f"{wanted.workflow_id} was still running, or running again" in record.reason
 
 
 async def test_a_freeze_that_begins_while_it_waits_is_heeded(stage: Stage) -> None:
@@ -150,7 +155,7 @@ async def test_a_freeze_that_begins_while_it_waits_is_heeded(stage: Stage) -> No
     stage.now = at("2020-03-04 00:10")
     await stage.end(wanted)
     record = await stage.record(second)
-    assert (record.decision, record.reason) == ("skipped", "2020-03-04 to 2020-03-05 are frozen")
+    assert (record.decision, record.reason) == ("skipped", "2020-03-04 to 2020-03-05 are frozen (schedule.freeze)")
 
 
 @pytest.mark.parametrize("event", ["paused", "deleted"])
@@ -191,7 +196,7 @@ async def test_a_schedule_ends_no_run_of_a_person(stage: Stage) -> None:
     record = await stage.decided(schedule, at(MONDAY))
     assert record.decision == "skipped"
     assert "(not of this schedule)" in record.reason
-    assert "ends no run but its own" in record.reason
+    assert "aborts only its own runs" in record.reason
     await stage.end(wanted)
 
 
@@ -219,7 +224,7 @@ async def test_a_day_of_cron_times_at_once_is_no_storm(stage: Stage) -> None:
             await asyncio.sleep(0.05)
     records = await _listed(stage, schedule, info.num_actions)
     assert {each.decision for each in records} == {"skipped"}
-    assert all("late: Temporal or every worker was away" in each.reason for each in records)
+    assert all("late, because Temporal or all workers were down" in each.reason for each in records)
     assert not await stage.exists(wanted.workflow_id)
 
 
@@ -257,12 +262,12 @@ async def test_a_refuted_hypothesis_pauses_it_once(stage: Stage) -> None:
     schedule = await scheduling.put(stage.client, wanted)
     request = PauseRequest(schedule=schedule, note="chaos/local/shop/slow refuted its hypothesis: p99")
     assert await stage.activities.pause_after(request) == "paused"
-    assert await stage.activities.pause_after(request) == "it was paused already"
+    assert await stage.activities.pause_after(request) == "the schedule was paused already"
     assert (await _row(stage, schedule)).note == request.note
     await scheduling.put(stage.client, wanted)
     assert (await _row(stage, schedule)).paused, "putting it again must not let it go on"
     await schedules.delete(stage.client, schedule)
-    assert await stage.activities.pause_after(request) == "the schedule is gone"
+    assert await stage.activities.pause_after(request) == "the schedule no longer exists"
 
 
 async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
@@ -271,7 +276,8 @@ async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
     schedule = await stage.put(wanted)
     stage.now = at("2020-03-08 03:00")
     refused = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN))
-    assert (refused.decision, refused.reason) == ("skipped", "2020-03-08 to 2020-03-08 are frozen: sale")
+    frozen = "2020-03-08 to 2020-03-08 are frozen (schedule.freeze): sale"
+    assert (refused.decision, refused.reason) == ("skipped", frozen)
     forced = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN, force=True, reason="a drill"))
     assert (forced.decision, forced.reason) == ("started", "asked for by ann: a drill")
     assert await stage.end(wanted) == f"{schedule} ann: over"

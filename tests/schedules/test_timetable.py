@@ -57,14 +57,14 @@ def seen(now: float, *, late: float = 0.0, **facts: Any) -> Situation:
 MONDAY = at("2026-03-02 10:00")
 TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
     "due": (spec(), seen(MONDAY), "start", "due"),
-    "caught up with": (spec(), seen(MONDAY, late=200), "start", "caught up with, 3m20s late"),
-    "just in time": (spec(), seen(MONDAY, late=300), "start", "caught up with, 5m late"),
-    "too late": (spec(), seen(MONDAY, late=306), "skip", "came 5m6s late"),
+    "caught up with": (spec(), seen(MONDAY, late=200), "start", "caught up, 3m20s late"),
+    "just in time": (spec(), seen(MONDAY, late=300), "start", "caught up, 5m late"),
+    "too late": (spec(), seen(MONDAY, late=306), "skip", "5m6s late, because"),
     "late by its jitter": (spec(jitter="1h"), seen(MONDAY, late=3600), "start", "due"),
-    "late by a day": (spec(), seen(MONDAY, late=86400), "skip", "only 5m are caught up with"),
+    "late by a day": (spec(), seen(MONDAY, late=86400), "skip", "are caught up for at most 5m"),
     "window's first minute": (spec(windows=OFFICE), seen(at("2026-03-02 09:00")), "start", "due"),
-    "before the window": (spec(windows=OFFICE), seen(at("2026-03-02 08:59")), "skip", "mon 08:59 Europe/Berlin lies"),
-    "at its end": (spec(windows=OFFICE), seen(at("2026-03-02 17:00")), "skip", "outside its windows"),
+    "before the window": (spec(windows=OFFICE), seen(at("2026-03-02 08:59")), "skip", "mon 08:59 Europe/Berlin is"),
+    "at its end": (spec(windows=OFFICE), seen(at("2026-03-02 17:00")), "skip", "outside the schedule's windows"),
     "at the week-end": (spec(windows=OFFICE), seen(at("2026-03-07 12:00")), "skip", "sat 12:00"),
     "in summer": (spec(windows=OFFICE), seen(at("2026-07-06 16:59")), "start", "due"),
     "a day to the end": (spec(windows=[EVENING]), seen(at("2026-03-02 23:59")), "start", "due"),
@@ -72,7 +72,9 @@ TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
         spec(windows=[*OFFICE, {"days": ["sat"], "start": "10:00", "end": "12:00"}]),
         seen(at("2026-03-07 11:00")), "start", "due",
     ),
-    "frozen on the first day": (spec(freeze=HOLIDAYS), seen(at("2026-12-20 00:00")), "skip", "are frozen: holidays"),
+    "frozen on the first day": (
+        spec(freeze=HOLIDAYS), seen(at("2026-12-20 00:00")), "skip", "are frozen (schedule.freeze): holidays",
+    ),
     "frozen to the last minute": (spec(freeze=HOLIDAYS), seen(at("2027-01-06 23:59")), "skip", "2026-12-20 to 20"),
     "not frozen any more": (spec(freeze=HOLIDAYS), seen(at("2027-01-07 00:00")), "start", "due"),
     "frozen for all, in UTC": (
@@ -81,7 +83,7 @@ TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
     ),
     "by hand, no window": (spec(windows=OFFICE), seen(at("2026-03-07 03:00"), hand=ANN), "start", "by ann: a drill"),
     "by hand, frozen": (spec(freeze=HOLIDAYS), seen(at("2026-12-24 10:00"), hand=ANN), "skip", "are frozen"),
-    "by hand, a day ago": (spec(), seen(MONDAY, late=86400, hand=FORCED), "skip", "came 1d late"),
+    "by hand, a day ago": (spec(), seen(MONDAY, late=86400, hand=FORCED), "skip", "1d late, because"),
     "by force": (spec(freeze=HOLIDAYS), seen(at("2026-12-24 10:00"), hand=FORCED), "start", "asked for by ann"),
     "no force passes the administrator": (
         spec(), seen(MONDAY, hand=FORCED, frozen=(Freeze(start=date(2026, 3, 2), end=date(2026, 3, 2)),)),
@@ -89,16 +91,20 @@ TABLE: dict[str, tuple[ScheduleSpec, Situation, str, str]] = {
     ),
     "halted": (spec(), seen(MONDAY, refused="halted by ann: fire"), "skip", "halted by ann: fire"),
     "no force passes the stop button": (spec(), seen(MONDAY, refused="halted by ann", hand=FORCED), "skip", "halted"),
-    "skip": (spec(overlap="skip"), seen(MONDAY, running=OURS), "skip", f"{EXPERIMENT} is under way"),
-    "queue": (spec(overlap="queue"), seen(MONDAY, running=OURS), "wait", "waits for its end"),
+    "skip": (spec(overlap="skip"), seen(MONDAY, running=OURS), "skip", f"{EXPERIMENT} has been running for"),
+    "queue": (spec(overlap="queue"), seen(MONDAY, running=OURS), "wait", "waiting for its end"),
     "queue after a person's": (spec(overlap="queue"), seen(MONDAY, running=ANNS), "wait", "(not of this schedule)"),
-    "queue, full": (spec(overlap="queue"), seen(MONDAY, running=OURS, waiting="that of 9"), "skip", "that of 9 waits"),
-    "queue, at its end": (spec(overlap="queue"), seen(MONDAY, waited=90, late=900), "start", "ended after 1m30s"),
+    "queue, full": (
+        spec(overlap="queue"), seen(MONDAY, running=OURS, waiting="that of 9"), "skip", "that of 9 already waits",
+    ),
+    "queue, at its end": (
+        spec(overlap="queue"), seen(MONDAY, waited=90, late=900), "start", "ended after a wait of 1m30s",
+    ),
     "queue, in vain": (spec(overlap="queue"), seen(MONDAY, waited=90, running=OURS), "skip", "waited 1m30s, and"),
     "waited into a freeze": (spec(freeze=HOLIDAYS), seen(at("2026-12-20 00:01"), waited=90), "skip", "frozen"),
     "waited out of its window": (spec(windows=OFFICE), seen(at("2026-03-02 17:01"), waited=90), "skip", "outside"),
-    "cancelOther": (spec(overlap="cancelOther"), seen(MONDAY, running=OURS), "replace", "ends it first"),
-    "cancelOther, a person's": (spec(overlap="cancelOther"), seen(MONDAY, running=ANNS), "skip", "no run but its own"),
+    "cancelOther": (spec(overlap="cancelOther"), seen(MONDAY, running=OURS), "replace", "aborting it first"),
+    "cancelOther, a person's": (spec(overlap="cancelOther"), seen(MONDAY, running=ANNS), "skip", "only its own runs"),
     "frozen comes before a run under way": (
         spec(overlap="cancelOther", freeze=HOLIDAYS), seen(at("2026-12-24 10:00"), running=OURS), "skip", "frozen",
     ),
@@ -188,9 +194,9 @@ def test_what_is_missed_is_bounded() -> None:
     ("counted", "reason"),
     [
         (None, "or the schedule was paused in Temporal itself"),
-        ((Counted(late=1), Counted(late=9)), "Temporal was away for longer than 5m"),
-        ((Counted(dropped=1), Counted(dropped=9)), "the run before had not been taken up"),
-        ((Counted(), Counted(late=3, dropped=3)), "or the run before"),
+        ((Counted(late=1), Counted(late=9)), "Temporal was down for longer than 5m"),
+        ((Counted(dropped=1), Counted(dropped=9)), "the previous run had not started"),
+        ((Counted(), Counted(late=3, dropped=3)), "or the previous run"),
         ((Counted(late=4), Counted(late=4)), "paused, or changed, in Temporal itself"),
     ],
 )
@@ -205,7 +211,7 @@ def test_a_pause_has_its_own_reason() -> None:
     groups, _ = missed(spec(), after=MONDAY, until=MONDAY + 4 * 86400, own=MONDAY + 4 * 86400, pauses=pauses)
     assert [(each.count, each.reason.partition(":")[0]) for each in groups] == [
         (1, "the schedule was paused"),
-        (2, "Temporal was away, or the schedule was paused in Temporal itself"),
+        (2, "Temporal was down, or the schedule was paused in Temporal itself"),
     ]
 
 
@@ -236,9 +242,9 @@ def test_cron_times_lie_in_order_and_in_between(begin: datetime, days: int, cron
 @pytest.mark.parametrize(
     ("cron", "says"),
     [
-        ("@daily", "is not cron's own language"),
-        ("@every 5m", "is not cron's own language"),
-        ("CRON_TZ=UTC 0 9 * * *", "the zone stands in timeZone"),
+        ("@daily", "is not a plain cron expression"),
+        ("@every 5m", "is not a plain cron expression"),
+        ("CRON_TZ=UTC 0 9 * * *", "write the zone in timeZone"),
         ("0 0 9 * * *", "has 6 fields"),
         ("0 9 * *", "has 4 fields"),
         ("0 9 1 * mon", "both a day of month and a day of week"),
@@ -248,7 +254,7 @@ def test_cron_times_lie_in_order_and_in_between(begin: datetime, days: int, cron
         ("0 9 * * fri-mon", "Bad day-of-week"),
         ("5-5/2 * * * *", "is a range of one"),
         ("60 * * * *", "Bad minute"),
-        ("0 0 30 2 *", "never comes"),
+        ("0 0 30 2 *", "never occurs"),
         ("0 9 ? * *", "'?' is no day of month"),
         ("*/0 * * * *", "Bad minute"),
     ],

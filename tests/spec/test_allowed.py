@@ -86,7 +86,7 @@ def test_a_partition_meets_everything() -> None:
 
 
 def test_an_administrators_ceilings_are_not_passed() -> None:
-    above = "allows: ask its administrator, or stay below"
+    above = "allows: ask its administrator to raise it, or write a lower value"
     (said,) = told(spec({"percentage": 60}, maxTraffic=60))
     assert said == f"spec.safety.maxTraffic is 60 %, above the 50 % that spec.chaos.maxTraffic of the mesh file {above}"
     (said,) = told(spec(maxFailures=9), ceilings(maxFailures=8))
@@ -105,7 +105,9 @@ def test_none_may_run_where_the_administrator_says_so() -> None:
 
 def test_namespaces_are_protected() -> None:
     allowed = ceilings(protected=["kube-system", "shop"])
-    assert told(spec(), allowed) == ["nothing may be disturbed in shop: spec.chaos.protected of the mesh file names it"]
+    assert told(spec(), allowed) == [
+        "no experiment may run in namespace shop: spec.chaos.protected of the mesh file lists it"
+    ]
     assert told(spec(), allowed, "elsewhere") == []
 
 
@@ -121,7 +123,7 @@ def test_namespaces_are_protected() -> None:
 )
 def test_nothing_starts_on_frozen_days_both_ends_included(start: str, end: str, frozen: bool) -> None:
     found = told(spec(), ceilings(freeze=[{"start": start, "end": end, "reason": "holidays"}]))
-    said = f"no experiment starts from {start} to {end} (holidays): spec.chaos.freeze of the mesh file says so"
+    said = f"no experiment may start from {start} to {end} (holidays): spec.chaos.freeze of the mesh file"
     assert found == ([said] if frozen else [])
 
 
@@ -129,7 +131,7 @@ def test_what_cannot_be_undone_needs_an_administrator() -> None:
     method = [{"actions": [{"type": "podKill"}, {"type": "cordon", "node": "n"}]}]
     assert told(spec(method=method)) == [
         (
-            "step 1 does what cannot be undone (cordon, podKill): an administrator must allow it with "
+            "step 1 has actions that cannot be undone (cordon, podKill): an administrator must allow it with "
             "spec.chaos.irreversible: true in the mesh file"
         )
     ]

@@ -58,7 +58,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize("escape", HIDDEN)
 def test_characters_that_nobody_sees_are_named_wherever_they_are(escape: str) -> None:
-    said = f"has a character that nobody sees and that does not belong here: {HIDDEN[escape]} (remove it)"
+    said = f"has an invisible character that is not allowed here: {HIDDEN[escape]} (remove it)"
     assert wrong(annotated(f'"a{escape}b"'))[0] == f"c.yaml:6:10: metadata.annotations.why: {said}"
     assert any(said in line for line in wrong(GOOD + f'  "a{escape}b": 1\n'))
     character = "\x1b" if escape == "\\e" else escape.encode().decode("unicode_escape")
@@ -79,7 +79,7 @@ def test_nothing_that_a_terminal_obeys_is_repeated() -> None:
 
 def test_line_ends_of_other_systems_are_read() -> None:
     assert load(GOOD.replace("\n", "\r\n"))
-    assert wrong(GOOD + "# all is well\rmetadata: {name: b}\n")[0].startswith("c.yaml:7:14: has a character")
+    assert wrong(GOOD + "# all is well\rmetadata: {name: b}\n")[0].startswith("c.yaml:7:14: has an invisible character")
 
 
 @pytest.mark.parametrize("kind", ["[a]", "{a: 1}", "0x" + "f" * 5000, "3", "null", "[[[]]]", "'" + "x" * 9999 + "'"])
@@ -110,19 +110,19 @@ spec:
         ("10.0.0.1:80", "a\\0b:80", "is not an address"),
         ("10.0.0.1:80", "h\u043est:80", "it has U+043E CYRILLIC SMALL LETTER O"),
         ("10.0.0.1:80", "10.0.0.1:٨٠", "it has U+0668 ARABIC-INDIC DIGIT EIGHT"),
-        ("10.0.0.1:80", "10.0.0.1:0", "has no port that can be"),
-        ("10.0.0.1:80", "10.0.0.1:65536", "has no port that can be"),
+        ("10.0.0.1:80", "10.0.0.1:0", "has no valid port"),
+        ("10.0.0.1:80", "10.0.0.1:65536", "has no valid port"),
         ("10.0.0.1:80", "../../etc:80", "is not an address"),
         ("10.0.0.1:80", "user@host:80", "is not an address"),
         ('"10.0.0.2:80"', '"name:80"', "is a name; a listener needs an IP address"),
-        ('"10.0.0.2:80"', '"10.0.0.1:80"', "proxies[0].outbound[0].address: '10.0.0.1:80' is there twice"),
-        ("[default/a]", "[default/a, default/a]", "outbound[0].services[1]: 'default/a' is there twice"),
+        ('"10.0.0.2:80"', '"10.0.0.1:80"', "proxies[0].outbound[0].address: '10.0.0.1:80' is listed twice"),
+        ("[default/a]", "[default/a, default/a]", "outbound[0].services[1]: 'default/a' is listed twice"),
         ("[default/a]", '["default/a\\n"]', "is not a service: namespace/name"),
         ("[default/a]", "[default/../a]", "is not a service: namespace/name"),
         ("name: out", "name: ../../out", "is not a name"),
         ("name: p\n", "name: /etc\n", "is not a name"),
-        ("timeout: 1s", "timeout: 0.1ms", "is below 1ms, which Envoy takes for none"),
-        ("timeout: 1s", 'timeout: "1s\\r\\nx: y"', "is no duration"),
+        ("timeout: 1s", "timeout: 0.1ms", "is below 1ms, which Envoy reads as no timeout"),
+        ("timeout: 1s", 'timeout: "1s\\r\\nx: y"', "is not a duration"),
         ("/var/lib/mesh", '"/var/lib/\\0mesh"', "is not a directory: a path on one line"),
         ("/var/lib/mesh", '"/var/lib/\\nmesh"', "is not a directory: a path on one line"),
     ],
@@ -138,8 +138,8 @@ def test_what_would_reach_a_proxy_is_checked(old: str, new: str, said: str) -> N
 def test_a_mesh_file_is_one_mesh() -> None:
     for text, said in (
         (MESH.replace("kind: Mesh", "kind: MeshCanary"), "m.yaml:1:7: kind: 'MeshCanary' is not known; write Mesh"),
-        (MESH + "---\n" + MESH, "m.yaml: must hold one document, holds 2"),
-        ("", "m.yaml: must hold one document, holds 0"),
+        (MESH + "---\n" + MESH, "m.yaml: must have one document, has 2"),
+        ("", "m.yaml: must have one document, has 0"),
         ("- 1", "m.yaml:1:1: expects fields"),
     ):
         with pytest.raises(SpecError) as caught:

@@ -49,22 +49,22 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hypothesis": "{probes: [{type: mesh, name: web, tolerance: {}}]}"},
-        "7:60: spec.hypothesis.probes[0].tolerance: asks for nothing; write equals, oneOf, min, max, regex or contains",
+        "7:60: spec.hypothesis.probes[0].tolerance: has no condition; write equals, oneOf, min, max, regex or contains",
     ),
     (
         {"hypothesis": "{probes: [{type: mesh, name: web, tolerance: {min: 2, max: 1}}]}"},
-        "7:60: spec.hypothesis.probes[0].tolerance: min 2 is above max 1; nothing could pass",
+        "7:60: spec.hypothesis.probes[0].tolerance: min 2 is above max 1, so no value could pass",
     ),
     (
         {"hypothesis": "{probes: [{type: mesh, name: web, tolerance: {regex: '('}}]}"},
         (
-            "7:68: spec.hypothesis.probes[0].tolerance.regex: is no regular expression of Python's: missing ), "
+            "7:68: spec.hypothesis.probes[0].tolerance.regex: is not a valid Python regular expression: missing ), "
             "unterminated subpattern at position 0"
         ),
     ),
     (
         {"hypothesis": "{probes: [{type: mesh, name: web, tolerance: {jsonpath: status.phase}}]}"},
-        "7:60: spec.hypothesis.probes[0].tolerance: asks for nothing; write equals, oneOf, min, max, regex or contains",
+        "7:60: spec.hypothesis.probes[0].tolerance: has no condition; write equals, oneOf, min, max, regex or contains",
     ),
     (
         {"hypothesis": "{probes: [{type: mesh, name: web, tolerance: {min: true}}]}"},
@@ -83,7 +83,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hypothesis": "{probes: [{type: kubernetes, name: p, apiVersion: v1, kind: Pod}]}"},
-        "7:25: spec.hypothesis.probes[0]: write which is meant: object (its name) or selector",
+        "7:25: spec.hypothesis.probes[0]: needs object (its name) or selector",
     ),
     (
         {
@@ -92,7 +92,7 @@ BAD: list[tuple[dict[str, str], str]] = [
                 "tolerance: {min: 1}}]}"
             )
         },
-        "7:116: spec.hypothesis.probes[0].tolerance: asks something of what must not be there (leave one of them out)",
+        "7:116: spec.hypothesis.probes[0].tolerance: checks an object that must not exist (leave one of them out)",
     ),
     (
         {"hypothesis": "{probes: [{type: process, name: p, command: ls}]}"},
@@ -105,11 +105,11 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"hypothesis": "{probes: []}"}, "7:24: spec.hypothesis.probes: needs at least 1 entry"),
     (
         {"hypothesis": "{probes: [{type: tcp, name: web, address: 'h:1'}, {type: tcp, name: web, address: 'h:2'}]}"},
-        "7:83: spec.hypothesis.probes[1].name: another probe is called 'web' (give each a name of its own)",
+        "7:83: spec.hypothesis.probes[1].name: another probe is called 'web' (give each probe its own name)",
     ),
     (
         {"abort": "[{type: tcp, name: web, address: 'h:1'}]"},
-        "9:29: spec.abort[0].name: another probe is called 'web' (give each a name of its own)",
+        "9:29: spec.abort[0].name: another probe is called 'web' (give each probe its own name)",
     ),
     (
         {"scope": "{}"},
@@ -136,7 +136,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"scope": "{percentage: 101}"}, "6:23: spec.scope.percentage: must be at most 100, is 101"),
     (
         {"scope": "{percentage: some}"},
-        "6:23: spec.scope.percentage: 'some' is no percentage; write for instance 10 or 12.5%",
+        "6:23: spec.scope.percentage: 'some' is not a percentage; write for instance 10 or 12.5%",
     ),
     (
         {"scope": "{cookie: {name: id, value: 'a;b'}}"},
@@ -145,11 +145,11 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"scope": "{cookie: {name: 'a b'}}"}, "6:26: spec.scope.cookie.name: 'a b' is not the name of a cookie"),
     (
         {"scope": "{headers: {x: {exact: a, prefix: b}}}"},
-        "6:24: spec.scope.headers.x: says exact, prefix; write one of exact, prefix, regex and present",
+        "6:24: spec.scope.headers.x: has exact, prefix; write one of exact, prefix, regex and present",
     ),
     (
         {"scope": "{headers: {x: {}}}"},
-        "6:24: spec.scope.headers.x: says nothing; write one of exact, prefix, regex and present",
+        "6:24: spec.scope.headers.x: has no match; write one of exact, prefix, regex and present",
     ),
     (
         {"scope": "{headers: {x-user: {exact: a}, X-User: {exact: b}}}"},
@@ -166,10 +166,13 @@ BAD: list[tuple[dict[str, str], str]] = [
         "6:18: spec.scope.users: write what tells users apart: header or cookie",
     ),
     ({"scope": "{users: {percentage: 0, header: a}}"}, "6:31: spec.scope.users.percentage: must be above 0, is 0"),
-    ({"scope": "{source: {}}"}, "6:19: spec.scope.source: names nobody; write service (an edge of the mesh) or proxy"),
+    (
+        {"scope": "{source: {}}"},
+        "6:19: spec.scope.source: names no caller; write service (an edge of the mesh) or proxy",
+    ),
     (
         {"scope": "{source: {arm: v1}}"},
-        "6:19: spec.scope.source: names nobody; write service (an edge of the mesh) or proxy",
+        "6:19: spec.scope.source: names no caller; write service (an edge of the mesh) or proxy",
     ),
     (
         {"scope": "{source: {service: a, proxy: b}}"},
@@ -177,9 +180,9 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"scope": "{source: {proxy: b, arm: v1}}"},
-        "6:35: spec.scope.source.arm: is a version of nothing (write service too)",
+        "6:35: spec.scope.source.arm: names a version without its service (write service too)",
     ),
-    ({"scope": ""}, "7:22: spec.method[0].faults[0]: says not whom it meets (write scope here, or spec.scope for all)"),
+    ({"scope": ""}, "7:22: spec.method[0].faults[0]: has no scope (write scope here, or spec.scope for all)"),
     (
         {"method": "[{faults: [{fault: {type: dely}}]}]"},
         "8:37: spec.method[0].faults[0].fault.type: 'dely' is not known (did you mean delay?)",
@@ -188,8 +191,8 @@ BAD: list[tuple[dict[str, str], str]] = [
     (
         {"method": "[{faults: [{fault: {type: delay, delay: 1s, jitter: 1s}}]}]"},
         (
-            "8:63: spec.method[0].faults[0].fault.jitter: is not below delay: some requests would wait for less "
-            "than nothing (make it smaller)"
+            "8:63: spec.method[0].faults[0].fault.jitter: is not below delay, so some delays would "
+            "be negative (write a smaller jitter)"
         ),
     ),
     (
@@ -203,7 +206,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     (
         {"method": "[{faults: [{fault: {type: grpcAbort, code: OK}}]}]"},
         (
-            "8:54: spec.method[0].faults[0].fault.code: 'OK' is no gRPC status that a fault has; write a number "
+            "8:54: spec.method[0].faults[0].fault.code: 'OK' is not a gRPC status of a failure; write a number "
             "from 1 to 16, or a name such as UNAVAILABLE"
         ),
     ),
@@ -217,18 +220,15 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"method": "[{faults: [{fault: {type: eject}}]}]"},
-        (
-            "8:30: spec.method[0].faults[0].fault: says neither which endpoints nor which zone; to lose all of "
-            "them use type: blackhole"
-        ),
+        ("8:30: spec.method[0].faults[0].fault: needs endpoints or zone; to remove all endpoints use type: blackhole"),
     ),
     (
         {"method": "[{faults: [{fault: {type: eject, endpoints: ['h:1'], zone: a}}]}]"},
-        "8:70: spec.method[0].faults[0].fault.zone: stands beside endpoints (write one of them)",
+        "8:70: spec.method[0].faults[0].fault.zone: cannot be combined with endpoints (write one of them)",
     ),
     (
         {"method": "[{faults: [{fault: {type: blackhole, endpoints: ['h:1'], zone: a}}]}]"},
-        "8:74: spec.method[0].faults[0].fault.zone: stands beside endpoints (write one of them)",
+        "8:74: spec.method[0].faults[0].fault.zone: cannot be combined with endpoints (write one of them)",
     ),
     (
         {"method": "[{faults: [{fault: {type: eject, endpoints: [h]}}]}]"},
@@ -236,7 +236,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"method": "[{faults: [{fault: {type: overflow}}]}]"},
-        "8:30: spec.method[0].faults[0].fault: limits nothing; write requests, connections or pending",
+        "8:30: spec.method[0].faults[0].fault: has no limit; write requests, connections or pending",
     ),
     (
         {"method": "[{faults: [{fault: {type: retries, retries: 3}}]}]", "scope": "{arm: v1}"},
@@ -263,11 +263,11 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"method": "[]"}, "8:11: spec.method: needs at least 1 entry"),
     (
         {"method": "[{}]"},
-        "8:11: spec.method: does nothing: there is no fault and no action in it (write faults in a step)",
+        "8:11: spec.method: has no effect: it has no fault and no action (write faults in a step)",
     ),
     (
         {"method": "[{hold: 10s}]"},
-        "8:11: spec.method: does nothing: there is no fault and no action in it (write faults in a step)",
+        "8:11: spec.method: has no effect: it has no fault and no action (write faults in a step)",
     ),
     (
         {"method": "[{actions: [{type: scale, workload: web, replicas: 1}]}]"},
@@ -277,8 +277,8 @@ BAD: list[tuple[dict[str, str], str]] = [
         {"method": "[{actions: [{type: delete}]}]"},
         "8:30: spec.method[0].actions[0].type: 'delete' is not known (known: podKill, scale, cordon, drain)",
     ),
-    ({"deadline": "20s"}, "9:13: spec.deadline: is 20 s, and holding and settling alone take 32 s (make it longer)"),
-    ({"deadline": "30s"}, "9:13: spec.deadline: is 30 s, and holding and settling alone take 32 s (make it longer)"),
+    ({"deadline": "20s"}, "9:13: spec.deadline: is 20 s, but hold and settle times alone take 32 s (make it longer)"),
+    ({"deadline": "30s"}, "9:13: spec.deadline: is 30 s, but hold and settle times alone take 32 s (make it longer)"),
     ({"deadline": "0"}, "9:13: spec.deadline: must be above 0, is 0"),
     ({"tick": "0"}, "9:9: spec.tick: must be at least 0.25, is 0"),
     ({"safety": "{maxTraffic: 0}"}, "9:24: spec.safety.maxTraffic: must be above 0, is 0"),
@@ -306,35 +306,35 @@ BAD: list[tuple[dict[str, str], str]] = [
     (
         {"schedule": "{cron: '@daily'}"},
         (
-            "9:20: spec.schedule.cron: '@daily' is not cron's own language; write five fields, for instance '0 "
-            "10 * * mon-fri' (minute, hour, day of month, month, day of week); the zone stands in timeZone"
+            "9:20: spec.schedule.cron: '@daily' is not a plain cron expression; write five fields, for instance '0 "
+            "10 * * mon-fri' (minute, hour, day of month, month, day of week); write the zone in timeZone"
         ),
     ),
     (
         {"schedule": "{cron: '61 * * * *'}"},
         (
-            "9:20: spec.schedule.cron: '61 * * * *' never comes, or is no cron (Bad minute); write five fields, "
-            "for instance '0 10 * * mon-fri' (minute, hour, day of month, month, day of week)"
+            "9:20: spec.schedule.cron: '61 * * * *' never occurs, or is not a cron expression (Bad minute); "
+            "write five fields, for instance '0 10 * * mon-fri' (minute, hour, day of month, month, day of week)"
         ),
     ),
     (
         {"schedule": "{cron: '0 0 31 2 *'}"},
         (
-            "9:20: spec.schedule.cron: '0 0 31 2 *' never comes, or is no cron (Bad day-of-month); write five "
-            "fields, for instance '0 10 * * mon-fri' (minute, hour, day of month, month, day of week)"
+            "9:20: spec.schedule.cron: '0 0 31 2 *' never occurs, or is not a cron expression (Bad day-of-month); "
+            "write five fields, for instance '0 10 * * mon-fri' (minute, hour, day of month, month, day of week)"
         ),
     ),
     (
         {"schedule": "{cron: '0 0 1 * mon'}"},
         (
-            "9:20: spec.schedule.cron: '0 0 1 * mon' gives both a day of month and a day of week, which some "
-            "crons take as either and some as both; write * for one of them, and let windows say the rest"
+            "9:20: spec.schedule.cron: '0 0 1 * mon' has both a day of month and a day of week, which some "
+            "crons combine with or and some with and; write * for one of them, and use windows for the rest"
         ),
     ),
     ({"schedule": "{}"}, "9:3: spec.schedule.cron: is missing"),
     (
         {"schedule": "{cron: '0 10 * * *', timeZone: Europe/Berln}"},
-        "9:44: spec.schedule.timeZone: 'Europe/Berln' is no time zone; write for instance Europe/Berlin or UTC",
+        "9:44: spec.schedule.timeZone: 'Europe/Berln' is not a time zone; write for instance Europe/Berlin or UTC",
     ),
     (
         {"schedule": "{cron: '0 10 * * *', windows: [{start: '17:00', end: '09:00'}]}"},
@@ -358,7 +358,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"schedule": "{cron: '0 10 * * *', freeze: [{start: 2026-12-24, end: 2026-12-20}]}"},
-        "9:68: spec.schedule.freeze[0].end: 2026-12-20 lies before 2026-12-24",
+        "9:68: spec.schedule.freeze[0].end: 2026-12-20 is before 2026-12-24",
     ),
     (
         {"schedule": "{cron: '0 10 * * *', freeze: [{start: 2026-12-24}]}"},
@@ -454,8 +454,8 @@ def mesh(zones: str = "{}", chaos: str = "{}") -> str:
 @pytest.mark.parametrize(
     ("document", "line"),
     [
-        (mesh('{a: ["h:9"]}', "{}"), "5:15: spec.zones.a[0]: 'h:9' is no endpoint of any service"),
-        (mesh('{a: ["h:1"], b: ["h:1"]}', "{}"), "5:27: spec.zones.b[0]: 'h:1' lies in a too"),
+        (mesh('{a: ["h:9"]}', "{}"), "5:15: spec.zones.a[0]: 'h:9' is not an endpoint of any service"),
+        (mesh('{a: ["h:1"], b: ["h:1"]}', "{}"), "5:27: spec.zones.b[0]: 'h:1' is also in a"),
         (mesh('{a: ["h"]}', "{}"), "5:15: spec.zones.a[0]: 'h' is not an address: host:port"),
         (
             mesh('{A_1: ["h:1"]}', "{}"),
@@ -483,7 +483,7 @@ def mesh(zones: str = "{}", chaos: str = "{}") -> str:
         ),
         (
             mesh("{}", "{freeze: [{start: 2026-12-26, end: 2026-12-24}]}"),
-            "6:45: spec.chaos.freeze[0].end: 2026-12-24 lies before 2026-12-26",
+            "6:45: spec.chaos.freeze[0].end: 2026-12-24 is before 2026-12-26",
         ),
     ],
 )

@@ -68,7 +68,7 @@ def test_aliases_that_multiply_are_refused_soon_and_in_little_memory(bomb: str) 
     (line,) = wrong(text)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "is too large: aliases repeat it too often (write out what is meant)" in line
+    assert "is too large: aliases repeat it too often (write the values out)" in line
     assert line.startswith("c.yaml:")
     assert peak < 32 << 20
 
@@ -112,7 +112,7 @@ def test_not_everything_is_told_where_everything_is_wrong() -> None:
         ("steps: [{weight: '" + "1." * 200_000 + "%'}]", "spec.steps[0].weight: '1.1"),
         ("analysis: {alpha: '" + "1" * 500_000 + "x%'}", "spec.analysis.alpha: '111"),
         ("deadline: 1e99999999", "spec.deadline: must be a finite number"),
-        ("target: {service: " + "a" * 500_000 + "}", "spec.target: is there twice"),
+        ("target: {service: " + "a" * 500_000 + "}", "spec.target: is defined twice"),
         ('? "' + "weight" * 50_000 + '"\n  : 1', "unknown field (known: target"),
         ("analysis: {metrics: [{type: " + "latency" * 50_000 + "}]}", "spec.analysis.metrics[0].type: 'latency"),
         ("analysis: {metrics: [{type: promql, name: q, max: 1, query: " + "x" * 4097 + "}]}", "has 4,097 characters"),

@@ -83,7 +83,7 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
         ),
         (
             "  deadline: soon",
-            "c.yaml:7:13: spec.deadline: 'soon' is no duration; write for instance 250ms, 30s, 1m30s or 2h",
+            "c.yaml:7:13: spec.deadline: 'soon' is not a duration; write for instance 250ms, 30s, 1m30s or 2h",
         ),
         ("  onInconclusive: wait", "c.yaml:7:19: spec.onInconclusive: 'wait' is not known; write pause or rollback"),
         ("  analysis: {margin: {ratio: .nan}}", "c.yaml:7:30: spec.analysis.margin.ratio: must be a finite number"),
@@ -111,13 +111,13 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
             "  analysis: {metrics: [{type: errorRate}, {type: latency, name: errors}]}",
             (
                 "c.yaml:7:65: spec.analysis.metrics[1].name: another metric is called 'errors'"
-                " (give each a name of its own)"
+                " (give each metric its own name)"
             ),
         ),
-        ("  deadline: 1h\n  deadline: 2h", "c.yaml:8:3: spec.deadline: is there twice; first in line 7"),
+        ("  deadline: 1h\n  deadline: 2h", "c.yaml:8:3: spec.deadline: is defined twice; first in line 7"),
         (
             "  deadline: !!python/none 1",
-            "c.yaml:7:13: spec.deadline: the tag tag:yaml.org,2002:python/none means nothing here (write plain YAML)",
+            "c.yaml:7:13: spec.deadline: the tag tag:yaml.org,2002:python/none is not allowed here (write plain YAML)",
         ),
         ("  deadline: &x [*x]", "c.yaml:7:13: spec.deadline[0]: contains itself"),
     ],
@@ -155,7 +155,7 @@ def test_names_line_column_and_field(spec: str, line: str) -> None:
             GOOD.replace("service: x", "service: 3"),
             'c.yaml:5:21: spec.target.service: expects text, got 3 (write "3", in quotes)',
         ),
-        (GOOD + "---\n" + GOOD, "c.yaml:10:18: metadata.name: MeshCanary default/a is there twice; first in line 1"),
+        (GOOD + "---\n" + GOOD, "c.yaml:10:18: metadata.name: MeshCanary default/a is defined twice; first in line 1"),
         (HEAD, "c.yaml:1:1: spec: is missing"),
     ],
 )
@@ -211,17 +211,17 @@ spec:
         "c.yaml:9:16: spec.services[0].weights: add up to 90, not 100"
     ]
     assert wrong(text.replace("WEIGHTS", "90, v3: 10").replace("CALLS", "default/a")) == [
-        "c.yaml:9:29: spec.services[0].weights.v3: is no arm of default/a (its arms: v1, v2)"
+        "c.yaml:9:29: spec.services[0].weights.v3: is not an arm of default/a (its arms: v1, v2)"
     ]
     assert wrong(text.replace("WEIGHTS", "90, v2: 10").replace("CALLS", "default/a")) == [
         "c.yaml:8:56: spec.services[0].arms.v2.endpoints: no endpoints, but 10 % of the traffic"
     ]
     assert "\n".join(wrong(good.replace("default/a", "default/z"))) == (
-        "c.yaml:14:63: spec.proxies[0].outbound[0].services[0]: 'default/z' is no service of the mesh"
+        "c.yaml:14:63: spec.proxies[0].outbound[0].services[0]: 'default/z' is not a service of the mesh"
         " (known: default/a, default/b)"
     )
     assert wrong(good.replace("name: b", "name: a")) == [
-        "c.yaml:10:14: spec.services[1].name: 'default/a' is there twice"
+        "c.yaml:10:14: spec.services[1].name: 'default/a' is listed twice"
     ]
     assert wrong(good.replace('"10.0.0.1:80"', "h")) == [
         "c.yaml:14:37: spec.proxies[0].outbound[0].address: 'h' is not an address: host:port"

@@ -13,19 +13,21 @@ from autopilot.telemetry.cost import scrape_cost
 
 def test_in_words():
     assert str(scrape_cost(30, rate=100, weight=10)) == (
-        "Prometheus scrapes every 30s, so harm shows 15s later on average, 30s at worst: "
-        "about 150 requests meet the canary unseen (300 at worst), at 100 requests/s and a weight of 10 %."
+        "Prometheus scrapes every 30s, so harm is seen 15s later on average, 30s at worst: "
+        "about 150 requests reach the canary before that (300 at worst), at 100 requests/s and a weight of 10 %."
     )
-    assert "every 15s, so harm shows 7.5s later on average, 15s at worst" in str(
+    assert "every 15s, so harm is seen 7.5s later on average, 15s at worst" in str(
         scrape_cost(15.004, rate=2000, weight=5)
     )
-    assert "about 750 requests meet the canary unseen (1,500 at worst)" in str(scrape_cost(15, rate=2000, weight=5))
+    assert "about 750 requests reach the canary before that (1,500 at worst)" in str(
+        scrape_cost(15, rate=2000, weight=5)
+    )
 
 
 @pytest.mark.parametrize(("rate", "weight"), [(0, 10), (100, 0)])
 def test_without_traffic_nothing_is_said_of_requests(rate: float, weight: float):
     assert str(scrape_cost(1, rate=rate, weight=weight)) == (
-        "Prometheus scrapes every 1s, so harm shows 500ms later on average, 1s at worst."
+        "Prometheus scrapes every 1s, so harm is seen 500ms later on average, 1s at worst."
     )
 
 

@@ -292,8 +292,8 @@ def test_another_teller_begins_an_arm_anew():
         else:
             notes.append(item.reason)
     assert counted == 20
-    assert sum("v2 is told of by destination now, no more by source" in note for note in notes) == 2
-    assert sum("v2 is told of by source now, no more by destination" in note for note in notes) == 2
+    assert sum("v2 is now reported by destination instead of source" in note for note in notes) == 2
+    assert sum("v2 is now reported by source instead of destination" in note for note in notes) == 2
 
 
 def test_callers_without_sidecars_are_seen_where_there_are_no_others():
@@ -302,8 +302,8 @@ def test_callers_without_sidecars_are_seen_where_there_are_no_others():
     mixed = read(Istio(), matrix([arrived, istio("v1", 20)]))
     assert totals(mixed, "v1") == (20, 0)
     assert mixed.missing == {
-        "a part of v1": "destination tells of more requests than source, and only the latter are judged "
-        "(either callers without a sidecar of their own, or retries)"
+        "a part of v1": "destination counts more requests than source; only the latter are judged "
+        "(from callers without a sidecar, or retries)"
     }
     turned = Istio(reporters=("destination", "source"))
     assert totals(read(turned, matrix([arrived, istio("v1", 20)])), "v1") == (100, 0)
@@ -333,7 +333,9 @@ def test_what_two_arms_claim_is_nobodys():
     torn = read(Istio(), matrix([istio("v1", 5, destination_version="v2"), istio("v1", 3, code="500")]))
     assert totals(torn, "v1") == (3, 3)
     assert totals(torn, "v2") == (0, 0)
-    assert torn.missing == {"what v1 and v2 both claim": "its labels fit several arms, so it is nobody's"}
+    assert torn.missing == {
+        "series that match v1 and v2": "their labels match several arms, so they are counted for none"
+    }
 
 
 def by_workload(subject: Subject) -> dict[str, ArmSelector]:

@@ -94,7 +94,7 @@ def test_wild_series_give_no_negative_and_no_nan(polls: list[list[tuple[str, flo
 
 def test_the_first_reading_is_a_gap():
     gap = differencer().fold(seen(5, sample("v1", 5, counters(10)), sample("v2", 5, counters(1))))
-    assert gap == Gap(time=5, silent_seconds=0, reason="first reading: there is nothing to compare with yet")
+    assert gap == Gap(time=5, silent_seconds=0, reason="this is the first reading, so there is no difference yet")
 
 
 def test_a_series_that_leaves_is_no_reset():
@@ -141,7 +141,7 @@ def test_a_fall_without_a_known_start_is_left_out(started: float | None):
     hub.fold(seen(10, sample("v2", 10, counters(500), started=started)))
     gap = hub.fold(seen(11, sample("v2", 11, counters(7), started=started)))
     assert isinstance(gap, Gap)
-    assert "web|v2 began anew" in gap.reason
+    assert "web|v2 was reset" in gap.reason
     item = hub.fold(seen(12, sample("v2", 12, counters(9), started=started)))
     assert isinstance(item, HubTick)
     assert item.tick.canary.requests == 2
@@ -190,13 +190,13 @@ def test_numbers_that_are_none_are_said():
     hub.fold(seen(1, sample("v2", 1, counters(1))))
     gap = hub.fold(seen(2, sample("v2", 2, counters(math.nan))))
     assert isinstance(gap, Gap)
-    assert "web|v2 has counters that are no numbers" in gap.reason
+    assert "web|v2 has counters that are not numbers" in gap.reason
 
 
 def test_no_counters_at_all_are_said():
     gap = differencer().fold(seen(1, web="refused"))
     assert isinstance(gap, Gap)
-    assert gap.reason == "no counters for shop/reviews; web is missing: refused"
+    assert gap.reason == "no counters of shop/reviews; web is missing: refused"
 
 
 def test_boundaries_move_to_the_nearest_bound():

@@ -118,10 +118,10 @@ async def test_one_that_is_down_does_not_silence_the_others(envoy: Lab):
 async def test_all_down_is_an_error_that_names_them():
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
     source = EnvoyStats({"web": nobody})
-    with pytest.raises(TelemetryError, match=f"web: {nobody} can't be read"):
+    with pytest.raises(TelemetryError, match=f"web: {nobody} cannot be read"):
         await observe(source, REVIEWS)
     await source.close()
-    with pytest.raises(TelemetryError, match="no Envoy is known"):
+    with pytest.raises(TelemetryError, match="no Envoy with an admin address is known"):
         await observe(EnvoyStats({}), REVIEWS)
 
 
@@ -153,7 +153,7 @@ async def test_answers_that_are_late_or_strange_are_missing():
         await runner.cleanup()
     assert found.samples == ()
     assert "did not answer within 0.3 s" in found.missing["hangs"]
-    assert "not Envoy's" in found.missing["strange"]
+    assert "not in Envoy's format" in found.missing["strange"]
     assert "other" not in found.missing
 
 

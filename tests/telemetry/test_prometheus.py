@@ -172,11 +172,11 @@ async def test_errors_name_the_address_and_what_to_do():
     refused = web.json_response({"status": "error", "error": "parse error"}, status=400)
     cases: list[tuple[Answer, str]] = [
         (lambda _: refused, r"refused .*parse error.*check the query"),
-        (lambda _: web.Response(text="<html>"), "gave no answer to a query; is that a Prometheus"),
+        (lambda _: web.Response(text="<html>"), "gave no answer to a query; check that the address"),
         (lambda _: web.json_response({"unexpected": 1}), "gave no answer to a query"),
-        (lambda _: {"a": 1}, "gave dict as a result; is that a Prometheus"),
-        (lambda _: [{"metric": {}, "values": []}], "not Prometheus'"),
-        (slow, "can't be read: .*check that it runs"),
+        (lambda _: {"a": 1}, "gave dict as a result; check that the address"),
+        (lambda _: [{"metric": {}, "values": []}], "not in Prometheus' format"),
+        (slow, "cannot be read: .*check that it runs"),
     ]
     for answer, pattern in cases:
         async with serving(answer) as (url, _):
@@ -187,7 +187,7 @@ async def test_errors_name_the_address_and_what_to_do():
             await source.close()
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     source = PrometheusSource(nobody)
-    with pytest.raises(TelemetryError, match="can't be read"):
+    with pytest.raises(TelemetryError, match="cannot be read"):
         await source.observe([REVIEWS])
     await source.close()
 
@@ -294,7 +294,7 @@ async def test_history_is_every_look_that_was_kept():
 async def test_history_that_is_no_matrix_is_an_error_of_its_own():
     async with serving(lambda _: [{"metric": {}, "values": [[1, "x"]]}]) as (url, _):
         source = PrometheusSource(url)
-        with pytest.raises(TelemetryError, match="not Prometheus'"):
+        with pytest.raises(TelemetryError, match="not in Prometheus' format"):
             await source.history(REVIEWS, 60)
         await source.close()
 

@@ -39,7 +39,7 @@ LEASE_LOST = Inconclusive(cause="leaseLost", reason="somebody else holds it")
 CONDEMNED = Inconclusive(cause="condemned", reason="20 % errors, found before the worker died")
 TAKEN_OVER = Inconclusive(cause="takenOver", reason="security/quarantine takes it over")
 HALTED = Inconclusive(cause="halted", reason="halted by ann: paged")
-LET_GO = Inconclusive(cause="stopped", reason="the stop button was let go")
+LET_GO = Inconclusive(cause="stopped", reason="the halt was released")
 
 
 @dataclass(frozen=True)

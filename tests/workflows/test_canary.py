@@ -52,7 +52,7 @@ async def test_evidence_is_carried_from_watch_to_watch(lab: Lab) -> None:
 
 
 async def test_what_was_learned_before_is_what_the_first_watch_begins_with(lab: Lab) -> None:
-    lab.world.learned = Learned(state="learned", note="learned from 30m of v1 before: errors: 9, one by one")
+    lab.world.learned = Learned(state="learned", note="learned from the last 30m of v1: errors: 9, one by one")
     report = await lab.run(canary())
     assert [request.state for request in lab.world.watched] == ["learned", "memory 1", "memory 2"]
     assert report.learned == "learned"
@@ -66,7 +66,8 @@ async def test_a_past_that_cannot_be_read_is_no_reason_to_fail(lab: Lab) -> None
     assert report.outcome is Outcome.PROMOTED
     assert lab.world.watched[0].state == report.learned == ""
     assert any(
-        event.text == "nothing was learned from before the rollout: no such activity here" for event in report.timeline
+        event.text == "nothing was learned from the time before the rollout: no such activity here"
+        for event in report.timeline
     )
 
 
@@ -216,7 +217,7 @@ async def test_full_promotion_skips_the_steps_that_are_left(lab: Lab) -> None:
     await lab.watching()
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await lab.tell(handle, "promote", Promotion(caller=ANN, full=True))
-    assert "needs a reason" in str(refused.value.cause)
+    assert "give a reason" in str(refused.value.cause)
     await lab.tell(handle, "promote", Promotion(caller=ANN, full=True, reason="hotfix"))
     report = await handle.result()
     assert report.outcome is Outcome.PROMOTED

@@ -327,7 +327,7 @@ async def test_a_fault_that_outlives_its_restore_is_told(lab: Lab) -> None:
     lab.world.leaked = 3
     report = await lab.run(experiment())
     assert report.outcome is Outcome.FAILED
-    assert "3 requests met the fault after it was taken away" in report.reason
+    assert "3 requests met the fault after it was removed" in report.reason
 
 
 async def test_actions_are_put_back_in_reverse_whatever_ends_it(lab: Lab) -> None:

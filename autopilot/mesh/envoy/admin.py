@@ -63,7 +63,7 @@ class AdminClient:
         try:
             told = parsedate_to_datetime(response.headers["Date"]).timestamp()
         except (KeyError, ValueError) as error:
-            raise MeshUnavailable(f"proxy admin at {address} does not tell its time") from error
+            raise MeshUnavailable(f"proxy admin at {address} reports no valid time") from error
         return max(0.0, told - after) + min(0.0, told + 1.5 - before)
 
     async def ready(self, address: str) -> bool:
@@ -98,5 +98,5 @@ class AdminClient:
                 return response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise MeshUnavailable(
-                f"proxy admin at {address} did not answer ({error!r}); is that Envoy running?"
+                f"proxy admin at {address} did not answer ({error!r}); check that this Envoy runs"
             ) from error

@@ -51,7 +51,7 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
     base = _base(path)
     service = base.mesh.spec.service(service_ref)
     if service is None:
-        raise InvalidChange(f"{path} has no service {service_ref} with weights of its own")
+        raise InvalidChange(f"{path} has no service {service_ref} with its own weights; write them there")
     wanted = {arm: f"{weight:.10g}" for arm, weight in weights.items()}
     text = _edited(base.text, base.weights[service_ref], service.weights, wanted)
     if text == base.text:
@@ -59,11 +59,14 @@ def set_weights(path: Path, service_ref: str, weights: dict[str, float]) -> None
     try:
         after = _parsed(text.removeprefix(_MARK), str(path)).mesh
     except SpecError as error:
-        raise InvalidChange(f"weights {weights} for {service_ref} would break {path}: {error}") from error
+        raise InvalidChange(f"weights {weights} for {service_ref} would make {path} invalid: {error}") from error
     expected = {arm: float(new) for arm, new in wanted.items()}
     kept = {arm: expected.get(arm, 0.0) for arm in (*service.weights, *(arm for arm in expected if expected[arm]))}
     if after != base.mesh.with_service(service_ref, weights=kept):
-        raise InvalidChange(f"weights {weights} for {service_ref} would change more than that in {path}")
+        raise InvalidChange(
+            f"weights {weights} for {service_ref} would also change other values in {path}; write the "
+            "weights without anchors and aliases"
+        )
     write_atomically(path, text)
 
 
@@ -97,7 +100,7 @@ def _base(path: Path) -> _Base:
             raw = stream.read(MAX_BYTES + 1)
         text = raw.decode("utf-8")  # with the line ends that it has
     except FileNotFoundError:
-        raise MeshError(f"there is no mesh file {path}; describe your mesh there (see examples/mesh.yaml)") from None
+        raise MeshError(f"mesh file {path} does not exist; describe your mesh there (see examples/mesh.yaml)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise MeshError(f"{path} cannot be read: {error}") from error
     if len(raw) > MAX_BYTES:  # what was cut off would be lost when weights are written
@@ -105,7 +108,7 @@ def _base(path: Path) -> _Base:
     try:
         return replace(_parsed(text.removeprefix(_MARK), str(path)), text=text)
     except SpecError as error:
-        raise MeshError(f"{path} describes no mesh:\n{error}") from error
+        raise MeshError(f"{path} is not a valid mesh file:\n{error}") from error
 
 
 def _parsed(text: str, file: str) -> _Base:
@@ -124,7 +127,7 @@ def _parsed(text: str, file: str) -> _Base:
         if isinstance(node, MappingNode) and source.composed is not None and _plain(node, source.composed):
             weights[service.ref] = node
             continue
-        hint = "write numbers, without anchors, aliases and `<<`: a promoted rollout changes them here, in place"
+        hint = "write plain numbers, without anchors, aliases and `<<`: a promoted rollout changes them in this file"
         problems.append(source.problem(("spec", "services", index, "weights"), "is not written out", hint=hint))
     if problems:
         raise SpecError(problems)

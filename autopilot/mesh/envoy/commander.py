@@ -29,7 +29,7 @@ class Commander:
         with self._store.locked():
             records = [record for record in self._store.leases() if record.lease.holder.operation == operation]
             if not records:
-                raise InvalidChange(f"{operation} holds nothing here; `autopilot leases` shows who does")
+                raise InvalidChange(f"{operation} holds no lease here; `autopilot leases` lists the holders")
             receipts = []
             for record in records:
                 # First the tombstone: whoever asks between the two is refused.

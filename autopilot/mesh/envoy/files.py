@@ -33,7 +33,9 @@ def write_atomically(path: Path, content: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise MeshUnavailable(f"cannot write {path}: {error.strerror}; free space or mend permissions") from error
+        raise MeshUnavailable(
+            f"cannot write {path}: {error.strerror}; free disk space or correct the permissions"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -55,7 +57,9 @@ def exclusive(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise MeshUnavailable(f"{path} was locked by another process for {timeout:g} s") from None
+                    raise MeshUnavailable(
+                        f"{path} was locked by another process for {timeout:g} s; find the process with `fuser`"
+                    ) from None
                 time.sleep(0.002)
         yield
     finally:
@@ -73,4 +77,4 @@ def parse(path: Path, model: type[_Record]) -> _Record | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise MeshError(f"{path} is damaged: {error}; remove it, and the base is restored at the next sweep") from error
+        raise MeshError(f"{path} is damaged: {error}; remove it, then the next sweep restores the base") from error

@@ -51,7 +51,7 @@ class Journal:
                     raise
         except OSError as error:
             raise MeshUnavailable(
-                f"cannot write {self.path}: {error.strerror}; free space or mend permissions"
+                f"cannot write {self.path}: {error.strerror}; free disk space or correct the permissions"
             ) from error
         return sealed
 
@@ -83,4 +83,6 @@ def _parsed(line: bytes, path: Path) -> AuditRecord:
     try:
         return AuditRecord.model_validate_json(line)
     except ValidationError as error:
-        raise MeshError(f"{path} has a line that is no audit record; move the file away to begin another") from error
+        raise MeshError(
+            f"{path} has a line that is not an audit record; move the file away, then a new one is started"
+        ) from error

@@ -92,7 +92,9 @@ class Ledger:
                             known = ", ".join(service.arms)
                             raise InvalidChange(f"{target.ref} has no arm {arm}; it has {known}")
                         if weight and not service.arms[endpoints_arm(arm)].endpoints:
-                            raise InvalidChange(f"arm {arm} of {target.ref} has no endpoints; start it first")
+                            raise InvalidChange(
+                                f"arm {arm} of {target.ref} has no endpoints; start its instances first"
+                            )
         sayable.refuse(self.store.mesh.spec, service, [one for one in changes if isinstance(one, InjectFault)])
 
     def acquire(
@@ -130,7 +132,10 @@ class Ledger:
                 # proxies gave up: what it left is lifted.
                 self.end(record, by)
             for record in self.admission.overdue(claim, blockers, now):
-                self.end(record, by.model_copy(update={"why": f"{operation} goes before {record.lease.holder}"}))
+                self.end(
+                    record,
+                    by.model_copy(update={"why": f"{operation} has a higher priority than {record.lease.holder}"}),
+                )
             self.admission.take_turn(claim, now)
             lease = Lease(
                 target=target,
@@ -171,7 +176,7 @@ class Ledger:
             record = self._held(lease)
             self._refuse_halted(lease)
             if uncovered := {change.aspect for change in changes} - set(lease.aspects):
-                raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
+                raise InvalidChange(f"the lease of {lease.holder} does not cover {', '.join(sorted(uncovered))}")
             now = self._clock()
             overlay = Overlay(lease=lease, changes=tuple(changes), deadline=lease.deadline(now))
             receipt = self._publish("apply", overlay, by, now)
@@ -187,7 +192,7 @@ class Ledger:
             if extend and overlay and self._falls_soon(lease, overlay, now):
                 deadline = lease.deadline(now)
                 if deadline > overlay.deadline:
-                    by = Actor(who=lease.holder.operation, why="half of its time was gone")
+                    by = Actor(who=lease.holder.operation, why="half of its time had passed")
                     self._publish("extend", overlay.model_copy(update={"deadline": deadline}), by, now)
             self._beat(record, now)
             halted = self.admission.halted(lease.holder.operation, lease.target)
@@ -216,7 +221,7 @@ class Ledger:
                     return None
                 raise self.admission.lost(lease, self._clock())
             if overlay is None:
-                raise LeaseLost(f"{lease.holder} has laid nothing over {lease.target}: nothing to commit")
+                raise LeaseLost(f"{lease.holder} has no overlay on {lease.target}, so there is nothing to commit")
             if not overlay.committing:
                 self._held(lease)
                 self._refuse_halted(lease)
@@ -272,7 +277,10 @@ class Ledger:
             for overlay in self.store.overlays():
                 if str(overlay.lease.holder) not in held:
                     self.end(LeaseRecord(lease=overlay.lease, token="", acquired=0, renewed=0), by)
-                    done.append(f"{overlay.lease.target}: removed what {overlay.lease.holder} left without a lease")
+                    done.append(
+                        f"{overlay.lease.target}: removed an overlay of {overlay.lease.holder} that had no lease any "
+                        "more"
+                    )
             if written := self.store.publish(self.store.rendered(now)):
                 done.append(f"rewrote {', '.join(path.parent.name + '/' + path.name for path in written)}")
                 for overlay in self.store.overlays():
@@ -355,9 +363,11 @@ class Ledger:
         overlay = self.store.overlay_of(lease)
         if overlay and not overlay.alive(self._clock()):
             # The proxies fell back by themselves: what was laid must not come back to life by a late renewal.
-            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
+            raise LeaseLost(
+                f"{lease.holder} did not renew in time, so the proxies restored {lease.target} by themselves"
+            )
         if overlay and overlay.committing:
-            raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
+            raise LeaseLost(f"{lease.holder} is committing {lease.target}; a commit can only be completed")
         return record
 
     def _refuse_halted(self, lease: Lease) -> None:

@@ -48,7 +48,7 @@ _POLL = 0.005
 VERIFY_LIMIT = 10.0
 """Seconds that proxies have to report what was written."""
 MAX_SKEW = 1.0
-"""Seconds that a proxy's clock may be off: tier A's deadline is as good as the clocks."""
+"""Seconds by which a proxy's clock may differ: tier A's deadlines are only as exact as the clocks."""
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
 
 
@@ -155,7 +155,7 @@ class EnvoyMesh(ThreadedMesh):
         answering = any(isinstance(one, InjectFault) and one.scope and one.scope.view == "policy" for one in changes)
         if skewed := await self._skewed(lease.target, answering=answering):
             raise ClockSkew(
-                f"{skewed}: its deadlines would mean another time; set the clocks right (NTP) and start again"
+                f"{skewed}, so its deadlines would be at another time; synchronise the clocks (NTP) and start again"
             )
         if await self.in_thread(self.ledger.make_ready, lease, changes):
             await self._until_made(lease, changes)
@@ -184,7 +184,9 @@ class EnvoyMesh(ThreadedMesh):
                     break
                 if time.monotonic() > until:
                     names = ", ".join(sorted(missing))
-                    raise MeshUnavailable(f"after {VERIFY_LIMIT:g} s proxy {proxy.name} has not made {names}")
+                    raise MeshUnavailable(
+                        f"proxy {proxy.name} has not created {names} after {VERIFY_LIMIT:g} s; check its log"
+                    )
                 await asyncio.sleep(_POLL)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
@@ -198,7 +200,10 @@ class EnvoyMesh(ThreadedMesh):
                 return
             if time.monotonic() > until:
                 names = ", ".join(sorted(waiting))
-                raise MeshUnavailable(f"after {timeout:g} s these route tables have not taken the change: {names}")
+                raise MeshUnavailable(
+                    f"these route tables do not have the change after {timeout:g} s: {names}; check that their "
+                    "proxies run"
+                )
             await asyncio.sleep(_POLL)
 
     async def renew(self, lease: Lease) -> Standing:
@@ -215,7 +220,7 @@ class EnvoyMesh(ThreadedMesh):
             done = []
             for record, seconds in self._watchman.silent(self.store.leases()):
                 lease = record.lease
-                why = f"{lease.holder} had not renewed for {seconds:.0f} s"
+                why = f"{lease.holder} had not renewed its lease for {seconds:.0f} s"
                 if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
                     done.append(f"{lease.target}: restored, {why}")
             return done + self.ledger.tidy(by)

@@ -34,7 +34,7 @@ def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault])
         counter = _COUNTED.get(one.fault.type, one.name), one.inbound
         if counter in counted:
             raise InvalidChange(
-                f"two faults of kind {one.fault.type} at once cannot be told apart in what proxies count: "
+                f"two faults of kind {one.fault.type} at the same time have the same counters in proxies: "
                 "lay them one after the other, or widen the scope of one"
             )
         counted.add(counter)
@@ -46,19 +46,20 @@ def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault])
         shares[kind] = shares.get(kind, 0.0) + (100.0 if one.scope.percentage is None else one.scope.percentage)
         if shares[kind] > FULL:
             raise InvalidChange(
-                f"faults laid at once over the same requests to {service.ref} take {shares[kind]:g} % of them: "
-                "give each a share of its own, 100 in all, or lay them one after the other"
+                f"faults laid at the same time on requests to {service.ref} take {shares[kind]:g} % of them: "
+                "give them shares of at most 100 % in all, or lay them one after the other"
             )
 
 
 def _sayable(one: Laid) -> None:
     if isinstance(one.fault, Partition):
         raise InvalidChange(
-            "a partition needs Kubernetes' NetworkPolicies; the nearest a mesh of plain Envoys has is type: blackhole"
+            "a partition needs Kubernetes' NetworkPolicies, which a mesh of plain Envoys has not; nearest: "
+            "type: blackhole"
         )
     if one.inbound and one.scope.source is not None:
         raise InvalidChange(
-            f"{one.service.ref}'s own side cannot tell callers apart: leave out scope.source, or use view: app"
+            f"proxies on {one.service.ref}'s side cannot tell callers apart: leave out scope.source, or use view: app"
         )
     for name, match in one.scope.headers.items():
         if match.regex is not None:
@@ -66,12 +67,12 @@ def _sayable(one: Laid) -> None:
                 re.compile(match.regex)
             except re.error as error:
                 raise InvalidChange(
-                    f"scope.headers.{name}: {match.regex!r} is no regular expression: {error}"
+                    f"scope.headers.{name}: {match.regex!r} is not a valid regular expression: {error}"
                 ) from None
             if _NOT_RE2.search(match.regex):
                 raise InvalidChange(
-                    f"scope.headers.{name}: {match.regex!r} looks around, back, or never gives back: proxies know RE2 "
-                    "alone (https://github.com/google/re2/wiki/Syntax)"
+                    f"scope.headers.{name}: {match.regex!r} uses look-around, back references or possessive "
+                    "repeats, which proxies do not support: they use RE2 (https://github.com/google/re2/wiki/Syntax)"
                 )
 
 
@@ -97,7 +98,9 @@ def _source(spec: MeshSpec, one: Laid) -> None:
     if source.arm is not None and source.arm not in service.arms:
         raise InvalidChange(f"scope.source: {ref} has no arm {source.arm}; it has {_known(service.arms)}")
     if not any(faults.called_by(spec, proxy, one) for proxy in callers.values()):
-        raise InvalidChange(f"{ref} does not call {one.service.ref}: there is no such edge; {_known(callers)} call it")
+        raise InvalidChange(
+            f"{ref} does not call {one.service.ref}, so the fault has no effect there; {_known(callers)} call it"
+        )
 
 
 def _arm(one: Laid) -> None:
@@ -107,7 +110,10 @@ def _arm(one: Laid) -> None:
     if arm not in one.service.arms:
         raise InvalidChange(f"scope.arm: {one.service.ref} has no arm {arm}; it has {_known(one.service.arms)}")
     if not one.service.weights.get(arm):
-        raise InvalidChange(f"scope.arm: {arm} gets no traffic of {one.service.ref}: the fault would meet nobody")
+        raise InvalidChange(
+            f"scope.arm: {arm} gets no traffic of {one.service.ref}, so the fault would apply to no request; "
+            "choose another arm"
+        )
 
 
 def _endpoints(spec: MeshSpec, one: Laid) -> None:
@@ -123,18 +129,20 @@ def _endpoints(spec: MeshSpec, one: Laid) -> None:
     if unknown := sorted(set(fault.endpoints) - set(every)):
         raise InvalidChange(f"{_known(unknown)}: no endpoint of {one.service.ref} in scope; it has {_known(every)}")
     if not gone:
-        raise InvalidChange(f"{describe(fault)}: {one.service.ref} has no endpoint there: nobody would meet it")
+        raise InvalidChange(
+            f"{describe(fault)}: {one.service.ref} has no endpoint there, so the fault would apply to no request"
+        )
     for arm in met:
         endpoints = one.service.arms[arm].endpoints
         left = set(endpoints) - set(gone)
         if isinstance(fault, Eject) and one.service.weights.get(arm) and not left:
             raise InvalidChange(
-                f"{describe(fault)} would leave nothing of arm {arm}: to lose all of it use type: blackhole"
+                f"{describe(fault)} would remove all endpoints of arm {arm}; for that use type: blackhole"
             )
         if isinstance(fault, Blackhole) and left and not all(is_ip(split_address(each)[0]) for each in endpoints):
             raise InvalidChange(
-                f"arm {arm} of {one.service.ref} is known by names, and a part of them cannot be lost: "
-                "write IP addresses, or lose the whole arm"
+                f"arm {arm} of {one.service.ref} has host names as endpoints, and single ones cannot be removed: "
+                "write IP addresses, or remove the whole arm"
             )
 
 

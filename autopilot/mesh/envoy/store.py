@@ -69,7 +69,9 @@ class Store:
             for folder in ("leases", "overlays", "spares", "fencing", "orders"):
                 (own / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise MeshUnavailable(f"cannot write {own}: {error.strerror}; free space or mend permissions") from error
+            raise MeshUnavailable(
+                f"cannot write {own}: {error.strerror}; free disk space or correct the permissions"
+            ) from error
         with exclusive(own / "lock"):
             yield
 

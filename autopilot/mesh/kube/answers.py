@@ -18,9 +18,13 @@ def parsed(text: str, path: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise MeshUnavailable(f"the answer to {path} is no JSON; is that a Kubernetes API server?") from error
+        raise MeshUnavailable(
+            f"the answer to {path} is not JSON; check that the address is a Kubernetes API server's"
+        ) from error
     if not isinstance(found, dict):
-        raise MeshUnavailable(f"the answer to {path} is no object; is that a Kubernetes API server?")
+        raise MeshUnavailable(
+            f"the answer to {path} is not a JSON object; check that the address is a Kubernetes API server's"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API server, spoken to in plain JSON: one place where its troubles become errors that people can act on.
+"""Client of a Kubernetes API server in plain JSON: the one place where its failures become errors of ours.
 
 Synchronous, like everything that must be the same for a worker, a guard and a test; providers call it from threads.
 What can pass by itself (overload, a restart, a network that hiccups) is tried again for a short while; a rollout then
@@ -30,12 +30,12 @@ MANAGER = "autopilot"
 
 _ATTEMPTS = 4
 _BUDGET = 10.0
-"""Seconds after which no further try begins."""
+"""Seconds after which no further attempt starts."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _PAGE = 500
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _NOT_A_RIGHT = ("admission webhook", "ValidatingAdmissionPolicy", "exceeded quota", "is being terminated")
-"""What else is told with 403: granting a verb would not help."""
+"""Other reasons for a 403, where granting a verb would not help."""
 _PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
@@ -199,7 +199,7 @@ class KubeApi:
         return self._call("DELETE", resource, path, body=body or None, missing_is_none=True) is not None
 
     def evict(self, pod: str, namespace: str, uid: str) -> bool:
-        """Asks for this pod to go, as its disruption budgets allow; False where it was gone.
+        """Evicts this pod, as its disruption budgets allow; False where it was gone.
 
         Raises:
             MeshUnavailable: a budget did not allow it while we tried.
@@ -215,7 +215,7 @@ class KubeApi:
         return self._call("POST", POD, path, body=body, missing_is_none=True) is not None
 
     def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         client, self._client = self._client, None
         if client is not None:
             client.rest_client.pool_manager.clear()
@@ -231,7 +231,7 @@ class KubeApi:
         patch: Literal["json", "merge", "apply"] | None = None,
         missing_is_none: bool = False,
     ) -> Object | None:
-        """One request, tried again while its trouble may pass. Every request here is safe to repeat."""
+        """One request, retried while its failure may be temporary. Every request here is safe to repeat."""
         pause, until = _FIRST_PAUSE, time.monotonic() + _BUDGET
         attempt, renewed, unsure = 0, False, False
         while True:
@@ -293,7 +293,7 @@ class KubeApi:
         except (ApiException, HTTPError, OSError) as error:  # the first: a TLS connection that broke
             raise MeshUnavailable(
                 f"the Kubernetes API server does not answer ({type(error).__name__}: {error}); "
-                "check that it runs and that the kubeconfig's address is right"
+                "check that it runs and that the kubeconfig's address is correct"
             ) from error
 
     def _connected(self) -> ApiClient:
@@ -355,7 +355,8 @@ def _error(status: int, text: str, method: str, resource: Resource, path: str) -
     match status:
         case 401:
             return MeshUnavailable(
-                f"{what}: the API server does not accept our credentials (401); renew the token: it is read again"
+                f"{what}: the API server does not accept our credentials (401); renew the token, it is read "
+                "again on the next try"
             )
         case 403:
             return _forbidden(what, said, resource)
@@ -364,7 +365,9 @@ def _error(status: int, text: str, method: str, resource: Resource, path: str) -
         case 409 | 422 if status == 409 or (method == "PATCH" and not told(text).get("details", {}).get("causes")):
             return Conflict(f"{what}: {said}")
         case 429 | 500 | 502 | 503 | 504:
-            return MeshUnavailable(f"{what}: the API server answers {status} ({said}); try again when it has recovered")
+            return MeshUnavailable(
+                f"{what}: the API server answers {status} ({said}); try again when the server has recovered"
+            )
         case _:
             return Refused(f"{what}: the API server refuses it ({status}): {said}")
 
@@ -382,5 +385,5 @@ def _missing(what: str, said: str, method: str, resource: Resource, *, an_object
             f"or choose another provider"
         )
     if method == "POST":  # what is created is not there either: it is the namespace that is missed
-        return Refused(f"{what}: {said}; create it, or name another with spec.namespace")
+        return Refused(f"{what}: {said}; create it, or name another namespace with spec.namespace")
     return Conflict(f"{what}: {said}")

@@ -187,8 +187,7 @@ def from_object(body: Object) -> tuple[Book, str]:
     except ValidationError as error:
         where = f"Lease {meta['namespace']}/{meta['name']}"
         raise MeshError(
-            f"{where} holds no record that can be read: {error}; delete it, and marks on routes are restored by the "
-            "next sweep"
+            f"{where} has no valid record: {error}; delete it, then the next sweep restores the routes"
         ) from error
 
 

@@ -36,7 +36,7 @@ class KubeCommander:
             if record.lease.holder.operation == operation
         ]
         if not held:
-            raise InvalidChange(f"{operation} holds nothing here; `autopilot leases` shows who does")
+            raise InvalidChange(f"{operation} holds no lease here; `autopilot leases` lists the holders")
         receipts, failed = [], []
         for record in held:
             target = record.lease.target

@@ -25,7 +25,7 @@ from autopilot.mesh.records import LeaseRecord, Overlay
 
 BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
 LOOK_EVERY = 5.0
-"""Seconds between two looks for marks that no lease stands behind."""
+"""Seconds between two searches for marks without a lease."""
 
 
 class Ending:
@@ -86,11 +86,11 @@ class Ending:
         for overlay in book.overlays:
             if str(overlay.lease.holder) not in held:
                 self.end(unknown(overlay.lease), by)
-                done.append(f"{book.target}: removed what {overlay.lease.holder} left without a lease")
+                done.append(f"{book.target}: removed an overlay of {overlay.lease.holder} that had no lease any more")
         for record in book.leases:
             end = record.lease.planned_end
             if end is not None and now > end and self.lift_if_unchanged(record, by):
-                done.append(f"{book.target}: {record.lease.holder} was to end by now")
+                done.append(f"{book.target}: {record.lease.holder} had reached its planned end")
         return done
 
     def weights(self, target: Target) -> tuple[dict[str, float], dict[str, float]]:
@@ -114,7 +114,7 @@ class Ending:
         def forget(book: OpenBook) -> None:
             current = book.overlay_of(lease)
             if current is not None and current.committing and commit is None:
-                raise LeaseLost(f"{lease.holder} began to commit {lease.target} meanwhile")
+                raise LeaseLost(f"{lease.holder} started to commit {lease.target} meanwhile")
             if commit is not None:
                 book.remember_commit(lease)
             if record.condemned:
@@ -187,7 +187,7 @@ class Ending:
         lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
         notes = self._take_away(lease)
         left = f"{found.mark.operation}#{found.mark.fencing}"
-        said = "; ".join([f"{found.route.name}: took away what {left} left without a lease", *notes])
+        said = "; ".join([f"{found.route.name}: removed an overlay of {left} that had no lease any more", *notes])
         self._record("lift", lease, by.model_copy(update={"why": said}), vital=True)
         return [said]
 

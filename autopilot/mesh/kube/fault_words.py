@@ -77,19 +77,19 @@ def wish(fault: Fault, scope: Scope, *, labels: Mapping[str, str] | None = None,
     words = describe(fault)
     if scope.view == "policy":
         raise InvalidChange(
-            f"scope.view: {words} in the policy view cannot be said in VirtualServices; nearest: view app"
+            f"scope.view: {words} in the policy view is not supported by VirtualServices; nearest: view app"
         )
     if scope.users is not None:
         raise InvalidChange(
-            "scope.users: VirtualServices know no fixed share of users; nearest: percentage, for a share of requests, "
-            "or headers, for users who say who they are"
+            "scope.users: VirtualServices cannot select a fixed share of users; nearest: percentage, for a share of "
+            "requests, or headers, for users that a header identifies"
         )
     headers = {name: _string_match(match) for name, match in scope.headers.items()}
     if wrong := sorted(_NOT_HEADERS & headers.keys()):
-        raise InvalidChange(f"scope.headers.{wrong[0]}: Istio heeds no header of that name; use another header")
+        raise InvalidChange(f"scope.headers.{wrong[0]}: Istio ignores matches of that header; use another header")
     if scope.cookie is not None:
         if "cookie" in headers:
-            raise InvalidChange("scope.cookie: stands beside headers.cookie; write one of them")
+            raise InvalidChange("scope.cookie: cannot be combined with headers.cookie; write one of them")
         headers["cookie"] = {"regex": cookie_pattern(scope.cookie)}
     narrowing = Narrowing(headers, dict(labels or {}), namespace)
     return Wish(_fields(fault, scope, words), narrowing, words, scope.arm or "")
@@ -129,7 +129,8 @@ def combined(wishes: Sequence[Wish]) -> list[tuple[Narrowing, dict[str, Object |
             scopes.append(one.narrowing)
     if len(scopes) > _MOST:
         raise InvalidChange(
-            f"{len(scopes)} scopes at a time need too many rules; lay at most {_MOST}, and the others in another step"
+            f"{len(scopes)} scopes at the same time need too many rules; lay at most {_MOST}, and the others "
+            "in another step"
         )
     found: list[tuple[Narrowing, dict[str, Object | str]]] = []
     for size in range(len(scopes), -1, -1):
@@ -167,7 +168,7 @@ def _match_and(match: Object, narrowing: Narrowing, key: str) -> Object | None:
         return found
     if match.get("gateways"):
         raise InvalidChange(
-            f"scope.source: rule {key} matches by gateways, where Istio heeds no source; nearest: a header that this "
+            f"scope.source: rule {key} matches by gateways, where Istio ignores source; nearest: a header that this "
             "caller sends"
         )
     labels = _labels_and(match.get("sourceLabels") or {}, narrowing.labels)
@@ -230,7 +231,7 @@ def _both(one: Object, other: Object, where: str) -> Object | None:
         longer, shorter = sorted((str(text), str(another)), key=len, reverse=True)
         return {"prefix": longer} if longer.startswith(shorter) else None
     raise InvalidChange(
-        f"{where} matches the same header by {kind} {text!r}, and Istio takes one match a header; use another header"
+        f"{where} matches the same header by {kind} {text!r}, and Istio allows one match per header; use another header"
     )
 
 
@@ -245,8 +246,8 @@ def _merged(wishes: Sequence[Wish]) -> dict[str, Object | str]:
                 found[name] = {**there, **value}
             else:
                 raise InvalidChange(
-                    f"{one.words}: another fault of its kind means the same requests, and a rule says one of each; "
-                    "lay them in steps of their own, or give them scopes that exclude each other"
+                    f"{one.words}: another fault of its kind selects the same requests, and a rule can have one of "
+                    "each kind; lay them in separate steps, or give them scopes that exclude each other"
                 )
     return found
 
@@ -256,7 +257,9 @@ def _fields(fault: Fault, scope: Scope, words: str) -> dict[str, Object | str]:
     match fault:
         case Delay():
             if fault.jitter:
-                raise InvalidChange(f"{words}: VirtualServices know no jitter; nearest: a fixed delay, without jitter")
+                raise InvalidChange(
+                    f"{words}: VirtualServices do not support jitter; nearest: a fixed delay, without jitter"
+                )
             return {"fault": {"delay": {"fixedDelay": duration(fault.delay), "percentage": percentage}}}
         case Abort():
             return {"fault": {"abort": {"httpStatus": fault.status, "percentage": percentage}}}
@@ -270,7 +273,7 @@ def _fields(fault: Fault, scope: Scope, words: str) -> dict[str, Object | str]:
     if isinstance(fault, Timeout):
         return {"timeout": duration(fault.timeout)}
     if not isinstance(fault, Retries):
-        raise InvalidChange(f"{words}: VirtualServices cannot say it")
+        raise InvalidChange(f"{words}: VirtualServices do not support it")
     tried: Object = {"attempts": fault.retries}
     if fault.retries and fault.per_try_timeout is not None:
         tried["perTryTimeout"] = duration(fault.per_try_timeout)

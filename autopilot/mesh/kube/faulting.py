@@ -103,8 +103,8 @@ class Faulting:
                 done += self._say(self._routes, target, holder, said, deadline, adopt=True)[1]
             except InvalidChange as error:
                 raise TakenOver(
-                    f"somebody has changed what the faults of {holder.operation} were laid over, and they cannot be "
-                    f"laid any more: {error}"
+                    f"somebody else changed the routes under the faults of {holder.operation}, and the faults cannot "
+                    f"be laid again: {error}"
                 ) from error
         if len(said) < len(injected):
             done += self._partitions.lay(target, holder, injected, deadline)[1]

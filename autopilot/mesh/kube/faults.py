@@ -215,11 +215,11 @@ def restore(body: Object, mark: FaultMark) -> tuple[list[Operation], list[str]]:
     """The patch that takes back what is still ours, mark included, and what is to be said of the rest."""
     rules = _keyed(_users(rules_of(body)))
     notes = [
-        f"rule {laid.key} is gone, or matches something else now: nothing of it was restored"
+        f"rule {laid.key} is gone or matches other requests now, so nothing was restored in it"
         for laid in mark.rules
         if laid.key not in rules
     ]
-    notes += [f"{where} is not ours: it was left as it is" for where in foreign(body, mark)]
+    notes += [f"{where} was changed by somebody else, so it was kept" for where in foreign(body, mark)]
     base = base_of(body, mark.service, mark)
     operations = [*unchanged(body), *edits(rules_of(body), base, mark.service)]
     return [*operations, *unannotated(body, PREFIX + mark.service)], notes
@@ -266,8 +266,8 @@ def concerning(
     concerned = [one for one in wishes if not one.arm or _alone(one, shares, key)]
     if concerned and shares.get(""):
         raise InvalidChange(
-            f"rule {key} leads elsewhere too: {concerned[0].words} in it would meet requests to others; "
-            "give the target a rule of its own"
+            f"rule {key} also leads to other services: {concerned[0].words} would apply to their requests too; "
+            "give the target its own rule"
         )
     return combined(concerned)
 
@@ -280,8 +280,8 @@ def refuse_own(rule: Object, fields: Mapping[str, Object | str], key: str) -> No
     """
     if "fault" in rule and "fault" in fields:
         raise InvalidChange(
-            f"rule {key} says a fault of its own ({_brief(rule['fault'])}), which is never overwritten; "
-            "take it out first"
+            f"rule {key} already has a fault ({_brief(rule['fault'])}), which is never overwritten; "
+            "remove that fault first"
         )
 
 
@@ -290,8 +290,8 @@ def _alone(one: Wish, shares: Mapping[str, float], key: str) -> bool:
     share = shares.get(one.arm, 0.0)
     if 0 < share < 100 - 1e-9:
         raise InvalidChange(
-            f"scope.arm: rule {key} gives {one.arm} {share:g} % of its requests, and its fault would meet the others "
-            f"too; nearest: leave out arm, or a header for which the route leads to {one.arm} alone"
+            f"scope.arm: rule {key} gives {one.arm} {share:g} % of its requests, and the fault would apply to "
+            f"the others too; nearest: leave out arm, or a header for which the route leads to {one.arm} alone"
         )
     return share > 0
 

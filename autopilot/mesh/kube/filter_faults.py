@@ -61,7 +61,7 @@ class FilterFaults:
         filters_beside.refuse(self._api, self._namespace, target, body)
         if not (self._stands() or filters_standing.replaceable(self._api, self._namespace)):
             raise MeshUnavailable(
-                f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is of an earlier release, and cannot be "
+                f"EnvoyFilter {self._namespace}/{filters_standing.NAME} is from an earlier release and cannot be "
                 "replaced while operations use it; try again when they have ended (`autopilot leases`)"
             )
 
@@ -120,7 +120,7 @@ class FilterFaults:
         for one in wishes:
             if one.narrowing.labels or one.narrowing.namespace:
                 raise InvalidChange(
-                    f"scope.source: {one.words} for one caller cannot be said in routes that all proxies share; "
+                    f"scope.source: {one.words} for one caller is not supported in routes that all proxies share; "
                     "nearest: a header that this caller sends, or driver plain"
                 )
         reader = Reader(self._api, self._routes, target)
@@ -138,7 +138,9 @@ class FilterFaults:
         for number, where in enumerate(over):
             patches += _patches(reader, where, wishes, laid.model_copy(update={"token": f"{laid.token}-{number}"}))
         if not patches:
-            raise InvalidChange(f"{wishes[0].words} would meet nobody: no rule that leads to {target.ref} is in scope")
+            raise InvalidChange(
+                f"{wishes[0].words} would apply to no request: no rule that leads to {target.ref} is in scope"
+            )
         reader.refuse_hashing(one.body for one in over)
         return enveloped(self._namespace, target, laid, patches, "fault")
 

@@ -136,8 +136,8 @@ class FilterOverlayer:
             mark = laid.marks.get(_name(route))
             if mark is not None and (changed := marks.foreign(route.lists, mark)):
                 raise TakenOver(
-                    f"somebody changed the weights of {route.name} (rule {', '.join(changed)}) since {laid.operation} "
-                    f"laid an overlay over {target.ref}; what is theirs stays as it is"
+                    f"somebody else changed the weights of {route.name} (rule {', '.join(changed)}) since "
+                    f"{laid.operation} laid an overlay on {target.ref}; those changes were kept"
                 )
 
     def _keep(self, target: Target, fencing: int) -> Kept | None:
@@ -175,7 +175,7 @@ class FilterOverlayer:
         if current is None:
             return []
         if mark is not None and (changed := marks.foreign(current.lists, mark)):
-            return [f"{route.name}: rule {', '.join(changed)} has weights that are not ours: left as they are"]
+            return [f"{route.name}: rule {', '.join(changed)} has weights that somebody else set; they were kept"]
         intended = Reader(self._api, self.routes, target).intended(current, weights, new)
         if marks.changes(intended.operations):
             self._api.patch(current.resource, _name(current), target.namespace, intended.operations)
@@ -183,7 +183,9 @@ class FilterOverlayer:
 
     def _made(self, target: Target, weights: Mapping[str, float], mark: Mark) -> Object:
         if not any(weights.values()):
-            raise InvalidChange(f"{target.ref} has no route, and none can be made without weights")
+            raise InvalidChange(
+                f"{target.ref} has no route, and none can be created without weights; write a route for it"
+            )
         return self.routes.make(target, marks.integers(weights), mark)[1]
 
     def _marks(self, target: Target, route: Route) -> list[Mark]:

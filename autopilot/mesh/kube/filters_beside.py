@@ -32,8 +32,7 @@ def refuse(api: KubeApi, namespace: str, target: Target, body: Object) -> None:
             continue
         if any(_same(one, two) for one in wanted for two in routes_of(other)):
             raise InvalidChange(
-                f"{laid.operation} has laid an overlay for {theirs} over the same rule; wait for its end "
-                "(`autopilot leases`)"
+                f"{laid.operation} has an overlay for {theirs} on the same rule; wait for its end (`autopilot leases`)"
             )
 
 

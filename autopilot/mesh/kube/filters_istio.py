@@ -54,7 +54,7 @@ def duration(text: str) -> str:
     """
     parts = _PART.findall(text)
     if "".join(number + unit for number, unit in parts) != text or not parts:
-        raise InvalidChange(f"{text!r} is no duration")
+        raise InvalidChange(f"{text!r} is not a duration")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     whole = f"{seconds:.9f}".rstrip("0").rstrip(".")
     return f"{whole}s"
@@ -70,7 +70,9 @@ def header_operations(headers: Mapping[str, Any] | None, what: str) -> Object:
     for side in ("request", "response"):
         said = (headers or {}).get(side) or {}
         if any(_rewrites(name) for how in ("set", "add") for name in said.get(how) or {}):
-            raise InvalidChange(f"{what} rewrites the Host, which driver envoyfilter cannot carry over")
+            raise InvalidChange(
+                f"{what} rewrites the Host header, which driver envoyfilter cannot carry over; use driver plain"
+            )
         added = [
             {"header": {"key": name, "value": value}, "append_action": action}
             for how, action in (("set", "OVERWRITE_IF_EXISTS_OR_ADD"), ("add", "APPEND_IF_EXISTS_OR_ADD"))

@@ -69,7 +69,7 @@ class KeptFilters:
         """
         found = self.of(target)
         if later := next((one.laid for one in found if one.laid.fencing > holder.fencing), None):
-            raise LeaseLost(f"{later.operation}#{later.fencing} has laid something over {target.ref} since")
+            raise LeaseLost(f"{later.operation}#{later.fencing} has laid a later overlay on {target.ref}")
         return own(found, holder.fencing), [one for one in found if one.laid.fencing < holder.fencing]
 
     def marked(self, mesh: str) -> list[Marked]:
@@ -114,7 +114,7 @@ def why(written: Object, before: Kept | None, deadline: float) -> str:
     """Why an EnvoyFilter had to be written, in a sentence."""
     name = f"EnvoyFilter {written['metadata']['namespace']}/{written['metadata']['name']}"
     if before is None:
-        return f"{name} was gone: laid again"
+        return f"{name} was missing and was created again"
     if before.laid.deadline != deadline:
-        return "half of its time was gone: the proxies' deadline was moved"
-    return f"{name} did not say what it should: laid again"
+        return "half of its time had passed: the proxies' deadline was extended"
+    return f"{name} had been changed and was written again"

@@ -87,7 +87,10 @@ class Reader:
                 names = route_names(rules, index, route.name, alone=place.context == "SIDECAR_OUTBOUND")
                 found.append(Piece(place.context, place.host, names, self.route(rules[index], body, place)))
         if not found:
-            raise InvalidChange(f"nothing leads to {self._target.ref} that driver envoyfilter could overlay")
+            raise InvalidChange(
+                f"no route leads to {self._target.ref} that driver envoyfilter could overlay; write a "
+                "VirtualService for it"
+            )
         self.refuse_hashing(one.body for one in intended)
         return found
 
@@ -117,15 +120,15 @@ class Reader:
             if not places:
                 hosts = ", ".join(route.body["spec"].get("hosts") or []) or "no host"
                 raise InvalidChange(
-                    f"{route.name} is for {hosts}, which no Service of this cluster is called: driver envoyfilter "
-                    "would leave it out; use driver plain"
+                    f"{route.name} is for {hosts}, and no Service of this cluster has that name, so driver "
+                    "envoyfilter would not cover it; use driver plain"
                 )
             for place in places:
                 where = json.dumps([place.context, dict(place.host)], sort_keys=True)
                 if where in told:
                     raise InvalidChange(
                         f"{route.name} is not the only VirtualService for {'/'.join(place.host.values())}: proxies "
-                        "take one of them, and driver envoyfilter cannot tell which; make them one, or use driver plain"
+                        "use one of them, and driver envoyfilter cannot tell which; merge them, or use driver plain"
                     )
                 told.add(where)
                 found.append((route, place))
@@ -146,7 +149,7 @@ class Reader:
             if shared := own & {name for rule in spec.get("http") or [] for name in _names(rule)}:
                 raise InvalidChange(
                     f"VirtualService {there['namespace']}/{there['name']} is for {host} too, and has a rule called "
-                    f"{min(shared)!r} as {route.name} has: give each a name of its own"
+                    f"{min(shared)!r} as {route.name} has: give each rule its own name"
                 )
 
     def _places(self, route: Route) -> list[Place]:
@@ -242,8 +245,8 @@ def route_names(rules: Sequence[Object], index: int, what: str, *, alone: bool) 
     others = {name for at, rule in enumerate(rules) if at != index for name in _names(rule)}
     if "" in own or others & set(own):
         raise InvalidChange(
-            f"rule {index + 1} of {what} has no name of its own: driver envoyfilter tells routes by the names of their "
-            "rules; give each a name"
+            f"rule {index + 1} of {what} has no unique name, and driver envoyfilter identifies routes by the names of "
+            "their rules; give each rule its own name"
         )
     return own
 

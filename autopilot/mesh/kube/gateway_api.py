@@ -97,7 +97,7 @@ class GatewayRoutes:
         parents = (route.body.get("status") or {}).get("parents") or []
         said = [_state(parent, generation) for parent in parents]
         if not said:
-            return f"{route.name} has no status: no controller has looked at it yet"
+            return f"{route.name} has no status: no controller has processed it yet; check that one is installed"
         return "" if "" in said else f"{route.name}: {said[0]}"
 
 
@@ -106,7 +106,7 @@ def _state(parent: Mapping[str, Any], generation: int) -> str:
     for kind in ("Accepted", "ResolvedRefs"):
         one = conditions.get(kind)
         if one is None or one.get("observedGeneration", generation) < generation:
-            return f"{parent.get('controllerName', 'its controller')} has not looked at this generation yet"
+            return f"{parent.get('controllerName', 'its controller')} has not processed this generation yet"
         if one["status"] != "True":
             return f"{kind} is {one['status']}: {one.get('message') or one.get('reason')}"
     return ""

@@ -95,5 +95,6 @@ def _records(body: Object) -> Iterator[AuditRecord]:
         except ValidationError as error:
             name = body["metadata"]["name"]
             raise MeshError(
-                f"ConfigMap {name} has a line that is no audit record; export and delete it to begin another"
+                f"ConfigMap {name} has a line that is not an audit record; export it and delete it, then a new "
+                "one is started"
             ) from error

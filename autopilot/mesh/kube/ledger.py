@@ -73,7 +73,7 @@ class KubeLedger(Ending):
         found = self.overlayer.routes.arms(target, routes)
         if not found:
             raise InvalidChange(
-                f"{target.ref} has no versions that can be told apart; name them in its route, or as subsets"
+                f"{target.ref} has no versions that can be distinguished; name them in its route, or as subsets"
             )
         return found
 
@@ -92,7 +92,7 @@ class KubeLedger(Ending):
                 if arm not in arms:
                     raise InvalidChange(f"{target.ref} has no arm {arm}; it has {', '.join(arms)}")
                 if weight and not arms[arm]:
-                    raise InvalidChange(f"arm {arm} of {target.ref} has no ready endpoints; start it first")
+                    raise InvalidChange(f"arm {arm} of {target.ref} has no ready endpoints; start its pods first")
 
     def acquire(
         self,
@@ -122,7 +122,7 @@ class KubeLedger(Ending):
             found = self.store.step(target, lambda book: self._admit(book, claim, ttl, planned_end))
             if isinstance(found, LeaseRecord):
                 # What it left is lifted first; then we ask again.
-                why = "" if found.lease.holder.operation == operation else f"{operation} goes before it"
+                why = "" if found.lease.holder.operation == operation else f"{operation} has a higher priority"
                 self.end(found, by.model_copy(update={"why": why}) if why else by)
                 continue
             if found.audit:
@@ -140,7 +140,7 @@ class KubeLedger(Ending):
         """Lays the changes over the base; see `Mesh.apply`."""
         self.check(lease.target, changes)
         if uncovered := {change.aspect for change in changes} - set(lease.aspects):
-            raise InvalidChange(f"lease {lease.holder} does not cover {', '.join(sorted(uncovered))}")
+            raise InvalidChange(f"the lease of {lease.holder} does not cover {', '.join(sorted(uncovered))}")
         deadline = lease.deadline(self._clock())
 
         def intend(book: OpenBook) -> None:
@@ -223,10 +223,10 @@ class KubeLedger(Ending):
                     return None
                 raise Admission(book).lost(lease, self._clock())
             if overlay is None:
-                raise LeaseLost(f"{lease.holder} has laid nothing over {lease.target}: nothing to commit")
+                raise LeaseLost(f"{lease.holder} has no overlay on {lease.target}, so there is nothing to commit")
             if not overlay.committing:
                 if injected_of(overlay.changes):
-                    raise InvalidChange(f"{lease.holder} has laid faults, which never become the base; lift it")
+                    raise InvalidChange(f"{lease.holder} has laid faults, which cannot be committed; lift the lease")
                 self._held(book, lease)
                 self._refuse_halted(book, lease)
                 # One write decides: before it every net goes back, after it every net goes on.
@@ -317,18 +317,20 @@ class KubeLedger(Ending):
             raise Condemned(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
         if self._fallen(overlay, self._clock()):
             # What was laid must not come back to life by a late renewal.
-            raise LeaseLost(f"{lease.holder} did not renew in time: the proxies took {lease.target} back by themselves")
+            raise LeaseLost(
+                f"{lease.holder} did not renew in time, so the proxies restored {lease.target} by themselves"
+            )
         if record.ending:
-            raise LeaseLost(f"{lease.holder} is being ended on {lease.target}: nothing was written")
+            raise LeaseLost(f"{lease.holder} is being ended on {lease.target}, so nothing was written")
         if overlay and overlay.committing:
-            raise LeaseLost(f"{lease.holder} is committing {lease.target}: it can only be finished")
+            raise LeaseLost(f"{lease.holder} is committing {lease.target}; a commit can only be completed")
         return record
 
     def _refuse_ended(self, lease: Lease) -> None:
         """Where somebody ended us while we wrote, what we wrote must not stay."""
         if self.store.open(lease.target).lease_of(lease) is None:
             self._take_away(lease)
-            raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote: taken away again")
+            raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote; the write was removed again")
 
     def _refuse_halted(self, book: OpenBook, lease: Lease) -> None:
         if halted := Admission(book).halted(lease.holder.operation, lease.target):

@@ -220,7 +220,7 @@ def restore(body: Object, lists: Sequence[WeightList], mark: Mark) -> tuple[list
     for laid in mark.lists:
         current = next((one for one in lists if one.key == laid.key), None)
         if current is None:
-            notes.append(f"rule {laid.key} is gone, or leads elsewhere now: nothing of it was restored")
+            notes.append(f"rule {laid.key} is gone or leads elsewhere now, so nothing was restored in it")
             continue
         theirs = list(current.destinations)
         if _as_laid(current, laid):
@@ -230,7 +230,7 @@ def restore(body: Object, lists: Sequence[WeightList], mark: Mark) -> tuple[list
             theirs = _joined(current, laid)
         if theirs:
             said = ", ".join(f"{one.arm or 'another'} {one.weight}" for one in theirs)
-            notes.append(f"rule {laid.key} has weights that are not ours ({said}): they were left as they are")
+            notes.append(f"rule {laid.key} has weights that somebody else set ({said}); they were kept")
     return [*operations, *unmark(body, mark.service)], notes
 
 
@@ -276,8 +276,8 @@ def _numbers(one: WeightList, weights: Mapping[str, float]) -> dict[str, int]:
     found = apportioned(weights, one.parts)
     if lost := [arm for arm, number in found.items() if one.parts and weights[arm] and not number]:
         raise InvalidChange(
-            f"rule {one.key} leads elsewhere too, and {', '.join(lost)} cannot get so small a share of the "
-            f"{one.parts} parts that are the target's; write a hundred times as much for each of its weights"
+            f"rule {one.key} also leads to other services, and {', '.join(lost)} cannot get such a small share of the "
+            f"{one.parts} parts for the target; multiply each weight of the rule by 100"
         )
     return found
 

@@ -180,7 +180,7 @@ class KubeMesh(ThreadedMesh):
         until = time.monotonic() + timeout
         while problems := await self.in_thread(self._unready, receipt):
             if time.monotonic() > until:
-                raise MeshUnavailable(f"after {timeout:g} s the mesh has not taken the change: {'; '.join(problems)}")
+                raise MeshUnavailable(f"the mesh does not have the change after {timeout:g} s: {'; '.join(problems)}")
             await asyncio.sleep(_POLL)
 
     def _unready(self, receipt: Receipt) -> list[str]:
@@ -205,7 +205,7 @@ class KubeMesh(ThreadedMesh):
             books = self.ledger.store.books()
             for record, seconds in self._watchman.silent([record for book in books for record in book.leases]):
                 lease = record.lease
-                why = f"{lease.holder} had not renewed for {seconds:.0f} s"
+                why = f"{lease.holder} had not renewed its lease for {seconds:.0f} s"
                 try:
                     if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
                         done.append(f"{lease.target}: restored, {why}")

@@ -108,7 +108,7 @@ class Overlayer:
                 self._refuse_foreign(route, mark)
             if mark is None or (mark.fencing == holder.fencing and marks.reapplied(route.lists, mark)):
                 self._persistently(target, route, lambda now: self._lay(target, holder, weights, now))
-                done.append(f"{route.name} had been written over: laid again")
+                done.append(f"{route.name} had been overwritten by somebody else; the overlay was written again")
         return done
 
     def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
@@ -157,7 +157,7 @@ class Overlayer:
     def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
         mark = marks.mark_of(route.body, target.service)
         if mark is not None and mark.fencing > holder.fencing:
-            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid something over {route.name} since")
+            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid a later overlay on {route.name}")
         if mark is not None and mark.fencing < holder.fencing:
             self._take_away(target, route, mark.fencing, None)
             route, mark = self._again(target, route), None
@@ -183,7 +183,7 @@ class Overlayer:
         if changed := marks.foreign(route.lists, mark):
             raise TakenOver(
                 f"{editor(route.body)} changed the weights of {route.name} (rule {', '.join(changed)}) since "
-                f"{mark.operation} set them; what is theirs stays as it is"
+                f"{mark.operation} set them; those changes were kept"
             )
 
     def _take_away(self, target: Target, route: Route, fencing: int, commit: Mapping[str, float] | None) -> list[str]:
@@ -205,7 +205,7 @@ class Overlayer:
         name, namespace, notes = route.body["metadata"]["name"], target.namespace, []
         operations = marks.unchanged(route.body)
         if changed := marks.foreign(route.lists, mark):
-            said = f"rule {', '.join(changed)} has weights that are not ours: they were left as they are"
+            said = f"rule {', '.join(changed)} has weights that somebody else set; they were kept"
             notes.append(f"{route.name}: {said}")
         elif marks.reapplied(route.lists, mark):
             again, _ = self._patch(target, route, weights, mark, mark)
@@ -223,7 +223,9 @@ class Overlayer:
 
     def _made(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> tuple[Resource, Object]:
         if not any(weights.values()):
-            raise InvalidChange(f"{target.ref} has no route, and none can be made without weights")
+            raise InvalidChange(
+                f"{target.ref} has no route, and none can be created without weights; write a route for it"
+            )
         mark = self._mark(target, holder).model_copy(update={"made": True})
         return self.routes.make(target, marks.integers(weights), mark)
 

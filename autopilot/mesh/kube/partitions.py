@@ -86,7 +86,7 @@ class Partitions:
                 if allowed and any(selects(selector, one) for one in pods or [labels]):
                     raise InvalidChange(
                         f"NetworkPolicy {target.namespace}/{policy['metadata']['name']} allows {allowed[0].lower()} "
-                        f"for pods of {target.ref}, and a partition takes nothing away from it; nearest: an abort "
+                        f"for pods of {target.ref}, which a partition cannot take away; nearest: an abort "
                         "with status 503"
                     )
 
@@ -101,7 +101,7 @@ class Partitions:
         wanted = {body["metadata"]["name"]: body for body in self.bodies(target, holder, injected, deadline)}
         there = {str(body["metadata"]["name"]): body for body in self.of(target)}
         if later := next((body for body in there.values() if _fencing(body) > holder.fencing), None):
-            raise LeaseLost(f"{_operation(later)}#{_fencing(later)} has cut {target.ref} off since")
+            raise LeaseLost(f"{_operation(later)}#{_fencing(later)} has laid a later partition on {target.ref}")
         written, done = [], []
         for name, body in wanted.items():
             known = there.pop(name, None)
@@ -110,7 +110,7 @@ class Partitions:
                 continue
             written.append(Route(NETWORK_POLICY, self._api.apply(NETWORK_POLICY, body), ()))
             if known is None or known.get("spec") != body["spec"]:
-                done.append(f"{written[-1].name} was gone, or said something else: laid again")
+                done.append(f"{written[-1].name} was missing or had been changed, and was written again")
         for name in there:
             self._api.delete(NETWORK_POLICY, name, target.namespace)
         return written, done
@@ -172,8 +172,8 @@ def _arm(scope: Scope | None) -> str | None:
     ]
     if narrower:
         raise InvalidChange(
-            f"scope.{narrower[0]}: a partition cuts whole pods off, whoever asks; nearest: leave the scope out, or an "
-            "abort with status 503"
+            f"scope.{narrower[0]}: a partition cuts off whole pods from all callers; nearest: leave the scope out, or "
+            "an abort with status 503"
         )
     return scope.arm
 

@@ -57,7 +57,7 @@ class RouteFaults:
             if scope.source is not None:
                 if scope.source.service is None:
                     raise InvalidChange(
-                        "scope.source.proxy: VirtualServices tell callers by their labels; nearest: source.service"
+                        "scope.source.proxy: VirtualServices identify callers by labels; nearest: source.service"
                     )
                 *where, name = scope.source.service.split("/")
                 namespace = where[0] if where else target.namespace
@@ -188,7 +188,7 @@ class RouteFaults:
             arm = next((one.arm for one in wishes if one.arm), "")
             why = f"gives {arm} any traffic" if arm else "takes a request that is in scope"
             names = ", ".join(_route(body).name for body in theirs)
-            raise InvalidChange(f"{wishes[0].words} would meet nobody: no rule of {names} {why}")
+            raise InvalidChange(f"{wishes[0].words} would apply to no request: no rule of {names} {why}")
         return found
 
     def _leads(self, target: Target, body: Object) -> bool:
@@ -199,7 +199,7 @@ class RouteFaults:
     def _refuse_later(self, target: Target, body: Object, holder: Holder) -> FaultMark | None:
         mark = faults.mark_of(body, target.service)
         if mark is not None and mark.fencing > holder.fencing:
-            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid something over {_route(body).name} since")
+            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid a later overlay on {_route(body).name}")
         return mark
 
     def _lay(
@@ -211,18 +211,22 @@ class RouteFaults:
         if mark is not None and mine and (changed := faults.foreign(body, mark)):
             raise TakenOver(
                 f"{editor(body)} changed {_route(body).name} ({', '.join(changed)}) since {mark.operation} laid faults "
-                "over it; what is theirs stays as it is"
+                "on it; those changes were kept"
             )
         try:
             operations, new = self._said(target, body, wishes, holder, adopt=adopt)
         except InvalidChange as error:
             if mine:
-                raise TakenOver(f"{editor(body)} changed the route since faults were laid over it: {error}") from error
+                raise TakenOver(f"{editor(body)} changed the route after faults were laid on it: {error}") from error
             raise
         if not changes(operations):
             return (body, []) if new is not None else None
         written = self._api.patch(VIRTUAL_SERVICE, _name(body), target.namespace, operations)
-        return (written, [f"{_route(body).name} had been changed: faults were laid again"]) if new is not None else None
+        return (
+            (written, [f"{_route(body).name} had been changed by somebody else; the faults were written again"])
+            if new is not None
+            else None
+        )
 
     def _take_away(self, target: Target, body: Object, fencing: int) -> list[str]:
         mark = faults.mark_of(body, target.service)
@@ -246,7 +250,7 @@ class RouteFaults:
                 return body, []
             self._delete(body, target)
         made = self._api.create(VIRTUAL_SERVICE, wanted)
-        return made, [f"{_route(made).name} was not there, or said something else: laid again"]
+        return made, [f"{_route(made).name} was missing or had been changed, and was written again"]
 
     def _made(self, target: Target, wishes: Sequence[Wish], holder: Holder) -> Object:
         mark = FaultMark(service=target.service, operation=holder.operation, fencing=holder.fencing, made=True)

@@ -131,7 +131,7 @@ def service_of(api: KubeApi, target: Target) -> Object:
         names = ", ".join(sorted(one["metadata"]["name"] for one in api.list(SERVICE, target.namespace)))
         raise InvalidChange(
             f"namespace {target.namespace} has no Service {target.service}"
-            + (f"; it has {names}" if names else ", and no other either")
+            + (f"; it has {names}" if names else ", and no other Service")
         )
     return found
 
@@ -144,7 +144,7 @@ def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
     """
     selector: dict[str, str] = (service_of(api, target).get("spec") or {}).get("selector") or {}
     if not selector:
-        raise InvalidChange(f"Service {target.ref} selects no pods, so nothing tells which are its own; name another")
+        raise InvalidChange(f"Service {target.ref} has no selector, so its pods are unknown; name another Service")
     return selector
 
 

@@ -63,7 +63,7 @@ class KubeStore:
             if book.leases or book.overlays:
                 raise MeshError(
                     f"{target.ref} is held through mesh {book.target.mesh!r} of the same cluster, and this one is "
-                    f"called {self.mesh!r}; end that first, and give a cluster one name"
+                    f"called {self.mesh!r}; end that operation first, and use one name for a cluster"
                 )
             book = book.model_copy(update={"target": target})  # nobody holds it: whoever comes next may name it
         return OpenBook(book, version, self.halts() if orders else [])
@@ -112,7 +112,7 @@ class KubeStore:
             except Conflict as conflict:
                 if self._clock() > until:
                     raise MeshUnavailable(
-                        f"others kept changing {what} for {_LIMIT:g} s: {conflict}; find out who writes it"
+                        f"other clients kept changing {what} for {_LIMIT:g} s: {conflict}; find out who writes it"
                     ) from conflict
                 time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - spreads those who collide
 
@@ -158,7 +158,7 @@ class KubeStore:
             found = [Halt.model_validate_json(text) for _, text in sorted(((body or {}).get("data") or {}).items())]
         except ValidationError as error:
             raise MeshError(
-                f"ConfigMap {self.namespace}/{_HALTS} holds something that is no halt: {error}; remove that entry"
+                f"ConfigMap {self.namespace}/{_HALTS} has an entry that is not a halt: {error}; remove that entry"
             ) from error
         self._halts = (self._clock(), found)
         return found

@@ -92,8 +92,8 @@ class Workloads:
             whose = f"{target.ref} {action.arm}" if action.arm else target.ref
             if len(ready) < action.count:
                 raise InvalidChange(
-                    f"{whose} has {len(ready)} ready pods, and {action.count} are to be killed; write a smaller count, "
-                    "or start more"
+                    f"{whose} has {len(ready)} ready pods, and the action would kill {action.count}; write a smaller "
+                    "count, or start more pods"
                 )
             return random.sample(ready, action.count)
 
@@ -121,7 +121,7 @@ class Workloads:
             except Conflict:
                 continue  # another pod has its name: this one is gone
             except MeshUnavailable as error:
-                blocked.append(MeshUnavailable(f"{pod.namespace}/{pod.name} stays on {node} for now: {error}"))
+                blocked.append(MeshUnavailable(f"{pod.namespace}/{pod.name} was not evicted from {node} yet: {error}"))
                 if len(blocked) >= _PATIENCE:
                     break
         if blocked:
@@ -162,7 +162,7 @@ class Workloads:
         if known:
             raise InvalidChange(
                 f"{action.workload} is scaled by another action ({known.get('key')}); wait until that has ended, or "
-                f"remove the annotation {SCALED} if nothing of it runs any more"
+                f"remove the annotation {SCALED} if that action no longer runs"
             )
         note = json.dumps({"key": key, "before": before, "set": action.replicas})
         operations = [
@@ -180,7 +180,7 @@ class Workloads:
             return ""
         now = body["spec"].get("replicas", 1)
         operations = [*unchanged(body), *unannotated(body, SCALED)]
-        said = f"left {action.workload} at {now} replicas: somebody has set that since"
+        said = f"left {action.workload} at {now} replicas, since somebody else has set that meanwhile"
         if now == known["set"]:
             operations.append({"op": "replace", "path": "/spec/replicas", "value": known["before"]})
             said = f"set {action.workload} back to {known['before']} replicas"
@@ -203,7 +203,7 @@ class Workloads:
         if _noted(body, CORDONED).get("key") == key:
             return f"cordoned {node}"
         if (body.get("spec") or {}).get("unschedulable"):
-            return f"{node} was cordoned before, and will stay so"
+            return f"{node} was cordoned already and will stay cordoned"
         operations = [
             *unchanged(body),
             {"op": "add", "path": "/spec/unschedulable", "value": True},
@@ -217,10 +217,10 @@ class Workloads:
         if _noted(body, CORDONED).get("key") != key:
             return ""
         operations = [*unchanged(body), *unannotated(body, CORDONED)]
-        said = f"left {node} as it is: somebody has let it go since"
+        said = f"left node {node} as it is, since somebody else has uncordoned it meanwhile"
         if (body.get("spec") or {}).get("unschedulable"):
             operations.append({"op": "remove", "path": "/spec/unschedulable"})
-            said = f"let {node} take pods again"
+            said = f"uncordoned {node}"
         self._api.patch(NODE, node, None, operations)
         return said
 
@@ -228,7 +228,7 @@ class Workloads:
         body = self._api.get(NODE, name)
         if body is None:
             there = ", ".join(sorted(one["metadata"]["name"] for one in self._api.list(NODE))[:20])
-            raise InvalidChange(f"there is no node {name}; there are {there}")
+            raise InvalidChange(f"the cluster has no node {name}; it has {there}")
         return body
 
     def _again(self, once: Any, what: str) -> str:

@@ -44,7 +44,7 @@ REPORTERS = ("waypoint", "source", "destination")
 
 _OWN = ("reporter", "source_", "destination_", "request_protocol", "connection_security_policy")
 _OUTCOME = frozenset({"response_code", "response_flags", "grpc_response_status"})
-_UNSEEN = "either callers without a sidecar of their own, or retries"
+_UNSEEN = "from callers without a sidecar, or retries"
 
 
 def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:

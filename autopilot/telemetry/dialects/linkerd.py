@@ -43,7 +43,7 @@ _OWN = (
     "parent_", "route_", "backend_",
 )  # fmt: skip
 _OUTCOME = frozenset({"status_code", "classification", "grpc_status_code", "http_status", "grpc_status", "error"})
-_UNSEEN = "traffic that is routed elsewhere, or by nothing"
+_UNSEEN = "traffic that other routes send, or no route"
 
 
 def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:

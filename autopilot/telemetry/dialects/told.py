@@ -163,7 +163,7 @@ def newest(language: Language, result: Matrix, subjects: Sequence[Subject]) -> l
     for index, subject in enumerate(subjects):
         samples: list[SeriesSample] = []
         missing = {
-            f"what {' and '.join(arms)} both claim": "its labels fit several arms, so it is nobody's"
+            f"series that match {' and '.join(arms)}": "their labels match several arms, so they are counted for none"
             for arms in sorted(owners.torn.get(index, ()))
         }
         for name in subject.arms:
@@ -177,7 +177,7 @@ def newest(language: Language, result: Matrix, subjects: Sequence[Subject]) -> l
                 one.sample(series, name, teller, at) for series, one in told for at in one.looks if one.counts(at)
             ]
             if more := _more(arm, teller):
-                missing[f"a part of {name}"] = f"{more}, and only the latter are judged ({language.unseen})"
+                missing[f"a part of {name}"] = f"{more}; only the latter are judged ({language.unseen})"
         readings.append(Reading(tuple(samples), missing))
     return readings
 
@@ -188,7 +188,7 @@ def _more(arm: _Arm, believed: str) -> str:
     most = max(sorted(rise), key=lambda teller: rise[teller])
     if rise[most] <= _MUCH * rise[believed] + _FEW:
         return ""
-    return f"{most} tells of more requests than {believed}"
+    return f"{most} counts more requests than {believed}"
 
 
 def history(language: Language, result: Matrix, subject: Subject) -> dict[str, list[SeriesSample]]:
