@@ -38,6 +38,7 @@ class MeshActivities(MeshSignatures):
             planned_end=request.planned_end if request.lasting is None else time.time() + request.lasting,
             queue=request.queue,
             by=request.by,
+            asked=activity.info().scheduled_time.timestamp(),
         )
         await _show(mesh)
         return lease

@@ -104,7 +104,7 @@ class CanaryWorkflow(JudgedOperation):
             return await workflow.execute_activity_method(
                 MeshSignatures.apply,
                 ApplyRequest(
-                    lease=self.held,
+                    lease=self.next_write(),
                     changes=(split(self.input.spec, step.weight),),
                     canary=arms.canary,
                     name=self.input.name,

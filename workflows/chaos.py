@@ -154,7 +154,9 @@ class ChaosWorkflow(ExperimentOperation):
         try:
             receipt = await workflow.execute_activity_method(
                 MeshSignatures.apply,
-                ApplyRequest(lease=self.held, changes=changes, name=self.input.name, by=self.by(f"step {number}")),
+                ApplyRequest(
+                    lease=self.next_write(), changes=changes, name=self.input.name, by=self.by(f"step {number}")
+                ),
                 start_to_close_timeout=EFFECT,
                 schedule_to_close_timeout=timedelta(seconds=60),
                 retry_policy=PROMPT,

@@ -8,7 +8,12 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 from autopilot.operations.common import Caller, Outcome
 
-OUTCOMES = {"Condemned": Outcome.ROLLED_BACK, "TakenOver": Outcome.TAKEN_OVER, "LeaseLost": Outcome.INCONCLUSIVE}
+OUTCOMES = {
+    "Condemned": Outcome.ROLLED_BACK,
+    "TakenOver": Outcome.TAKEN_OVER,
+    "LeaseLost": Outcome.INCONCLUSIVE,
+    "StaleWrite": Outcome.INCONCLUSIVE,
+}
 """Outcome by type of failure; any other failure means `Failed`."""
 
 

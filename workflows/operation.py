@@ -53,6 +53,7 @@ class Operation(Commanded):
         in spite of it swallows the cancellation."""
         self._guards: list[str] = []
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
+        self._writes = 0
         self._regained = 0
 
     @property
@@ -60,6 +61,12 @@ class Operation(Commanded):
         """The lease; it exists for as long as `operate` runs."""
         if self.lease is None:
             raise RuntimeError("the operation has no lease yet; read `held` only inside `operate`")
+        return self.lease
+
+    def next_write(self) -> Lease:
+        """The lease, presented for the next write: each has a number of its own, whoever retries it."""
+        self._writes += 1
+        self.lease = self.held.for_write(self._writes)
         return self.lease
 
     # What a kind of operation provides
@@ -114,7 +121,7 @@ class Operation(Commanded):
             await asyncio.shield(self._restore(ending))
         if work is not None:
             await _stop(work)
-        if ending.outcome is not Outcome.PROMOTED and self.lease is not self._restored:
+        if ending.outcome is not Outcome.PROMOTED and _holder(self.lease) != _holder(self._restored):
             await asyncio.shield(self._restore(ending))  # the lease was being taken (again) when the operation ended
         await self._disarm()
         await asyncio.shield(self.put_back())
@@ -324,6 +331,10 @@ class Operation(Commanded):
         """The actor to record for a change: whoever gave the command, else whoever started the operation."""
         asked = caller or self.caller
         return Actor(who=asked.who, verified=asked.verified, why=why)
+
+
+def _holder(lease: Lease | None) -> str:
+    return str(lease.holder) if lease is not None else ""
 
 
 async def _unclaimed() -> Lease:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, TakenOver
+from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, StaleWrite, TakenOver
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Halt, Tombstone, priority_of
 from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Ticket
@@ -86,6 +86,8 @@ class Claim:
     operation: str
     token: str
     queue: bool = False
+    asked: float = 0.0
+    """When the run asked for the first time, by Temporal's clock, seconds since the epoch; 0 where that is not told."""
 
     def excludes(self, aspects: Sequence[Aspect]) -> bool:
         """Whether the claim and these aspects cannot stand side by side."""
@@ -118,6 +120,20 @@ class Admission:
     def halted(self, operation: str, target: Target) -> str:
         """The halt that stops this operation; empty where none does."""
         return next((halt.reason for halt in self._store.orders.halts() if halt.covers(operation, target)), "")
+
+    def refuse_earlier(self, claim: Claim, record: LeaseRecord) -> None:
+        """Refuses a run that asked before the run of the same operation that has the lease.
+
+        Temporal runs one run of an operation after the other, so of two the later one is alive.
+
+        Raises:
+            StaleWrite: the request was delayed, and a later run has the lease by now.
+        """
+        if record.token != claim.token and claim.asked and record.asked > claim.asked:
+            raise StaleWrite(
+                f"a later run of {claim.operation} holds {claim.target} as {record.lease.holder}: this request was "
+                "delayed, and nothing was written"
+            )
 
     def overdue(self, claim: Claim, blockers: Sequence[LeaseRecord], now: float) -> list[LeaseRecord]:
         """Those among the blockers that were asked to give way and did not: they are to be ended.
@@ -197,3 +213,37 @@ class Admission:
         ticket = Ticket(number=number, operation=claim.operation, aspects=claim.aspects, seen=now)
         self._store.orders.write_ticket(claim.target, ticket)
         raise LeasePending(f"{claim.operation} waits in turn: {holder} holds {claim.target}", holder)
+
+
+def refuse_stale(lease: Lease, accepted: Lease) -> None:
+    """Refuses whatever is done for an earlier write than the last that was accepted.
+
+    Args:
+        lease: as it was presented.
+        accepted: as the record has it.
+
+    Raises:
+        StaleWrite: the attempt was delayed.
+    """
+    if lease.write < accepted.write:
+        raise StaleWrite(
+            f"write {lease.write} of {lease.holder} arrived after write {accepted.write} had been accepted: it was "
+            "delayed, and nothing was written"
+        )
+
+
+def refuse_other_write(lease: Lease, laid: Lease) -> None:
+    """Refuses to commit another write than the one that is laid; one without a number is of an earlier version.
+
+    Args:
+        lease: as it was presented: its number is the write that is meant.
+        laid: the lease that the overlay was laid under.
+
+    Raises:
+        StaleWrite: another write is laid.
+    """
+    if laid.write and laid.write != lease.write:
+        raise StaleWrite(
+            f"{lease.holder} commits its write {lease.write}, and its write {laid.write} is laid on {lease.target}: "
+            "nothing was committed"
+        )

@@ -7,6 +7,7 @@ MeshError
 │   │   └── LeasePending the holder gives way, or it is our turn next (retryable)
 │   └── LeaseLost        the operation no longer holds the lease
 │       ├── Condemned    harm was found under it
+│       ├── StaleWrite   a later write of the same operation was accepted before
 │       └── TakenOver    a person or a higher priority has the target now
 ├── Halted               a halt is in force: nothing may be changed, existing overlays may stay
 ├── ClockSkew            a proxy's clock is wrong: its deadlines would be at another time
@@ -52,6 +53,10 @@ class LeaseLost(LeaseError):
 
 class Condemned(LeaseLost):
     """Harm was found under this lease: it can only be lifted."""
+
+
+class StaleWrite(LeaseLost):
+    """The attempt was delayed: a later write of the same operation was accepted before, so nothing was written."""
 
 
 class TakenOver(LeaseLost):

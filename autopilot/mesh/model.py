@@ -127,6 +127,27 @@ class Holder(Plain):
         return f"{self.operation}#{self.fencing}"
 
 
+class Writer(Holder):
+    """A holder as the author of one of its writes: what providers put into marks and objects of their own."""
+
+    write: int = 0
+    """Number of the write, counted by the operation; 0 where writes have none."""
+
+    @classmethod
+    def of(cls, holder: Holder) -> Writer:
+        """The holder itself where it is a writer, else as one whose writes have no numbers."""
+        return holder if isinstance(holder, Writer) else cls(operation=holder.operation, fencing=holder.fencing)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is laid under a larger one was laid later: by a later holder, or in a later write of the same."""
+        return self.fencing, self.write
+
+
+LAST_WRITE = 2**53
+"""Larger than the number of any write: up to it, all writes of a holder are meant."""
+
+
 class LeasePhase(StrEnum):
     """From `committing` on, every recovery completes the commit; before, it restores the base."""
 
@@ -148,6 +169,21 @@ class Lease(Plain):
     """Seconds since the epoch at which the operation ends in any case."""
     audit: str = ""
     """Digest of the audit record of its being taken."""
+    write: int = 0
+    """Number of the operation's write that the lease is presented for, counted from 1 by the operation.
+
+    Providers keep the highest they have accepted, and refuse whatever is presented for an earlier one: an attempt that
+    was delayed must not undo what its successor wrote. 0 is before every numbered write.
+    """
+
+    @property
+    def writer(self) -> Writer:
+        """The holder, as the author of the write that the lease is presented for."""
+        return Writer(operation=self.holder.operation, fencing=self.holder.fencing, write=self.write)
+
+    def for_write(self, number: int) -> Lease:
+        """The same lease, presented for another write."""
+        return self.model_copy(update={"write": number})
 
     def deadline(self, now: float) -> float:
         """Until when proxies may follow what is laid or renewed now: seconds since the epoch, like `now`."""

@@ -80,13 +80,26 @@ class Mesh(Protocol):
         planned_end: float | None = None,
         queue: bool = False,
         by: Actor = ...,
+        asked: float = 0.0,
     ) -> Lease:
         """Takes the lease, or returns the one that the same `token` (a run of the operation) took before.
 
         An earlier run of the same operation cannot be running any more: what it left is lifted first. A holder of a
         lower priority is asked to give way, and restored for it where it does not.
 
+        Args:
+            target: what is to be changed.
+            aspects: the sides of it.
+            operation: the workflow id of whoever asks.
+            token: which run of it.
+            ttl: seconds without renewal after which guards restore.
+            planned_end: seconds since the epoch at which the operation ends in any case.
+            queue: whether to wait in turn.
+            by: who is named for it.
+            asked: when this run asked, seconds since the epoch by Temporal's clock: it orders the runs of an operation.
+
         Raises:
+            StaleWrite: a later run of the same operation holds the lease: this request was delayed.
             LeasePending: ask again: the holder gives way, or with `queue` it is not our turn yet.
             LeaseHeld: another operation holds one of the aspects, or one that excludes them.
             Halted: the stop button is pressed.
@@ -99,7 +112,10 @@ class Mesh(Protocol):
     async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = ...) -> Receipt:
         """Lays the changes over the base, in place of those this lease had made before; returns once written.
 
+        `lease.write` is the write's number. A write that arrives after a later one of the same lease is refused.
+
         Raises:
+            StaleWrite: a later write was accepted before. Nothing was written.
             LeaseLost: the lease is no longer held, or condemned. Nothing was written.
             Halted: the stop button is pressed. Nothing was written.
             ClockSkew: a proxy's clock is off by more than deadlines bear. Nothing was written.
@@ -122,7 +138,7 @@ class Mesh(Protocol):
             Whether it must stay where it is, and whether somebody of a higher priority waits.
 
         Raises:
-            LeaseLost: the lease is no longer held, or condemned.
+            LeaseLost: the lease is no longer held, or condemned; or a later write than `lease.write` was accepted.
         """
         ...
 
@@ -135,6 +151,7 @@ class Mesh(Protocol):
 
         Raises:
             LeaseLost: the lease went before the commit began. Nothing was written.
+            StaleWrite: what is laid is another write than `lease.write`, the one that is meant. Nothing was written.
             Halted: the stop button is pressed, and the commit had not begun. Nothing was written.
         """
         ...

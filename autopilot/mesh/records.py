@@ -9,10 +9,13 @@ class LeaseRecord(Plain):
     """The sign of life of an operation. Renewing rewrites this file alone."""
 
     lease: Lease
+    """With the number of the last write that was accepted."""
     token: str
     """Which run of the operation asked; the same token asking again gets the same lease."""
     acquired: float
     renewed: float
+    asked: float = 0.0
+    """When this run asked for the lease: which of two runs is the later one. 0 where that was not told."""
     beats: int = 0
     condemned: str | None = None
     ending: bool = False

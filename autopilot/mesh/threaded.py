@@ -44,6 +44,7 @@ class Ledger(Protocol):
         planned_end: float | None,
         queue: bool,
         by: Actor,
+        asked: float,
     ) -> Lease:
         """Takes the lease."""
         ...
@@ -121,6 +122,7 @@ class ThreadedMesh:
         planned_end: float | None = None,
         queue: bool = False,
         by: Actor = NOBODY,
+        asked: float = 0.0,
     ) -> Lease:
         """Takes the lease."""
         return await self.in_thread(
@@ -133,6 +135,7 @@ class ThreadedMesh:
             planned_end=planned_end,
             queue=queue,
             by=by,
+            asked=asked,
         )
 
     async def apply(self, lease: Lease, changes: Sequence[Change], by: Actor = NOBODY) -> Receipt:

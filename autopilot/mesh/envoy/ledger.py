@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 
-from autopilot.mesh.admission import Admission, Claim
+from autopilot.mesh.admission import Admission, Claim, refuse_other_write, refuse_stale
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
 from autopilot.mesh.envoy import sayable
@@ -108,10 +108,11 @@ class Ledger:
         planned_end: float | None,
         queue: bool = False,
         by: Actor = NOBODY,
+        asked: float = 0.0,
     ) -> Lease:
         """Takes the lease; see `Mesh.acquire`."""
         self.service(target)
-        claim = Claim(target, tuple(aspects), operation, token, queue)
+        claim = Claim(target, tuple(aspects), operation, token, queue, asked)
         with self.store.locked():
             now = self._clock()
             self.admission.refuse_ordered(claim, now)
@@ -122,6 +123,7 @@ class Ledger:
                 if record.lease.holder.operation != operation:
                     blockers.append(record)
                     continue
+                self.admission.refuse_earlier(claim, record)
                 if record.token == token:
                     if record.condemned:
                         raise Condemned(f"{operation} did harm to {target}: {record.condemned}")
@@ -146,7 +148,7 @@ class Ledger:
                 planned_end=planned_end,
             )
             lease = lease.model_copy(update={"audit": self._record("acquire", lease, by, now)})
-            self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now))
+            self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now, asked=asked))
             return lease
 
     def make_ready(self, lease: Lease, changes: Sequence[Change]) -> bool:
@@ -179,9 +181,9 @@ class Ledger:
                 raise InvalidChange(f"the lease of {lease.holder} does not cover {', '.join(sorted(uncovered))}")
             now = self._clock()
             overlay = Overlay(lease=lease, changes=tuple(changes), deadline=lease.deadline(now))
-            receipt = self._publish("apply", overlay, by, now)
-            self._beat(record, now)
-            return receipt
+            # The number first: a later write's is never undone, whatever becomes of this one.
+            self._beat(record.model_copy(update={"lease": record.lease.for_write(lease.write)}), now)
+            return self._publish("apply", overlay, by, now)
 
     def renew(self, lease: Lease, *, extend: bool = True) -> Standing:
         """Says that the operation lives; see `Mesh.renew`. Without `extend` the proxies' deadline stays as it is."""
@@ -224,6 +226,7 @@ class Ledger:
                 raise LeaseLost(f"{lease.holder} has no overlay on {lease.target}, so there is nothing to commit")
             if not overlay.committing:
                 self._held(lease)
+                refuse_other_write(lease, overlay.lease)
                 self._refuse_halted(lease)
                 # One rename decides: before it every net goes back, after it every net goes on.
                 self.store.write_overlay(overlay.model_copy(update={"phase": LeasePhase.COMMITTING}))
@@ -360,6 +363,7 @@ class Ledger:
             raise self.admission.lost(lease, self._clock())
         if record.condemned:
             raise Condemned(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
+        refuse_stale(lease, record.lease)
         overlay = self.store.overlay_of(lease)
         if overlay and not overlay.alive(self._clock()):
             # The proxies fell back by themselves: what was laid must not come back to life by a late renewal.

@@ -19,7 +19,7 @@ from autopilot.mesh.kube.journal import KubeJournal
 from autopilot.mesh.kube.overlays import Marked, Overlays
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Aspect, Change, Holder, InjectFault, Lease, Receipt, SplitTraffic, Target
+from autopilot.mesh.model import LAST_WRITE, Aspect, Change, Holder, InjectFault, Lease, Receipt, SplitTraffic, Target
 from autopilot.mesh.orders import Actor
 from autopilot.mesh.records import LeaseRecord, Overlay
 
@@ -55,6 +55,8 @@ class Ending:
         self.books = Books(lambda: self.journal, told)
         self._clock = clock
         self._looked = -LOOK_EVERY
+        self._seen: set[tuple[Target, str, tuple[int, int]]] = set()
+        """Marks that the last look found."""
 
     def tidy(self, by: Actor = BY_DEADLINE, books: Sequence[Book] | None = None) -> list[str]:
         """Ends what is due, and takes away what no lease stands behind; returns what was done.
@@ -128,13 +130,15 @@ class Ending:
         self.store.step(lease.target, forget, orders=False)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
 
-    def _take_away(self, lease: Lease, commit: Mapping[str, float] | None = None) -> list[str]:
-        """Takes away what this lease, or one before it, has laid; what was not ours any more, one sentence each."""
+    def _take_away(
+        self, lease: Lease, commit: Mapping[str, float] | None = None, *, write: int = LAST_WRITE
+    ) -> list[str]:
+        """Takes away what this lease has laid up to a write, or one before it; what was not ours, one sentence each."""
         notes: list[str] = []
         if lays(lease, Aspect.FAULTS):
-            notes += self.faults.take_away(lease.target, lease.holder.fencing)
+            notes += self.faults.take_away(lease.target, lease.holder.fencing, write=write)
         if lays(lease, Aspect.TRAFFIC):
-            notes += self.overlayer.take_away(lease.target, lease.holder.fencing, commit=commit)
+            notes += self.overlayer.take_away(lease.target, lease.holder.fencing, write=write, commit=commit)
         return notes
 
     def _shared(self, lease: Lease) -> dict[str, float]:
@@ -170,24 +174,29 @@ class Ending:
     def _sweep_marks(self, by: Actor) -> list[str]:
         """Takes away what no lease stands behind; what fails is handed on after all the others."""
         done, failed = [], []
-        for found in [*self.overlayer.marked(self.store.mesh), *self.faults.marked(self.store.mesh)]:
+        marked = [*self.overlayer.marked(self.store.mesh), *self.faults.marked(self.store.mesh)]
+        for found in marked:
             try:
                 done += self._sweep_mark(found, by)
             except MeshError as error:
                 failed.append(error)
+        self._seen = {_place(found) for found in marked}
         if failed and not done:
             raise failed[0]
         return done
 
     def _sweep_mark(self, found: Marked, by: Actor) -> list[str]:
-        book = self.store.open(found.target, orders=False)
-        if any(record.lease.holder.fencing == found.mark.fencing for record in book.leases()):
-            return []
-        holder = Holder(operation=found.mark.operation, fencing=found.mark.fencing)
+        book, mark = self.store.open(found.target, orders=False), found.mark
+        left, why = f"{mark.operation}#{mark.fencing}", "that had no lease any more"
+        last = next((one.lease.write for one in book.leases() if one.lease.holder.fencing == mark.fencing), LAST_WRITE)
+        if last != LAST_WRITE:
+            if mark.write >= last or _place(found) not in self._seen:
+                return []  # in order, or the later write is replacing it at this moment: the next look decides
+            left, why = f"write {mark.write} of {left}", f"that arrived after write {last}"
+        holder = Holder(operation=mark.operation, fencing=mark.fencing)
         lease = Lease(target=found.target, aspects=(), holder=holder, ttl=0, max_unattended=0)
-        notes = self._take_away(lease)
-        left = f"{found.mark.operation}#{found.mark.fencing}"
-        said = "; ".join([f"{found.route.name}: removed an overlay of {left} that had no lease any more", *notes])
+        notes = self._take_away(lease, write=mark.write)
+        said = "; ".join([f"{found.route.name}: removed an overlay of {left} {why}", *notes])
         self._record("lift", lease, by.model_copy(update={"why": said}), vital=True)
         return [said]
 
@@ -227,6 +236,10 @@ class Ending:
             written=now,
             audit=audit,
         )
+
+
+def _place(found: Marked) -> tuple[Target, str, tuple[int, int]]:
+    return found.target, found.route.name, found.mark.order
 
 
 def lays(lease: Lease, aspect: Aspect) -> bool:

@@ -14,7 +14,7 @@ from autopilot.mesh.kube.partitions import Partitions
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.routes import Route, Routes, selector_of, service_of
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, InjectFault, Target, Tier
+from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Tier
 from autopilot.spec.faults import Partition, describe
 
 
@@ -29,6 +29,7 @@ class Faulting:
     """
 
     def __init__(self, store: KubeStore, routes: Routes, driver: str, filters: str = "istio-system") -> None:
+        self._store = store
         self._api = store.api
         self._provider, self._driver = routes.provider, driver
         self._routes: RouteFaults | None = None
@@ -88,7 +89,7 @@ class Faulting:
         else:
             for one in (self._filters, self._routes):
                 done += one.take_away(target, holder.fencing) if one is not None else []
-        policies, more = self._partitions.lay(target, holder, injected, deadline)
+        policies, more = self._cut_off(target, holder, injected, deadline)
         return [*written, *policies], [*done, *more]
 
     def look_after(self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float) -> list[str]:
@@ -107,10 +108,17 @@ class Faulting:
                     f"be laid again: {error}"
                 ) from error
         if len(said) < len(injected):
-            done += self._partitions.lay(target, holder, injected, deadline)[1]
+            done += self._cut_off(target, holder, injected, deadline)[1]
         return done
 
-    def take_away(self, target: Target, fencing: int) -> list[str]:
+    def _cut_off(
+        self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float
+    ) -> tuple[list[Route], list[str]]:
+        return self._store.persistently(
+            lambda: self._partitions.lay(target, holder, injected, deadline), f"the NetworkPolicies of {target}"
+        )
+
+    def take_away(self, target: Target, fencing: int, *, write: int = LAST_WRITE) -> list[str]:
         """Takes away what this holder, or one before it, has laid; partitions first, for they cost most.
 
         Returns:
@@ -120,7 +128,7 @@ class Faulting:
         failed: list[MeshError] = []
         for one in (self._partitions, self._filters, self._routes):
             try:
-                notes += one.take_away(target, fencing) if one is not None else []
+                notes += one.take_away(target, fencing, write=write) if one is not None else []
             except MeshError as error:
                 failed.append(error)  # one object's trouble is not another's
         if failed:

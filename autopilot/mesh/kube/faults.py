@@ -21,7 +21,7 @@ from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, combined, narrowed, said_in
 from autopilot.mesh.kube.marks import annotated, told_apart, unannotated, unchanged
 from autopilot.mesh.kube.routes import rule_key
-from autopilot.mesh.model import Holder, Plain
+from autopilot.mesh.model import Holder, Plain, Writer
 
 PREFIX = "fault.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one VirtualService may lead to several targets."""
@@ -50,9 +50,16 @@ class FaultMark(Plain):
     """Of the target; its namespace is the object's."""
     operation: str
     fencing: int
+    write: int = 0
+    """Number of the operation's write that laid them."""
     rules: tuple[LaidRule, ...] = ()
     made: bool = False
     """Whether the whole object is ours: it goes when the faults do."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """As `Writer.order`."""
+        return self.fencing, self.write
 
 
 def marks_of(body: Object) -> list[FaultMark]:
@@ -163,7 +170,7 @@ def lay(
     wanted, laid = said_over(base, wishes, shares, service=service, fencing=holder.fencing, adopt=adopt)
     if not laid and not any(_is_copy_for(rule, service) for rule in wanted):
         return (restore(body, before)[0] if before else unchanged(body)), None
-    mark = FaultMark(service=service, operation=holder.operation, fencing=holder.fencing, rules=tuple(laid))
+    mark = FaultMark(service=service, **Writer.of(holder).model_dump(), rules=tuple(laid))
     operations = [*unchanged(body), *edits(rules_of(body), wanted, service)]
     if not _bears(body, mark):
         operations += annotated(body, PREFIX + service, mark.model_dump_json())

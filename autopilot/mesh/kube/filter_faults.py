@@ -26,7 +26,7 @@ from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, Target
+from autopilot.mesh.model import LAST_WRITE, Holder, Target
 from autopilot.spec.faults import GRPC_CODES
 
 _PERCENT = 10_000
@@ -44,6 +44,7 @@ class FilterFaults:
     """
 
     def __init__(self, store: KubeStore, routes: IstioRoutes, plain: RouteFaults, namespace: str) -> None:
+        self._store = store
         self._api = store.api
         self._routes = routes
         self._plain = plain
@@ -92,21 +93,25 @@ class FilterFaults:
             LeaseLost: a later holder has laid something.
             InvalidChange: the rules are such that they cannot be laid.
         """
-        mine, earlier = self._kept.before(target, holder)
-        body = self._rendered(target, wishes, renewed(holder, deadline, mine))
-        if not renews:
-            filters_standing.install(self._api, self._namespace)
-        done: list[str] = []
-        written = mine.body if mine is not None else body
-        if mine is None or not same(mine.body, body):
-            written = self._api.apply(ENVOY_FILTER, body)
-            done.append(why(body, mine, deadline))
-        self._kept.remove(earlier)
-        return [Route(ENVOY_FILTER, written, ())], done
 
-    def take_away(self, target: Target, fencing: int) -> list[str]:
+        def once() -> tuple[list[Route], list[str]]:
+            mine, earlier = self._kept.before(target, holder)
+            body = self._rendered(target, wishes, renewed(holder, deadline, mine))
+            if not renews:
+                filters_standing.install(self._api, self._namespace)
+            done: list[str] = []
+            written = mine.body if mine is not None else body
+            if mine is None or not same(mine.body, body):
+                written = self._kept.write(body, mine)
+                done.append(why(body, mine, deadline))
+            self._kept.remove(earlier)
+            return [Route(ENVOY_FILTER, written, ())], done
+
+        return self._store.persistently(once, f"the EnvoyFilter over {target}")
+
+    def take_away(self, target: Target, fencing: int, *, write: int = LAST_WRITE) -> list[str]:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
-        self._kept.remove(one for one in self._kept.of(target) if one.laid.fencing <= fencing)
+        self._kept.remove(one for one in self._kept.of(target) if one.laid.order <= (fencing, write))
         return []
 
     def marked(self, mesh: str) -> list[Marked]:

@@ -22,7 +22,7 @@ from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.routes import Route, Routes
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, Target, Tier
+from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier
 
 SETTLE = 2.0
 """Seconds between a commit's two writes: Istio reads VirtualServices and EnvoyFilters by two streams, and no proxy may
@@ -69,29 +69,39 @@ class FilterOverlayer:
 
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
         """Writes the overlay's EnvoyFilter; what earlier holders left goes."""
-        routes, (mine, earlier) = self.found(target), self._kept.before(target, holder)
-        if any(mark.fencing <= holder.fencing for route in routes for mark in self._marks(target, route)):
-            self._plain.take_away(target, holder.fencing)  # the plain driver's, from before
-            routes = self.found(target)
-        body = self._rendered(target, renewed(holder, deadline, mine, weights), routes)
-        filters_beside.refuse(self._api, self._namespace, target, body)
-        filters_standing.install(self._api, self._namespace)
-        written = self._api.apply(ENVOY_FILTER, body)
-        self._kept.remove(earlier)
-        return [Route(ENVOY_FILTER, written, ())]
+
+        def once() -> list[Route]:
+            routes, (mine, earlier) = self.found(target), self._kept.before(target, holder)
+            if any(mark.fencing <= holder.fencing for route in routes for mark in self._marks(target, route)):
+                self._plain.take_away(target, holder.fencing)  # the plain driver's, from before
+                routes = self.found(target)
+            body = self._rendered(target, renewed(holder, deadline, mine, weights), routes)
+            filters_beside.refuse(self._api, self._namespace, target, body)
+            filters_standing.install(self._api, self._namespace)
+            written = self._kept.write(body, mine)
+            self._kept.remove(earlier)
+            return [Route(ENVOY_FILTER, written, ())]
+
+        return self._store.persistently(once, f"the EnvoyFilter over {target}")
 
     def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[str]:
         """Writes the EnvoyFilter again where it is gone, its deadline has moved, or the rules beneath have changed."""
-        mine = own(self._kept.of(target), holder.fencing)
-        body = self._rendered(target, renewed(holder, deadline, mine, weights), self.found(target))
-        if mine is not None and same(mine.body, body):
-            return []
-        self._api.apply(ENVOY_FILTER, body)
-        return [why(body, mine, deadline)]
 
-    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
+        def once() -> list[str]:
+            mine, _ = self._kept.before(target, holder)
+            body = self._rendered(target, renewed(holder, deadline, mine, weights), self.found(target))
+            if mine is not None and same(mine.body, body):
+                return []
+            self._kept.write(body, mine)
+            return [why(body, mine, deadline)]
+
+        return self._store.persistently(once, f"the EnvoyFilter over {target}")
+
+    def take_away(
+        self, target: Target, fencing: int, *, write: int = LAST_WRITE, commit: Mapping[str, float] | None = None
+    ) -> list[str]:
         """Deletes what this holder, or one before it, has laid; a commit writes the weights into the base first."""
-        filters = [one for one in self._kept.of(target) if one.laid.fencing <= fencing]
+        filters = [one for one in self._kept.of(target) if one.laid.order <= (fencing, write)]
         notes = []
         if commit is not None:
             keep = functools.partial(self._keep, target, fencing)
@@ -100,7 +110,7 @@ class FilterOverlayer:
             if filters:
                 self._sleep(SETTLE)
         self._kept.remove(filters)
-        return notes + self._plain.take_away(target, fencing, commit=commit)
+        return notes + self._plain.take_away(target, fencing, write=write, commit=commit)
 
     def planned(
         self, target: Target, weights: Mapping[str, float], deadline: float

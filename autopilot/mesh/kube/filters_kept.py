@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autopilot.mesh.errors import LeaseLost
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.filters_render import (
     FAULT,
@@ -20,11 +19,11 @@ from autopilot.mesh.kube.filters_render import (
     selector,
 )
 from autopilot.mesh.kube.filters_standing import MANAGED
-from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.marks import Mark, refuse_later
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.routes import Route
-from autopilot.mesh.model import Holder, Target
+from autopilot.mesh.model import Holder, Target, Writer
 
 PLANNED = Holder(operation="planned", fencing=0)
 """Of what is only shown."""
@@ -65,11 +64,11 @@ class KeptFilters:
         """What this holder has laid, and what earlier ones left.
 
         Raises:
-            LeaseLost: a later holder has laid something.
+            LeaseLost: a later holder has laid something, or a later write of this one (`StaleWrite`).
         """
         found = self.of(target)
-        if later := next((one.laid for one in found if one.laid.fencing > holder.fencing), None):
-            raise LeaseLost(f"{later.operation}#{later.fencing} has laid a later overlay on {target.ref}")
+        for one in found:
+            refuse_later(one.laid, holder, f"EnvoyFilter {self._namespace}/{one.name}")
         return own(found, holder.fencing), [one for one in found if one.laid.fencing < holder.fencing]
 
     def marked(self, mesh: str) -> list[Marked]:
@@ -79,9 +78,21 @@ class KeptFilters:
             labels = one.body["metadata"]["labels"]
             if NAMESPACE in labels and SERVICE in labels:
                 target = Target(mesh=mesh, namespace=labels[NAMESPACE], service=labels[SERVICE])
-                mark = Mark(service=target.service, operation=one.laid.operation, fencing=one.laid.fencing)
+                fencing, write = one.laid.order
+                mark = Mark(service=target.service, operation=one.laid.operation, fencing=fencing, write=write)
                 found.append(Marked(target, Route(ENVOY_FILTER, one.body, ()), mark))
         return found
+
+    def write(self, body: Object, before: Kept | None) -> Object:
+        """Creates it, or changes it as it was read: a write that was delayed meets neither.
+
+        Raises:
+            Conflict: somebody wrote it meanwhile.
+        """
+        if before is None:
+            return self._api.create(ENVOY_FILTER, body)
+        version = before.body["metadata"]["resourceVersion"]
+        return self._api.apply(ENVOY_FILTER, {**body, "metadata": {**body["metadata"], "resourceVersion": version}})
 
     def remove(self, filters: Iterable[Kept]) -> None:
         """Deletes them; whatever is gone already is no error."""
@@ -101,8 +112,7 @@ def own(filters: Iterable[Kept], fencing: int) -> Kept | None:
 def renewed(holder: Holder, deadline: float, before: Kept | None, weights: Mapping[str, float] | None = None) -> Laid:
     """What a holder lays now, knowing what it laid before: the key stays, for requests under way bear it."""
     return Laid(
-        operation=holder.operation,
-        fencing=holder.fencing,
+        **Writer.of(holder).model_dump(),
         deadline=deadline,
         token=(before.laid.token if before else "") or secrets.token_hex(16),
         weights=dict(weights or {}),

@@ -42,6 +42,8 @@ class Laid(Plain):
 
     operation: str
     fencing: int
+    write: int = 0
+    """Number of the operation's write that laid it."""
     deadline: float
     """Seconds since the epoch."""
     token: str
@@ -49,6 +51,11 @@ class Laid(Plain):
     """Percent by arm."""
     marks: dict[str, Mark] = Field(default_factory=dict)
     """VirtualService → its weights as they were when we came, and as a commit will write them."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """As `Writer.order`."""
+        return self.fencing, self.write
 
 
 @dataclass(frozen=True, slots=True)

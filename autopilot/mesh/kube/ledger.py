@@ -12,7 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
-from autopilot.mesh.admission import Admission, Claim
+from autopilot.mesh.admission import Admission, Claim, refuse_other_write, refuse_stale
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError
 from autopilot.mesh.kube.api import Conflict
@@ -105,6 +105,7 @@ class KubeLedger(Ending):
         planned_end: float | None,
         queue: bool = False,
         by: Actor = NOBODY,
+        asked: float = 0.0,
     ) -> Lease:
         """Takes the lease; see `Mesh.acquire`.
 
@@ -117,7 +118,7 @@ class KubeLedger(Ending):
             routes = self.overlayer.found(target)
             self.arms(target, routes)
         self._ask_leave(routes)
-        claim = Claim(target, tuple(aspects), operation, token, queue)
+        claim = Claim(target, tuple(aspects), operation, token, queue, asked)
         while True:
             found = self.store.step(target, lambda book: self._admit(book, claim, ttl, planned_end))
             if isinstance(found, LeaseRecord):
@@ -147,30 +148,30 @@ class KubeLedger(Ending):
             record = self._held(book, lease)
             self._refuse_halted(book, lease)
             book.write_overlay(Overlay(lease=lease, changes=tuple(changes), deadline=deadline))
-            self._beat(book, record)
+            self._beat(book, record.model_copy(update={"lease": record.lease.for_write(lease.write)}))
 
         before, weights = self._shared(lease), weights_of(changes)
         self.store.step(lease.target, intend)
         digest = self._record("apply", lease, by, changes=changes, before=before, after=weights)
         routes, notes = self._lay(lease, changes, deadline)
-        self._refuse_ended(lease)
+        self._refuse_superseded(lease)
         receipt = self._receipt(lease, routes, self._clock(), digest)
         seen = self._seen_by_proxies(deadline, changes)
         return receipt.model_copy(update={"deadline": seen, "notes": tuple(notes)})
 
     def _lay(self, lease: Lease, changes: Sequence[Change], deadline: float) -> tuple[list[Route], list[str]]:
         """Lays the changes in place of those before; what it wrote, and what of those before was not ours any more."""
-        target, holder = lease.target, lease.holder
+        target, writer = lease.target, lease.writer
         routes: list[Route] = []
         notes: list[str] = []
         if weights := weights_of(changes):
-            routes += self.overlayer.lay(target, holder, weights, deadline)
+            routes += self.overlayer.lay(target, writer, weights, deadline)
         elif lays(lease, Aspect.TRAFFIC):
-            notes += self.overlayer.take_away(target, holder.fencing)
+            notes += self.overlayer.take_away(target, writer.fencing, write=writer.write)
         if injected := injected_of(changes):
-            routes += self.faults.lay(target, holder, injected, deadline)[0]
+            routes += self.faults.lay(target, writer, injected, deadline)[0]
         elif lays(lease, Aspect.FAULTS):
-            notes += self.faults.take_away(target, holder.fencing)
+            notes += self.faults.take_away(target, writer.fencing, write=writer.write)
         return routes, notes
 
     def renew(self, lease: Lease) -> Standing:
@@ -190,12 +191,13 @@ class KubeLedger(Ending):
         standing, overlay = self.store.step(lease.target, beat)
         if overlay is not None:
             done: list[str] = []
+            writer = overlay.lease.writer
             if weights := weights_of(overlay.changes):
-                done += self.overlayer.look_after(lease.target, lease.holder, weights, overlay.deadline)
+                done += self.overlayer.look_after(lease.target, writer, weights, overlay.deadline)
             if injected := injected_of(overlay.changes):
-                done += self.faults.look_after(lease.target, lease.holder, injected, overlay.deadline)
+                done += self.faults.look_after(lease.target, writer, injected, overlay.deadline)
             if done:
-                self._refuse_ended(lease)
+                self._refuse_superseded(overlay.lease)
             for why in done:
                 self._record("apply", lease, Actor(who=lease.holder.operation, why=why), changes=overlay.changes)
         return standing
@@ -228,6 +230,7 @@ class KubeLedger(Ending):
                 if injected_of(overlay.changes):
                     raise InvalidChange(f"{lease.holder} has laid faults, which cannot be committed; lift the lease")
                 self._held(book, lease)
+                refuse_other_write(lease, overlay.lease)
                 self._refuse_halted(book, lease)
                 # One write decides: before it every net goes back, after it every net goes on.
                 book.write_overlay(overlay.model_copy(update={"phase": LeasePhase.COMMITTING}))
@@ -287,14 +290,15 @@ class KubeLedger(Ending):
                 continue
             if record.lease.holder.operation != claim.operation:
                 blockers.append(record)
-            elif record.token != claim.token or record.ending:
+                continue
+            admission.refuse_earlier(claim, record)
+            if record.token != claim.token or record.ending:
                 return record  # an earlier run of the same operation, which cannot be running any more; or half ended
-            elif record.condemned:
+            if record.condemned:
                 raise Condemned(f"{claim.operation} did harm to {claim.target}: {record.condemned}")
-            elif self._fallen(book.overlay_of(record.lease), now):
+            if self._fallen(book.overlay_of(record.lease), now):
                 return record  # the proxies gave up what it had laid
-            else:
-                return record.lease
+            return record.lease
         if late := admission.overdue(claim, blockers, now):
             return late[0]
         admission.take_turn(claim, now)
@@ -306,7 +310,7 @@ class KubeLedger(Ending):
             max_unattended=min(ttl, self._max_unattended),
             planned_end=planned_end,
         )
-        book.write_lease(LeaseRecord(lease=lease, token=claim.token, acquired=now, renewed=now))
+        book.write_lease(LeaseRecord(lease=lease, token=claim.token, acquired=now, renewed=now, asked=claim.asked))
         return lease
 
     def _held(self, book: OpenBook, lease: Lease) -> LeaseRecord:
@@ -315,6 +319,7 @@ class KubeLedger(Ending):
             raise Admission(book).lost(lease, self._clock())
         if record.condemned:
             raise Condemned(f"the lease of {lease.holder} on {lease.target} was condemned: {record.condemned}")
+        refuse_stale(lease, record.lease)
         if self._fallen(overlay, self._clock()):
             # What was laid must not come back to life by a late renewal.
             raise LeaseLost(
@@ -326,9 +331,17 @@ class KubeLedger(Ending):
             raise LeaseLost(f"{lease.holder} is committing {lease.target}; a commit can only be completed")
         return record
 
-    def _refuse_ended(self, lease: Lease) -> None:
-        """Where somebody ended us while we wrote, what we wrote must not stay."""
-        if self.store.open(lease.target).lease_of(lease) is None:
+    def _refuse_superseded(self, lease: Lease) -> None:
+        """What we wrote must not stay where somebody ended us meanwhile, or a later write of ours was accepted.
+
+        A later write that laid nothing leaves no mark that could have refused ours.
+        """
+        record = self.store.open(lease.target).lease_of(lease)
+        if record is not None:
+            if record.lease.write > lease.write:
+                self._take_away(lease, write=lease.write)
+            refuse_stale(lease, record.lease)
+        else:
             self._take_away(lease)
             raise LeaseLost(f"{lease.holder} was ended on {lease.target} while it wrote; the write was removed again")
 

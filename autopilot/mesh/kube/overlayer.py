@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
+from autopilot.mesh.errors import InvalidChange, TakenOver
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import MANAGER, Absent, Conflict, Object
 from autopilot.mesh.kube.marks import Mark, WeightList
@@ -17,7 +17,7 @@ from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.routes import Route, Routes
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, Target, Tier
+from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier, Writer
 
 _T = TypeVar("_T")
 _OURS = "/metadata/labels/app.kubernetes.io~1managed-by"
@@ -111,15 +111,18 @@ class Overlayer:
                 done.append(f"{route.name} had been overwritten by somebody else; the overlay was written again")
         return done
 
-    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
+    def take_away(
+        self, target: Target, fencing: int, *, write: int = LAST_WRITE, commit: Mapping[str, float] | None = None
+    ) -> list[str]:
         """Takes away what this holder, or one before it, has laid; with `commit` it stays and is ours no longer.
 
         Returns:
             What could not be restored because somebody else had changed it, one sentence each.
         """
         notes: list[str] = []
+        up_to = (fencing, write)
         for route in self.found(target):
-            notes += self._persistently(target, route, lambda now: self._take_away(target, now, fencing, commit))
+            notes += self._persistently(target, route, lambda now: self._take_away(target, now, up_to, commit))
         return notes
 
     def planned(
@@ -156,10 +159,10 @@ class Overlayer:
 
     def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
         mark = marks.mark_of(route.body, target.service)
-        if mark is not None and mark.fencing > holder.fencing:
-            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid a later overlay on {route.name}")
+        if mark is not None:
+            marks.refuse_later(mark, holder, route.name)
         if mark is not None and mark.fencing < holder.fencing:
-            self._take_away(target, route, mark.fencing, None)
+            self._take_away(target, route, mark.order, None)
             route, mark = self._again(target, route), None
         if mark is not None:
             self._refuse_foreign(route, mark)
@@ -186,9 +189,11 @@ class Overlayer:
                 f"{mark.operation} set them; those changes were kept"
             )
 
-    def _take_away(self, target: Target, route: Route, fencing: int, commit: Mapping[str, float] | None) -> list[str]:
+    def _take_away(
+        self, target: Target, route: Route, up_to: tuple[int, int], commit: Mapping[str, float] | None
+    ) -> list[str]:
         mark = marks.mark_of(route.body, target.service)
-        if mark is None or mark.fencing > fencing:
+        if mark is None or mark.order > up_to:
             return []
         name, namespace = route.body["metadata"]["name"], target.namespace
         if commit is not None:
@@ -231,7 +236,7 @@ class Overlayer:
 
     def _mark(self, target: Target, holder: Holder, before: Mark | None = None) -> Mark:
         made = before.made if before else False
-        return Mark(service=target.service, operation=holder.operation, fencing=holder.fencing, made=made)
+        return Mark(service=target.service, **Writer.of(holder).model_dump(), made=made)
 
     def _persistently(self, target: Target, route: Route, act: Callable[[Route], _T]) -> _T:
         """Acts on the route; where somebody wrote meanwhile, on what it is then."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.routes import Route, Routes
-from autopilot.mesh.model import Holder, Target, Tier
+from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,16 @@ class Overlays(Protocol):
         """
         ...
 
-    def take_away(self, target: Target, fencing: int, *, commit: Mapping[str, float] | None = None) -> list[str]:
+    def take_away(
+        self, target: Target, fencing: int, *, write: int = LAST_WRITE, commit: Mapping[str, float] | None = None
+    ) -> list[str]:
         """Takes away what this holder, or one before it, has laid; these weights, if any, become the base first.
+
+        Args:
+            target: whose overlay.
+            fencing: the holder's number.
+            write: number of the holder's last write that goes.
+            commit: percent by arm.
 
         Returns:
             What could not be done because somebody else had changed it, one sentence each.

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autopilot.mesh.errors import InvalidChange, LeaseLost
+from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.filters_render import DEADLINE, FAULT, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.filters_standing import MANAGED
 from autopilot.mesh.kube.label_selectors import selects
-from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.marks import Mark, refuse_later, version
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import NETWORK_POLICY, POD
 from autopilot.mesh.kube.routes import Route
-from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
 from autopilot.spec.faults import Partition, Scope
 
 OPERATION = "meshautopilot.io/operation"
 """Annotation: whose it is, since a label may not hold a workflow id."""
+WRITE = "meshautopilot.io/write"
+"""Annotation: number of the operation's write that laid it."""
 _TYPES = {"ingress": ["Ingress"], "egress": ["Egress"], "both": ["Ingress", "Egress"]}
 
 Labels = Callable[[str, str, str | None], dict[str, str]]
@@ -58,7 +60,7 @@ class Partitions:
                             FENCING: str(holder.fencing),
                             DEADLINE: str(int(deadline)),
                         },
-                        "annotations": {OPERATION: holder.operation},
+                        "annotations": {OPERATION: holder.operation, WRITE: str(Writer.of(holder).write)},
                     },
                     "spec": {
                         "podSelector": {"matchLabels": self._labels(target.namespace, target.service, arm)},
@@ -96,33 +98,41 @@ class Partitions:
         """Writes the policies, and deletes what was laid before; says what was done, one sentence each.
 
         Raises:
-            LeaseLost: a later holder has laid something.
+            LeaseLost: a later holder has laid something, or a later write of this one (`StaleWrite`).
+            Conflict: somebody wrote one of them meanwhile.
         """
         wanted = {body["metadata"]["name"]: body for body in self.bodies(target, holder, injected, deadline)}
         there = {str(body["metadata"]["name"]): body for body in self.of(target)}
-        if later := next((body for body in there.values() if _fencing(body) > holder.fencing), None):
-            raise LeaseLost(f"{_operation(later)}#{_fencing(later)} has laid a later partition on {target.ref}")
+        for name, body in there.items():
+            refuse_later(_mark(target, body), holder, f"NetworkPolicy {target.namespace}/{name}")
         written, done = [], []
         for name, body in wanted.items():
             known = there.pop(name, None)
             if known is not None and _says(known, body):
                 written.append(Route(NETWORK_POLICY, known, ()))
                 continue
-            written.append(Route(NETWORK_POLICY, self._api.apply(NETWORK_POLICY, body), ()))
+            written.append(Route(NETWORK_POLICY, self._write(body, known), ()))
             if known is None or known.get("spec") != body["spec"]:
                 done.append(f"{written[-1].name} was missing or had been changed, and was written again")
-        for name in there:
-            self._api.delete(NETWORK_POLICY, name, target.namespace)
+        for name, body in there.items():
+            self._api.delete(NETWORK_POLICY, name, target.namespace, version=version(body))
         return written, done
+
+    def _write(self, body: Object, before: Object | None) -> Object:
+        """Creates it, or changes it as it was read: a write that was delayed meets neither."""
+        if before is None:
+            return self._api.create(NETWORK_POLICY, body)
+        meta = {**body["metadata"], "resourceVersion": version(before)}
+        return self._api.apply(NETWORK_POLICY, {**body, "metadata": meta})
 
     def of(self, target: Target) -> list[Object]:
         """Every policy of ours for the target."""
         return self._api.list(NETWORK_POLICY, target.namespace, labels=selector(_labels_of(target)))
 
-    def take_away(self, target: Target, fencing: int) -> list[str]:
+    def take_away(self, target: Target, fencing: int, *, write: int = LAST_WRITE) -> list[str]:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         for body in self.of(target):
-            if _fencing(body) <= fencing:
+            if _mark(target, body).order <= (fencing, write):
                 self._api.delete(NETWORK_POLICY, str(body["metadata"]["name"]), target.namespace)
         return []
 
@@ -144,8 +154,7 @@ class Partitions:
         for body in bodies:
             meta = body["metadata"]
             target = Target(mesh=mesh, namespace=meta["namespace"], service=meta["labels"].get(SERVICE, ""))
-            mark = Mark(service=target.service, operation=_operation(body), fencing=_fencing(body))
-            found.append(Marked(target, Route(NETWORK_POLICY, body, ()), mark))
+            found.append(Marked(target, Route(NETWORK_POLICY, body, ()), _mark(target, body)))
         return found
 
 
@@ -183,10 +192,18 @@ def _fencing(body: Object) -> int:
     return int(told) if told.isdigit() else 0
 
 
+def _mark(target: Target, body: Object) -> Mark:
+    """Who laid it, and in which write."""
+    told = str((body["metadata"].get("annotations") or {}).get(WRITE, ""))
+    write = int(told) if told.isdigit() else 0
+    return Mark(service=target.service, operation=_operation(body), fencing=_fencing(body), write=write)
+
+
 def _operation(body: Object) -> str:
     return str((body["metadata"].get("annotations") or {}).get(OPERATION, "somebody"))
 
 
 def _says(body: Object, wanted: Object) -> bool:
     same_labels = body["metadata"].get("labels") == wanted["metadata"]["labels"]
-    return bool(body.get("spec") == wanted["spec"] and same_labels)
+    there, new = ((one["metadata"].get("annotations") or {}).get(WRITE, "0") for one in (body, wanted))
+    return bool(body.get("spec") == wanted["spec"] and same_labels and there == new)

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshError, TakenOver
+from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, Conflict, Object
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Mark, changes, version
+from autopilot.mesh.kube.marks import Mark, changes, refuse_later, version
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
 from autopilot.mesh.kube.routes import Route, service_of
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
 from autopilot.spec.faults import Scope
 
 _T = TypeVar("_T")
@@ -137,7 +137,7 @@ class RouteFaults:
 
         return self._store.persistently(once, f"the routes of {target.ref}")
 
-    def take_away(self, target: Target, fencing: int) -> list[str]:
+    def take_away(self, target: Target, fencing: int, *, write: int = LAST_WRITE) -> list[str]:
         """Takes away what this holder, or one before it, has laid.
 
         Returns:
@@ -147,7 +147,7 @@ class RouteFaults:
         failed: list[MeshError] = []
         for body in self._bodies(target):
             try:
-                notes += self._persistently(target, body, lambda now: self._take_away(target, now, fencing))
+                notes += self._persistently(target, body, lambda now: self._take_away(target, now, (fencing, write)))
             except MeshError as error:
                 failed.append(error)  # one object's trouble is not another's
         if failed:
@@ -160,7 +160,7 @@ class RouteFaults:
         for body in self._list(None):
             for mark in faults.marks_of(body):
                 target = Target(mesh=mesh, namespace=body["metadata"]["namespace"], service=mark.service)
-                said = Mark(service=mark.service, operation=mark.operation, fencing=mark.fencing)
+                said = Mark(service=mark.service, operation=mark.operation, fencing=mark.fencing, write=mark.write)
                 found.append(Marked(target, _route(body), said))
         return found
 
@@ -198,8 +198,8 @@ class RouteFaults:
 
     def _refuse_later(self, target: Target, body: Object, holder: Holder) -> FaultMark | None:
         mark = faults.mark_of(body, target.service)
-        if mark is not None and mark.fencing > holder.fencing:
-            raise LeaseLost(f"{mark.operation}#{mark.fencing} has laid a later overlay on {_route(body).name}")
+        if mark is not None:
+            refuse_later(mark, holder, _route(body).name)
         return mark
 
     def _lay(
@@ -228,9 +228,9 @@ class RouteFaults:
             else None
         )
 
-    def _take_away(self, target: Target, body: Object, fencing: int) -> list[str]:
+    def _take_away(self, target: Target, body: Object, up_to: tuple[int, int]) -> list[str]:
         mark = faults.mark_of(body, target.service)
-        if mark is None or mark.fencing > fencing:
+        if mark is None or mark.order > up_to:
             return []
         if mark.made:
             self._delete(body, target)
@@ -253,7 +253,7 @@ class RouteFaults:
         return made, [f"{_route(made).name} was missing or had been changed, and was written again"]
 
     def _made(self, target: Target, wishes: Sequence[Wish], holder: Holder) -> Object:
-        mark = FaultMark(service=target.service, operation=holder.operation, fencing=holder.fencing, made=True)
+        mark = FaultMark(service=target.service, **Writer.of(holder).model_dump(), made=True)
         body = self.bare(target, wishes)
         body["spec"]["http"], _ = faults.said_over(
             body["spec"]["http"],
