@@ -1,7 +1,7 @@
-"""One record for every change of a mesh, each sealed with the digest of the one before.
+"""One record for every change of a mesh, each with the digest of the record before.
 
-Records lie with the mesh; the digest of each also travels in its receipt into workflow history and reports. So whoever
-rewrites the records has to rewrite Temporal too, and `verify` tells which of them is missing or altered.
+Records are stored with the mesh; the digest of each is also in its receipt, in workflow history and reports. To rewrite
+records unnoticed, one must rewrite Temporal too; `verify` finds records that are missing or were changed.
 """
 
 from __future__ import annotations

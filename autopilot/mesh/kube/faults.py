@@ -52,7 +52,7 @@ class FaultMark(Plain):
     fencing: int
     rules: tuple[LaidRule, ...] = ()
     made: bool = False
-    """Whether the whole object is ours: it goes when the faults do."""
+    """Whether the whole object is ours, and is deleted with the faults."""
 
 
 def marks_of(body: Object) -> list[FaultMark]:
