@@ -68,12 +68,12 @@ def verify(records: Iterable[AuditRecord], known: Mapping[str, str] | None = Non
             problems.append(f"record {expected} is missing: record {record.sequence} follows {expected - 1}")
         if record.previous != previous:
             problems.append(
-                f"record {record.sequence} does not match the digest of the record before it: one of them was changed"
+                f"record {record.sequence} does not match the digest of the record before it: one of them was altered"
             )
         previous, expected = record.digest, record.sequence + 1
         seen.add(previous)
     problems += [
-        f"{where} refers to a change ({digest[:12]}…) that has no audit record: the log was changed or truncated"
+        f"{where} refers to a change ({digest[:12]}…) that has no audit record: the log was altered or truncated"
         for digest, where in (known or {}).items()
         if digest not in seen
     ]
