@@ -23,13 +23,14 @@ from temporalio.client import (
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from autopilot.operations.common import Approval, Command, Promotion, kind_of
-from starter.places import local_stack
+from autopilot.local.address import temporal_address
+from autopilot.local.layout import Layout
 from worker import connection
 
 if TYPE_CHECKING:
     from autopilot.findings import ExperimentReport
     from autopilot.operations.canary_status import CanaryStatus, Progress
+    from autopilot.operations.common import Approval, Command, Promotion
     from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
     from autopilot.report import CanaryReport
 
@@ -80,8 +81,7 @@ async def connect(state: Path | None = None) -> Client:
     Raises:
         TemporalUnavailable: nothing answered; the message names the address.
     """
-    running = local_stack(state)
-    return await connection.connect(running.temporal if running else None)
+    return await connection.connect(temporal_address(Layout.find(state).record))
 
 
 async def list_operations(client: Client, *, running_only: bool) -> list[OperationRow]:
@@ -128,6 +128,8 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
 
 
 def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
+    from autopilot.operations.common import kind_of  # noqa: PLC0415
+
     if kind_of(workflow_id) == "chaos":
         from autopilot.operations.experiment_status import ExperimentStatus  # noqa: PLC0415
 
@@ -138,6 +140,8 @@ def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
 
 
 def _report_type(workflow_id: str) -> type[CanaryReport | ExperimentReport]:
+    from autopilot.operations.common import kind_of  # noqa: PLC0415
+
     if kind_of(workflow_id) == "chaos":
         from autopilot.findings import ExperimentReport  # noqa: PLC0415
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starter.following import UNDECIDED, Snapshot, follow, look
 from starter.options import Identity, Output, OutputOption, Timeout
 from starter.output import console, emit, note, show, table
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+    from starter.following import Snapshot
 
 FOREVER = 366 * 86400.0
 
@@ -56,6 +57,8 @@ def _moment(value: datetime | float | None) -> str:
 
 async def get(name: Identity, output: OutputOption = Output.TABLE) -> int:
     """Show one operation as it stands, or as it ended; -o wide shows its whole timeline."""
+    from starter.following import look  # noqa: PLC0415
+
     client, workflow_id = await _find(name)
     snapshot = await look(client, workflow_id)
     if output.machine:
@@ -77,6 +80,7 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
     from rich.text import Text  # noqa: PLC0415
 
     from starter import render  # noqa: PLC0415
+    from starter.following import Snapshot, follow  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
     out = console()
@@ -92,6 +96,7 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
 async def _log(client: Client, workflow_id: str, timeout: float) -> int:
     """Where nobody's terminal is: one line an event, then how it ended."""
     from starter import render  # noqa: PLC0415
+    from starter.following import Snapshot, follow  # noqa: PLC0415
     from starter.pictures import clock  # noqa: PLC0415
 
     snapshot, told, noted = Snapshot(workflow_id), 0, ""
@@ -113,6 +118,8 @@ async def status(name: Identity, timeout: Timeout = 0.0, output: OutputOption = 
     Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted, 3 undecided (inconclusive, void, or still
     running at the timeout), 4 aborted.
     """
+    from starter.following import UNDECIDED, Snapshot, follow  # noqa: PLC0415
+
     client, workflow_id = await _find(name)
     snapshot = Snapshot(workflow_id)
     async for latest in follow(client, workflow_id, timeout=timeout):
