@@ -176,7 +176,7 @@ class ExperimentActivities(ExperimentSignatures):
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
                 if details is None or not details.cancel_requested:
-                    raise  # this worker stops: another goes on from the last heartbeat
+                    raise  # this worker stops: another continues from the last heartbeat
                 return holding.result("stopped", "the watch was asked to stop")
 
     @activity.defn(name="chaos.act")
@@ -217,7 +217,7 @@ class ExperimentActivities(ExperimentSignatures):
         keeper = Keeper(attached.mesh, lease, self._pulse, grace=CHAOS_GRACE, halt="ignore")
 
         async def keep() -> None:
-            while await keeper.renew() is None:  # noqa: ASYNC110 - what ends it is heard by the hold that follows
+            while await keeper.renew() is None:  # noqa: ASYNC110 - the following hold reports what ends it
                 await asyncio.sleep(_LOOK)
 
         task = asyncio.create_task(keep(), name="lease during an action")

@@ -95,7 +95,7 @@ class Holding:
                     await asyncio.sleep(due - loop.time())
             if found[0] in ("guard", "limit", "hypothesis"):
                 await self._condemn(found[1])
-            elif before.done():  # whatever must be restored waits for nothing
+            elif before.done():  # a restore must not wait
                 self._hops = (before.result(), await sight.hops_if_any())
             return self.result(*found)
         finally:

@@ -46,13 +46,13 @@ class Keeper:
         if time.monotonic() - self._renewed < self._every:
             return None
         if await self._unheard():
-            return None  # nobody would ever hear our verdict: let the guards restore
+            return None  # no workflow would receive our verdict: let the guards restore
         try:
             standing = await self._mesh.renew(self._lease)
         except LeaseLost as error:
             return Inconclusive(cause=_cause(error), reason=str(error))
         except MeshError:
-            return None  # the next tick tries again: no answer, or a right that was taken away; the deadline stands
+            return None  # no answer, or a missing right: the next tick retries, and the deadline stays
         self._renewed = time.monotonic()
         return self._ordered(standing)
 

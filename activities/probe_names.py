@@ -66,4 +66,4 @@ class Names(AbstractResolver):
     def _answered(self, key: tuple[str, int], done: asyncio.Future[list[Address]]) -> None:
         self._asked.pop(key, None)
         if not done.cancelled():
-            done.exception()  # whoever waits gets it; where nobody does any more, nobody misses it
+            done.exception()  # a waiting caller gets the error; without one it is not needed

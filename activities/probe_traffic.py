@@ -310,7 +310,7 @@ class Traffic:
     def _read_done(self, task: asyncio.Task[None]) -> None:
         self._reading = None
         if not task.cancelled():
-            task.exception()  # whoever waits gets it; where nobody does, nobody misses it
+            task.exception()  # a waiting caller gets the error; without one it is not needed
 
     async def _read(self) -> None:
         histories = dict(self._histories)

@@ -296,7 +296,7 @@ class Prober:
         self._queries.release()
         self._asked.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waits gets it; where nobody does any more, nobody misses it
+            task.exception()  # a waiting caller gets the error; without one it is not needed
 
     async def _process(self, probe: ProcessProbe) -> Seen:
         try:

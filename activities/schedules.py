@@ -101,7 +101,7 @@ class ScheduleActivities(ScheduleSignatures):
 
     def _missed(self, request: AskRequest, now: float, counted: Counted | None) -> tuple[tuple[Missed, ...], bool]:
         if request.wanted.hand is not None:
-            return (), False  # it is beside the cron, and the next run that is not tells of everything
+            return (), False  # a run outside the cron; the next cron run reports what was missed
         begun = request.wanted.since if request.after is None else max(request.wanted.since, request.after)
         known = None if request.counted is None or counted is None else (request.counted, counted)
         return missed(

@@ -79,5 +79,5 @@ class TelemetryActivities(TelemetrySignatures):
         except asyncio.CancelledError:
             details = activity.cancellation_details()
             if details is None or not details.cancel_requested:
-                raise  # this worker stops: another goes on from the last heartbeat
+                raise  # this worker stops: another continues from the last heartbeat
             return watching.result(Inconclusive(cause="stopped", reason="the watch was asked to stop"))

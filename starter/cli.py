@@ -15,7 +15,7 @@ from starter.errors import ERROR, explain
 from starter.lazy import Entry, LazyGroup
 
 ROLLOUTS = "Rollouts and experiments"
-COMMANDS = "What a running operation can be told"
+COMMANDS = "Commands to a running operation"
 PROCESSES = "Processes"
 MACHINE = "This machine"
 
@@ -25,33 +25,43 @@ ENTRIES = (
     Entry("list", "List operations.", "starter.commands.observe:list_", ROLLOUTS),
     Entry("get", "Show one operation as it stands, or as it ended.", "starter.commands.observe:get", ROLLOUTS),
     Entry("watch", "Follow one operation live.", "starter.commands.observe:watch", ROLLOUTS),
-    Entry("status", "Tell a pipeline how it went, by exit code.", "starter.commands.observe:status", ROLLOUTS),
-    Entry("report", "Print the whole story of a finished one.", "starter.commands.report:report", ROLLOUTS),
+    Entry("status", "Give an operation's outcome as an exit code.", "starter.commands.observe:status", ROLLOUTS),
+    Entry("report", "Print the full report of a finished operation.", "starter.commands.report:report", ROLLOUTS),
     Entry(
-        "schedule", "Recurring experiments: make, list, pause, run now.", "starter.commands.schedule:ENTRIES", ROLLOUTS
+        "schedule",
+        "Recurring experiments: create, list, pause, run now.",
+        "starter.commands.schedule:ENTRIES",
+        ROLLOUTS,
     ),
-    Entry("judge", "Recompute the verdicts of a finished one.", "starter.commands.judge:judge", ROLLOUTS),
-    Entry("pause", "Hold it where it is; harm still restores.", "starter.commands.operations:pause", COMMANDS),
-    Entry("resume", "Go on after a pause.", "starter.commands.operations:resume", COMMANDS),
-    Entry("abort", "Restore the mesh and end it.", "starter.commands.operations:abort", COMMANDS),
-    Entry("approve", "Let it pass the gate it waits at.", "starter.commands.operations:approve", COMMANDS),
-    Entry("promote", "Go past this pause, or skip what is left.", "starter.commands.operations:promote", COMMANDS),
+    Entry("judge", "Recompute the verdicts of a finished rollout.", "starter.commands.judge:judge", ROLLOUTS),
+    Entry("pause", "Hold at the current step; harm still rolls back.", "starter.commands.operations:pause", COMMANDS),
+    Entry("resume", "Continue after a pause.", "starter.commands.operations:resume", COMMANDS),
+    Entry("abort", "Restore the mesh and end the operation.", "starter.commands.operations:abort", COMMANDS),
+    Entry("approve", "Approve the gate that an operation waits at.", "starter.commands.operations:approve", COMMANDS),
+    Entry(
+        "promote",
+        "Continue past a pause, or skip the remaining steps.",
+        "starter.commands.operations:promote",
+        COMMANDS,
+    ),
     Entry("prepare", "Write the proxies' configuration of a mesh file.", "starter.commands.meshes:prepare", MACHINE),
-    Entry("halt", "Stop everything: nothing starts, experiments heal.", "starter.commands.orders:halt", COMMANDS),
-    Entry("unhalt", "Let the stop button go.", "starter.commands.orders:unhalt", COMMANDS),
-    Entry("capabilities", "What this mesh can do, and who undoes it.", "starter.commands.meshes:capabilities", MACHINE),
-    Entry("leases", "Who holds what; take it back by hand.", "starter.commands.leases:leases", MACHINE),
+    Entry("halt", "Stop everything: no starts, experiments are restored.", "starter.commands.orders:halt", COMMANDS),
+    Entry("unhalt", "Release the halt.", "starter.commands.orders:unhalt", COMMANDS),
+    Entry(
+        "capabilities", "What this mesh supports, and who restores it.", "starter.commands.meshes:capabilities", MACHINE
+    ),
+    Entry("leases", "Show leases; take a target back by hand.", "starter.commands.leases:leases", MACHINE),
     Entry("audit", "Every change of a mesh, and who made it.", "starter.commands.audit:audit", MACHINE),
-    Entry("doctor", "What is missing here, and how to get it.", "starter.commands.doctor:doctor", MACHINE),
+    Entry("doctor", "Check what this machine lacks, and how to get it.", "starter.commands.doctor:doctor", MACHINE),
     Entry("crds", "CustomResourceDefinitions for a Kubernetes cluster.", "starter.commands.crds:crds", MACHINE),
     Entry("version", "Versions of this program and its parts.", "starter.commands.version:version", MACHINE),
     Entry("up", "Start the embedded mesh, Temporal, worker and guard.", "starter.commands.local:up", PROCESSES),
     Entry("down", "Stop them.", "starter.commands.local:down", PROCESSES),
-    Entry("demo", "Good and bad versions under real traffic.", "starter.commands.local:demo", PROCESSES),
-    Entry("worker", "Run operations.", "starter.commands.processes:worker", PROCESSES),
+    Entry("demo", "Show good and bad versions under real traffic.", "starter.commands.local:demo", PROCESSES),
     Entry(
-        "guard", "Restore what nobody looks after; needs no Temporal.", "starter.commands.processes:guard", PROCESSES
+        "worker", "Run the Temporal worker that executes operations.", "starter.commands.processes:worker", PROCESSES
     ),
+    Entry("guard", "Restore expired leases; needs no Temporal.", "starter.commands.processes:guard", PROCESSES),
 )
 
 
@@ -77,9 +87,9 @@ app = typer.Typer(
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an unexpected error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an unexpected error.")] = False,
 ) -> None:
-    """Canary rollouts and chaos experiments over service meshes that leave nothing behind.
+    """Canary rollouts and chaos experiments over service meshes; the base configuration is always restored.
 
     Temporal's address, TLS and API key come from Temporal's own variables and profiles (TEMPORAL_ADDRESS, …); ours are
     AUTOPILOT_MESH, AUTOPILOT_HOME and AUTOPILOT_PROMETHEUS.

@@ -79,7 +79,7 @@ def main(chosen: Sequence[Scenario], *, state: Path | None, keep: bool, output: 
     running = stack.describe(state)
     started = None
     if running is None:
-        progress.print("bringing the stack up (`autopilot up` keeps one running)")
+        progress.print("starting the stack (`autopilot up` keeps one running)")
         started = stack.start(state, detach=keep, on_event=lambda event: tell(progress, event))
         running = started.info
     try:
@@ -262,7 +262,7 @@ class _Stage:
         began, before = time.monotonic(), await met()
         while await operations.progress(self._client, workflow_id) is None or await met() < before + _SERVED:
             if time.monotonic() - began > _QUIET_LIMIT:
-                raise CommandError(f"nobody met {what} within {_QUIET_LIMIT:g} s", hint="see its timeline")
+                raise CommandError(f"no request met {what} within {_QUIET_LIMIT:g} s", hint="see its timeline")
             await asyncio.sleep(0.1)
         return await striking.strike(self._info, met, lambda text: self._progress.print(f"  {text}"), what=what)
 

@@ -61,8 +61,8 @@ def explain(error: BaseException) -> Failure:
         return Failure(f"{place}{error.strerror or error}", "see `autopilot doctor`")
     return Failure(
         f"unexpected {type(error).__name__}: {error}",
-        "this is a fault of Mesh Autopilot: run it again with `autopilot --debug …`, "
-        "and report what it prints together with `autopilot doctor -o json`",
+        "this is a bug in Mesh Autopilot: run the command again as `autopilot --debug …`, "
+        "and report its output together with that of `autopilot doctor -o json`",
         expected=False,
     )
 
@@ -93,7 +93,7 @@ def _mesh(error: BaseException) -> Failure:
             return Failure(str(error), "nothing was written; see `autopilot leases`")
         case MeshUnavailable():
             return Failure(
-                str(error), "see whether the mesh and its proxies answer, then try again; `autopilot doctor` looks"
+                str(error), "check that the mesh and its proxies answer (`autopilot doctor`), then try again"
             )
         case InvalidChange():
             return Failure(str(error), "see `autopilot plan -f FILE`")
@@ -135,7 +135,7 @@ def _from_temporal(error: BaseException) -> Failure:
             refused = isinstance(error, WorkflowUpdateFailedError)
             return Failure(f"{'refused: ' if refused else 'the operation failed: '}{cause}", "see `autopilot get ID`")
         case RPCTimeoutOrCancelledError() | WorkflowQueryFailedError() | WorkflowQueryRejectedError():
-            return Failure(f"the operation did not answer: {error}", "see whether a worker runs: `autopilot worker`")
+            return Failure(f"the operation did not answer: {error}", "check that a worker runs: `autopilot worker`")
         case _:
             return Failure(str(error))
 
@@ -148,19 +148,21 @@ def _rpc(error: BaseException) -> Failure:
         case RPCStatusCode.UNAVAILABLE:
             return explain(unreachable(temporal_address()))
         case RPCStatusCode.NOT_FOUND:
-            return Failure(error.message, "see what there is with `autopilot list --all`")
+            return Failure(error.message, "list operations with `autopilot list --all`")
         case RPCStatusCode.UNAUTHENTICATED | RPCStatusCode.PERMISSION_DENIED:
             return Failure(
-                f"Temporal at {temporal_address()} refused us: {error.message}",
+                f"Temporal at {temporal_address()} refused access: {error.message}",
                 "set TEMPORAL_API_KEY or the TEMPORAL_TLS_* variables",
             )
         case RPCStatusCode.DEADLINE_EXCEEDED | RPCStatusCode.CANCELLED | RPCStatusCode.FAILED_PRECONDITION:
             return Failure(
                 f"Temporal did not answer in time: {error.message}",
-                "see whether a worker runs: `autopilot worker`, or `autopilot up` for everything",
+                "check that a worker runs: `autopilot worker`, or `autopilot up` for everything",
             )
         case _:
-            return Failure(f"Temporal at {temporal_address()} said: {error.message}", "see `autopilot doctor`")
+            return Failure(
+                f"Temporal at {temporal_address()} returned an error: {error.message}", "see `autopilot doctor`"
+            )
 
 
 def temporal_address() -> str:

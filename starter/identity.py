@@ -56,15 +56,15 @@ def _who(said: str | None) -> tuple[str, bool]:
     keys = os.environ.get(KEYS_VARIABLE)
     if not keys:
         raise CommandError(
-            f"{TOKEN_VARIABLE} names a token, and nothing tells whose signature it must bear",
+            f"{TOKEN_VARIABLE} is set, but {KEYS_VARIABLE} is not: the token cannot be verified",
             hint=f"set {KEYS_VARIABLE} to a file with the issuer's keys (JWKS), or unset {TOKEN_VARIABLE}",
         )
     claims = _claims(_read(file), _read(keys))
     proven = next((str(claims[name]) for name in _NAMES if claims.get(name)), "")
     if not proven:
-        raise CommandError(f"the token in {file} names nobody", hint=f"it needs one of {', '.join(_NAMES)}")
+        raise CommandError(f"the token in {file} names no person or job", hint=f"it needs one of {', '.join(_NAMES)}")
     if said and said != proven:
-        raise CommandError(f"--who says {said}, and the token proves {proven}", hint="leave --who out")
+        raise CommandError(f"--who is {said}, but the token is for {proven}", hint="leave --who out")
     return proven, True
 
 
@@ -88,7 +88,7 @@ def _claims(token: str, keys: str) -> dict[str, Any]:
             options={"require": ["exp"], "verify_aud": audience is not None},
         )
     except jwt.PyJWTError as error:
-        raise CommandError(f"the token proves nothing: {error}", hint=f"renew what {TOKEN_VARIABLE} names") from error
+        raise CommandError(f"the token is not valid: {error}", hint=f"renew what {TOKEN_VARIABLE} names") from error
     return claims
 
 

@@ -35,7 +35,8 @@ def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
     if running is not None:
         return running.mesh_file
     raise MeshError(
-        "no mesh: name its file with --mesh mesh.yaml or AUTOPILOT_MESH, or start the embedded one with `autopilot up`"
+        "no mesh is configured: give its file with --mesh or AUTOPILOT_MESH, "
+        "or start the embedded one with `autopilot up`"
     )
 
 
@@ -133,7 +134,7 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
     problems = []
     if spec.analysis.baseline == "virtual":
         problems += [
-            f"spec.analysis.baseline: this mesh can't take it: {one.note}"
+            f"spec.analysis.baseline: this mesh does not support it: {one.note}"
             for one in await mesh.capabilities()
             if one.change == BASELINE and not one.supported
         ]
@@ -146,7 +147,7 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
             problems.append(f"spec.arms.{role}: arm {name!r} of {target.ref} has no endpoints; start it first")
         elif role == "stable" and not arm.base_weight:
             problems.append(
-                f"spec.arms.stable: {name!r} serves nothing of {target.ref} now, "
+                f"spec.arms.stable: {name!r} serves no traffic of {target.ref} now, "
                 f"{', '.join(f'{one.name} {one.base_weight:g} %' for one in state.arms if one.base_weight)} does"
             )
     others = [arm.name for arm in state.arms if arm.base_weight and arm.name != spec.arms.stable]

@@ -23,13 +23,14 @@ from temporalio.client import (
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from autopilot.operations.common import Approval, Command, Promotion, kind_of
-from starter.places import local_stack
+from autopilot.local.address import temporal_address
+from autopilot.local.layout import Layout
 from worker import connection
 
 if TYPE_CHECKING:
     from autopilot.findings import ExperimentReport
     from autopilot.operations.canary_status import CanaryStatus, Progress
+    from autopilot.operations.common import Approval, Command, Promotion
     from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
     from autopilot.report import CanaryReport
 
@@ -80,8 +81,7 @@ async def connect(state: Path | None = None) -> Client:
     Raises:
         TemporalUnavailable: nothing answered; the message names the address.
     """
-    running = local_stack(state)
-    return await connection.connect(running.temporal if running else None)
+    return await connection.connect(temporal_address(Layout.find(state).record))
 
 
 async def list_operations(client: Client, *, running_only: bool) -> list[OperationRow]:
@@ -105,8 +105,8 @@ async def resolve(client: Client, text: str) -> str:
     if len(ids) == 1:
         return ids[0]
     if not ids:
-        raise OperationError(f"no operation is called {text!r}; `autopilot list --all` shows those there are")
-    raise OperationError(f"{text!r} may mean {', '.join(ids)}; write the whole id")
+        raise OperationError(f"no operation is called {text!r}; list operations with `autopilot list --all`")
+    raise OperationError(f"{text!r} is ambiguous: {', '.join(ids)}; give the full id")
 
 
 async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentStatus:
@@ -121,13 +121,15 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
             "status", result_type=_status_type(workflow_id), rpc_timeout=_ANSWER
         )
     except WorkflowQueryFailedError as error:
-        raise OperationError(f"{workflow_id} could not say how it is: {error}") from error
+        raise OperationError(f"{workflow_id} did not answer the status query: {error}") from error
     except RPCError as error:
         raise _explained(error, workflow_id) from error
     return found
 
 
 def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
+    from autopilot.operations.common import kind_of  # noqa: PLC0415
+
     if kind_of(workflow_id) == "chaos":
         from autopilot.operations.experiment_status import ExperimentStatus  # noqa: PLC0415
 
@@ -138,6 +140,8 @@ def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
 
 
 def _report_type(workflow_id: str) -> type[CanaryReport | ExperimentReport]:
+    from autopilot.operations.common import kind_of  # noqa: PLC0415
+
     if kind_of(workflow_id) == "chaos":
         from autopilot.findings import ExperimentReport  # noqa: PLC0415
 
@@ -188,7 +192,7 @@ async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentR
     except RPCError as error:
         raise _explained(error, workflow_id) from error
     if description.status is WorkflowExecutionStatus.RUNNING:
-        raise OperationUnfinished(f"{workflow_id} is under way; its report comes when it ends")
+        raise OperationUnfinished(f"{workflow_id} is running; its report is written when it ends")
     handle = client.get_workflow_handle(workflow_id, result_type=_report_type(workflow_id))
     try:
         found: CanaryReport | ExperimentReport = await handle.result(rpc_timeout=_ANSWER)
@@ -243,7 +247,7 @@ async def _update(client: Client, workflow_id: str, name: str, command: Command,
 
 def _explained(error: RPCError, workflow_id: str) -> OperationError:
     if error.status is RPCStatusCode.NOT_FOUND:
-        return OperationError(f"no operation {workflow_id} is under way; `autopilot list --all` shows those there are")
+        return OperationError(f"no operation {workflow_id} is running; list operations with `autopilot list --all`")
     if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
         return OperationError(f"no worker answered for {workflow_id}: is `autopilot worker` running?")
     return OperationError(f"Temporal refused ({error.status.name}): {error.message}")

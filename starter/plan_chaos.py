@@ -95,7 +95,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
 def picture(value: dict[str, Any]) -> Group:
     """The same for people."""
     faults = table(
-        ("step", "for", "fault", "meets", "tier", "here it is"),
+        ("step", "for", "fault", "scope", "tier", "exactness"),
         [
             (
                 str(fault["step"]),
@@ -114,10 +114,10 @@ def picture(value: dict[str, Any]) -> Group:
             (value["workflow_id"], "bold"), f"  {value['target']}", f": {value['title']}" if value["title"] else ""
         ),
         Padding(faults, (0, 0, 0, 2)),
-        Text(f"  believed: {', '.join(value['probes'])}"),
+        Text(f"  hypothesis: {', '.join(value['probes'])}"),
         Text(
-            f"  ends where faults meet more than {limits['maxTraffic']:g} % of the requests, after "
-            f"{limits['maxFailures']} failures too many"
+            f"  ends if faults apply to more than {limits['maxTraffic']:g} % of the requests, after "
+            f"{limits['maxFailures']} additional failures"
             + (f", or when {', '.join(value['abort'])} fails" if value["abort"] else "")
         ),
     ]
@@ -126,7 +126,7 @@ def picture(value: dict[str, Any]) -> Group:
         parts.append(Text(f"  needs a worker started with AUTOPILOT_ALLOW_PROBES={kinds}", "yellow"))
     parts += [Text(f"  {doubt}", "yellow") for doubt in value["doubts"]]
     if value["schedule"]:
-        parts.append(Text(f"  runs by itself: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
+        parts.append(Text(f"  runs on schedule: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
     parts += outlook(value["tier"], value["holders"], value["problems"])
     parts += written("the first step with faults", value["diff"], planned=value["tier"] is not None)
     return Group(*parts)

@@ -11,7 +11,7 @@ from rich.text import Text
 from autopilot.mesh.model import Tier
 
 TIERS = {
-    Tier.PROXY: "A: the proxies themselves fall back when the deadline passes",
+    Tier.PROXY: "A: the proxies restore the base themselves when the deadline passes",
     Tier.GUARD: "B: any live guard restores",
     Tier.CONTROLLER: "C: restored when a controller returns",
 }
@@ -30,7 +30,7 @@ def outlook(tier: Tier | None, holders: Sequence[str], problems: Sequence[str]) 
     """Who restores, who holds the target, and what stands against starting."""
     parts: list[RenderableType] = []
     if tier is not None:
-        parts.append(Text(f"  if everything of ours dies, tier {TIERS[tier]}"))
+        parts.append(Text(f"  if worker, guard and Temporal all die: tier {TIERS[tier]}"))
     if holders:
         parts.append(Text(f"  held by {', '.join(holders)}", "yellow"))
     return [*parts, *(Text(f"  would not start: {problem}", "red") for problem in problems)]

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 BAR = 20
 
 _NEXT = {
-    Phase.HALTED: "holds here until the stop button is let go; harm still restores",
-    Phase.QUEUED: "starts when those before it are done",
-    Phase.RESTORING: "the mesh returns to what it was",
+    Phase.HALTED: "holds until the halt is released; harm still rolls back",
+    Phase.QUEUED: "starts after the operations queued before it",
+    Phase.RESTORING: "the base configuration is being restored",
 }
 
 
@@ -68,9 +68,9 @@ def _state(value: CanaryStatus, progress: Progress | None) -> list[tuple[str, Re
     if progress:
         rows.append(("requests", _requests(progress)))
     if progress and progress.silent >= 5:
-        rows.append(("telemetry", Text(f"silent for {format_seconds(round(progress.silent))}", "yellow")))
+        rows.append(("telemetry", Text(f"no data for {format_seconds(round(progress.silent))}", "yellow")))
     if value.exposure.requests:
-        rows.append(("exposure", Text(f"{exposure(value.exposure)} in the steps before")))
+        rows.append(("exposure", Text(f"{exposure(value.exposure)} in earlier steps")))
     if value.reason:
         rows.append(("reason", Text(value.reason)))
     if value.paused_by:
@@ -83,7 +83,7 @@ def _next(value: CanaryStatus) -> str:
     if value.waiting_for:
         return value.waiting_for
     if value.phase is Phase.PAUSED or value.paused_by:
-        return f"holds here until `autopilot resume {value.workflow_id}`; harm still restores"
+        return f"holds until `autopilot resume {value.workflow_id}`; harm still rolls back"
     if value.phase in _NEXT:
         return _NEXT[value.phase]
     rest = value.steps[value.step :]

@@ -50,11 +50,11 @@ def status(value: ExperimentStatus, progress: ChaosProgress | None, *, timeline:
         ("method", _walk(value)),
     ]
     if value.title:
-        rows.insert(1, ("belief", Text(value.title)))
+        rows.insert(1, ("hypothesis", Text(value.title)))
     if progress:
         rows.append(("held", _held(progress)))
         if progress.failures:
-            rows.append(("failures", Text(f"{progress.failures:,.0f} beyond what was usual", "red")))
+            rows.append(("failures", Text(f"{progress.failures:,.0f} beyond the normal number", "red")))
         if progress.burn is not None:
             rows.append(("budget", Text(f"burns {progress.burn:.1f} times too fast" if progress.burn > 1 else "holds")))
     if value.reason:
@@ -85,7 +85,7 @@ def report(value: ExperimentReport, *, timeline: int | None) -> Group:
         ("exposure", Text(exposure(value.exposure))),
     ]
     if value.burn is not None:
-        rows.append(("budget", Text(f"burnt {value.burn:.1f} times as fast as it may, at worst")))
+        rows.append(("budget", Text(f"burned at most {value.burn:.1f} times as fast as allowed")))
     if value.restore_seconds is not None:
         rows.append(("restored in", Text(format_seconds(round(value.restore_seconds, 3)))))
     rows += [("left", Text(each, "yellow")) for each in value.left]
@@ -143,7 +143,7 @@ def _looks(samples: Sequence[Look]) -> Text:
 
 def _hops(values: Sequence[Amplification]) -> Table:
     return table(
-        ("hop", "tries a request before", "while it was laid"),
+        ("hop", "tries per request before", "during the fault"),
         [
             (
                 f"{one.caller} → {one.service}",
@@ -178,9 +178,9 @@ def _held(progress: ChaosProgress) -> Text:
 
 def _next(value: ExperimentStatus) -> str:
     if value.paused_by:
-        return f"holds here until `autopilot resume {value.workflow_id}`; abort conditions still end it"
+        return f"holds until `autopilot resume {value.workflow_id}`; abort conditions still end it"
     if value.phase is Phase.RESTORING:
-        return "the mesh returns to what it was"
+        return "the base configuration is being restored"
     if value.phase is Phase.CHECKING:
         return "the method" if not value.step else "the verdict"
     rest = value.steps[value.step :]

@@ -111,14 +111,14 @@ SCENARIOS = {
         ),
         Scenario(
             name="canary-bad",
-            story="reviews v2 fails one request in five: found at 10 % of the traffic, and taken back",
+            story="reviews v2 fails one request in five: detected at 10 % of the traffic, and rolled back",
             expected=Outcome.ROLLED_BACK,
             spec=_reviews(_STEPS, _ANALYSIS),
             behaviour={"reviews-v2": {"errors": 0.2}},
         ),
         Scenario(
             name="canary-hang",
-            story="reviews v2 never answers: no error, no latency, yet found at 10 % of the traffic and taken back",
+            story="reviews v2 never answers: no error, no latency, yet detected at 10 % of the traffic and rolled back",
             expected=Outcome.ROLLED_BACK,
             spec=_reviews(_STEPS, _ANALYSIS),
             behaviour={"reviews-v2": {"hang": True}},
@@ -142,7 +142,8 @@ SCENARIOS = {
         ),
         Scenario(
             name="chaos",
-            story="ratings answers one user in ten 400 ms late: web's guard metric stops the experiment, traffic heals",
+            story="ratings answers one user in ten 400 ms late: web's guard metric stops the experiment, "
+            "and the base is restored",
             expected=Outcome.ABORTED,
             spec=_slow_ratings(0.4, 30.0, users=10, guarded=True),
         ),

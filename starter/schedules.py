@@ -185,8 +185,8 @@ async def provisional(client: Client, run: str, schedule: str) -> RunRecord:
         )
     except (RPCError, WorkflowQueryFailedError) as error:
         raise ScheduleError(
-            f"no worker has taken up {run} yet: is `autopilot worker` running? "
-            f"What becomes of it shows `autopilot schedule runs {schedule}`"
+            f"no worker has started {run} yet: check that `autopilot worker` is running; "
+            f"`autopilot schedule runs {schedule}` shows its result"
         ) from error
     return found
 
@@ -206,11 +206,11 @@ async def resolve(client: Client, text: str) -> str:
     if len(ids) == 1:
         return ids[0]
     if not ids:
-        raise ScheduleError(f"no schedule is called {text!r}; `autopilot schedule list` shows those there are")
-    raise ScheduleError(f"{text!r} may mean {', '.join(ids)}; write the whole id")
+        raise ScheduleError(f"no schedule is called {text!r}; list schedules with `autopilot schedule list`")
+    raise ScheduleError(f"{text!r} is ambiguous: {', '.join(ids)}; give the full id")
 
 
 def _explained(error: RPCError, schedule: str) -> ScheduleError:
     if schedule_book.is_gone(error):
-        return ScheduleError(f"there is no {schedule}; `autopilot schedule list` shows those there are")
+        return ScheduleError(f"there is no {schedule}; list schedules with `autopilot schedule list`")
     return ScheduleError(f"Temporal refused ({error.status.name}): {error.message}")

@@ -44,7 +44,7 @@ async def put(client: Client, wanted: ExperimentInput) -> str:
         RPCError: Temporal does not take it.
     """
     if wanted.spec.schedule is None:
-        raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: say when it is to run")
+        raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: add spec.schedule.cron")
     new = ScheduledInput(experiment=wanted, since=time.time())
     schedule = _schedule(new)
     try:
@@ -102,7 +102,7 @@ async def trigger(client: Client, schedule: str, hand: Hand, *, limit: float = 3
         )
     except WorkflowAlreadyStartedError as error:
         raise ScheduleError(
-            f"somebody's run of {schedule} is under way already: see `autopilot schedule runs {schedule}`"
+            f"a triggered run of {schedule} is already in progress: see `autopilot schedule runs {schedule}`"
         ) from error
     try:
         async with asyncio.timeout(limit):

@@ -92,7 +92,7 @@ def _attributes(kind: str, target: str, mesh: str) -> TypedSearchAttributes:
 
 def _running(workflow_id: str) -> OperationRunning:
     return OperationRunning(
-        f"{workflow_id} is under way already: look at it with `autopilot watch {workflow_id}`, "
+        f"{workflow_id} is already running: follow it with `autopilot watch {workflow_id}`, "
         f"or end it with `autopilot abort {workflow_id}`",
         workflow_id,
     )

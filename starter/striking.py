@@ -45,11 +45,14 @@ async def strike(
     died = time.time()
     overlays = Store(info.mesh_file).overlays()
     if not overlays:
-        raise CommandError("nothing is laid over the mesh that could heal", hint="play the scenario again")
+        raise CommandError("no overlay is in force, so there is nothing to restore", hint="play the scenario again")
     deadline = max(overlay.deadline for overlay in overlays) - died
-    tell(f"kill -9 {', '.join(OURS)}: nothing of ours is alive; the proxies' own deadline is in {deadline:.1f} s")
+    tell(
+        f"kill -9 {', '.join(OURS)}: worker, guard and Temporal are dead; "
+        f"the proxies' own deadline is in {deadline:.1f} s"
+    )
     last = await _last_served(served, died, deadline + _AFTERWARDS)
-    tell(f"nobody met {what} any more after {last:.1f} s; starting everything again")
+    tell(f"no request met {what} after {last:.1f} s; starting everything again")
     for name in reversed(OURS):
         await control.command(info, name, "start")
     await _until_ready(info)

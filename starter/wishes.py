@@ -49,8 +49,8 @@ def read(files: Sequence[Path]) -> list[Wish]:
             if isinstance(document, MeshCanary | MeshExperiment):
                 wishes.append(Wish(name, document))
             else:
-                where = f"{document.kind} {document.metadata.name} describes a mesh and starts nothing"
-                problems.append(Problem(where, name, hint=f"name it with `--mesh {name}`"))
+                where = f"{document.kind} {document.metadata.name} describes a mesh, not an operation"
+                problems.append(Problem(where, name, hint=f"use it with `--mesh {name}`"))
     problems += _rivals(wishes)
     if problems:
         raise SpecError(problems)

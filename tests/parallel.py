@@ -31,6 +31,13 @@ LONG = (
     "tests/evidence/test_alone.py",
     "tests/packaging/test_wheel.py",
     "tests/schedules/test_outage.py",
+    "tests/kube/test_fault_deaths.py",
+    "tests/kube/test_envoyfilter_deaths.py",
+    "tests/kube/test_kill_points.py",
+    "tests/kube/test_deaths.py",
+    "tests/kube/test_rollouts.py",
+    "tests/kube/test_experiments.py",
+    "tests/kube/test_trouble.py",
 )
 """Files of more than half a minute, the longest first."""
 

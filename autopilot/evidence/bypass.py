@@ -1,4 +1,4 @@
-"""Whether an arm is given requests that none of the mesh's callers sent it: then its weight says little of its load.
+"""Whether an arm gets requests that no caller's proxy sent: then its weight does not describe its load.
 
 Whoever calls an instance by its own address passes no proxy that shares traffic out. Such requests are in no caller's
 counters: the measured split (`autopilot.evidence.split`) is as it was set, while the arm carries more than its share.
@@ -60,7 +60,7 @@ class Bypass(Plain):
 
     @property
     def reason(self) -> str:
-        """For whoever is on call."""
+        """The finding in one sentence."""
         return f"{self.arm} is given {self.rate:,.0f} requests/s that passed no proxy of this mesh"
 
 

@@ -1,4 +1,4 @@
-"""The plain types of judgement: what a tick holds, what a judge is told, and what it may conclude."""
+"""Types of the judge: the content of a tick, its settings, and its verdicts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class JudgeMetric(Plain):
 
 
 class Judge(Plain):
-    """How a rollout is judged, in numbers alone: the same for every step."""
+    """The numeric settings of a judge, the same for every step."""
 
     metrics: tuple[JudgeMetric, ...]
     alpha: float = 0.001
@@ -136,9 +136,9 @@ class Inconclusive(Plain):
 
     kind: Literal["inconclusive"] = "inconclusive"
     cause: Literal["time", "noData", "split", "leaseLost", "condemned", "takenOver", "halted", "stopped"]
-    """From `leaseLost` on not the judge's finding. `condemned`: harm was found under this lease before, by a watch that
-    could not tell; `takenOver`: a person or a higher priority has the target; `halted`: the stop button is pressed;
-    `stopped`: the watch was ended by its workflow before it could say anything."""
+    """From `leaseLost` on, not a finding of the judge. `condemned`: an earlier watch found harm under this lease but
+    could not report it; `takenOver`: a person or a higher priority has the target; `halted`: a halt is in force;
+    `stopped`: the watch was ended by its workflow before it had a verdict."""
     reason: str
     evidence: tuple[Evidence, ...] = ()
 

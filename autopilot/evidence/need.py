@@ -1,4 +1,4 @@
-"""How many requests it takes: until harm of a stated size would be seen, and until a canary as good is shown to be so.
+"""How many requests are needed to find harm of a given size, and to show that a good canary is good.
 
 Evidence against a margin grows with each canary request by ``g`` on average, with variance ``v``, both from
 `autopilot.evidence.eprocess.ratio_increment` for the alternative that grows fastest. Taken as a random walk with drift,

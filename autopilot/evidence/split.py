@@ -1,4 +1,4 @@
-"""Whether traffic is split as it was told to be: measured counts of requests against the weights set.
+"""Whether traffic is split as configured: measured counts of requests against the weights.
 
 A proxy that has not applied a weight, sticky cookies, a leak: each makes some arm's share of all requests differ from
 its weight, and every comparison between arms doubtful. That is a finding, and no harm.
@@ -70,7 +70,7 @@ class Mismatch(Plain):
 
     @property
     def reason(self) -> str:
-        """For whoever is on call."""
+        """The finding in one sentence."""
         measured, wanted = 100 * self.measured_share, 100 * self.set_share
         return f"{self.arm} gets {measured:.1f} % of {self.requests:,.0f} requests where {wanted:.3g} % is set"
 

@@ -1,4 +1,4 @@
-"""What a judge says, in sentences for whoever is on call: shares, counts and evidence, never a probability."""
+"""Reasons of a judge in sentences: shares, counts and evidence, never a probability."""
 
 from __future__ import annotations
 

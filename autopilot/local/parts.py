@@ -141,7 +141,7 @@ class Catalogue:
             "TEMPORAL_CONFIG_FILE": str(self.layout.temporal / "client.toml"),
         }
         if name == "worker":
-            command += ["--heartbeat", "500ms"]  # a local Temporal bills nobody for heartbeats
+            command += ["--heartbeat", "500ms"]  # heartbeats cost nothing on a local Temporal
         if prometheus:
             settings["AUTOPILOT_PROMETHEUS"] = url(self.ports["prometheus"])
         return Part(

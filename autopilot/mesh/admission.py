@@ -53,7 +53,7 @@ class Orders(Protocol):
 
 
 class Shelf(Protocol):
-    """What a provider keeps, as far as admission needs it; nobody else writes while it is in use."""
+    """The part of a provider's records that admission needs; no other process writes while it is in use."""
 
     @property
     def orders(self) -> Orders:
@@ -101,12 +101,12 @@ class Admission:
         self._store = store
 
     def refuse_ordered(self, claim: Claim, now: float) -> None:
-        """Refuses what people, or harm found before, forbid.
+        """Refuses a claim that an order of a person, or harm found earlier, forbids.
 
         Raises:
-            Halted: the stop button is pressed.
+            Halted: a halt is in force.
             TakenOver: a person has the target.
-            Condemned: this very run did harm before.
+            Condemned: harm was found in this run earlier.
         """
         if halt := self.halted(claim.operation, claim.target):
             raise Halted(halt)
@@ -136,11 +136,11 @@ class Admission:
             )
 
     def overdue(self, claim: Claim, blockers: Sequence[LeaseRecord], now: float) -> list[LeaseRecord]:
-        """Those among the blockers that were asked to give way and did not: they are to be ended.
+        """The blockers that were asked to give way and did not: the caller must end them.
 
         Raises:
-            LeasePending: they have been asked just now, or are still at it; or it is a matter of turns.
-            LeaseHeld: somebody of the same or a higher priority holds the target.
+            LeasePending: they were asked just now, or are still restoring; or the claim waits in the queue.
+            LeaseHeld: an operation of the same or a higher priority holds the target.
         """
         mine = priority_of(claim.operation)
         late = []
@@ -168,7 +168,7 @@ class Admission:
         """Lets those who have waited longer go first; an admitted operation leaves the queue.
 
         Raises:
-            LeasePending, LeaseHeld: it is somebody else's turn.
+            LeasePending, LeaseHeld: another operation is first in the queue.
         """
         tickets = self._store.orders.tickets(claim.target)
         own = next((ticket for ticket in tickets if ticket.operation == claim.operation), None)

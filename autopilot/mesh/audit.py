@@ -1,7 +1,7 @@
-"""One record for every change of a mesh, each sealed with the digest of the one before.
+"""One record for every change of a mesh, each with the digest of the record before.
 
-Records lie with the mesh; the digest of each also travels in its receipt into workflow history and reports. So whoever
-rewrites the records has to rewrite Temporal too, and `verify` tells which of them is missing or altered.
+Records are stored with the mesh; the digest of each is also in its receipt, in workflow history and reports. To rewrite
+records unnoticed, one must rewrite Temporal too; `verify` finds records that are missing or were changed.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def verify(records: Iterable[AuditRecord], known: Mapping[str, str] | None = Non
             problems.append(f"record {expected} is missing: record {record.sequence} follows {expected - 1}")
         if record.previous != previous:
             problems.append(
-                f"record {record.sequence} does not match the digest of the record before it: one of them was changed"
+                f"record {record.sequence} does not match the digest of the record before it: one of them was altered"
             )
         previous, expected = record.digest, record.sequence + 1
         seen.add(previous)
     problems += [
-        f"{where} refers to a change ({digest[:12]}…) that has no audit record: the log was changed or truncated"
+        f"{where} refers to a change ({digest[:12]}…) that has no audit record: the log was altered or truncated"
         for digest, where in (known or {}).items()
         if digest not in seen
     ]

@@ -1,4 +1,4 @@
-"""Keeps a mesh's audit records up to date whoever keeps them, and never lets a restore wait for one."""
+"""Writes a mesh's audit records to any journal; a restore never waits for a record."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Journal(Protocol):
 
 
 class Books:
-    """Keeps the journal up to date, and tells of every record that was written.
+    """Writes the journal, and passes on every record that was written.
 
     Args:
         journal: where to write; asked at every record, for a mesh file may move its directory.
-        told: hears of every record, sealed.
+        told: receives every record with its digest.
     """
 
     def __init__(self, journal: Callable[[], Journal], told: Callable[[AuditRecord], None]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a lease outlives what happens every day: a worker that dies, and another that takes its watch on."""
+"""Checks that a lease outlives the death of a worker until another worker continues its watch."""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ class Target(Plain):
 
 
 BASELINE = "~baseline"
-"""Ends the name of a *baseline arm*: the same endpoints as the arm before it, counted apart.
+"""Ends the name of a *baseline arm*: the same endpoints as the arm before it, counted separately.
 
-It can be given a weight in `SplitTraffic` like any arm, and is told apart in telemetry; it never becomes the base.
+It can be given a weight in `SplitTraffic` like any arm, and has its own counts in telemetry; it never becomes the base.
 """
 
 
@@ -98,7 +98,7 @@ class InjectFault(Plain):
     kind: Literal["InjectFault"] = "InjectFault"
     fault: Fault
     scope: Scope | None = None
-    """Whom it meets; None where a fault knows no scope (a partition)."""
+    """The requests it applies to; None for a fault without a scope (a partition)."""
     salt: str = ""
     """Of the experiment: decides which users `scope.users` means."""
 
@@ -192,7 +192,7 @@ class Lease(Plain):
 
 
 class LeaseStatus(Plain):
-    """A lease as it stands in the mesh."""
+    """The current state of a lease in the mesh."""
 
     lease: Lease
     phase: LeasePhase

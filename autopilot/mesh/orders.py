@@ -1,6 +1,6 @@
 """Orders of people and of higher priorities on a mesh, and who made a change: frozen values, stored with the mesh.
 
-Orders lie where leases lie, not in Temporal: a stop button must work when nothing else does.
+Orders are stored with the leases, not in Temporal: a halt must work when nothing else does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Priority(IntEnum):
 
 
 def priority_of(operation: str) -> Priority:
-    """The priority that an operation's kind has; a kind of somebody's own counts as a rollout."""
+    """The priority that an operation's kind has; an unknown kind counts as a rollout."""
     return {"chaos": Priority.CHAOS, "security": Priority.SECURITY}.get(kind_of(operation), Priority.CANARY)
 
 
@@ -67,7 +67,7 @@ class Actor(Plain):
     """Whether a token proved it; otherwise it is what the caller said."""
     why: Words = ""
     net: str = "workflow"
-    """`workflow`, `guard-workflow`, `guard`, `person` or `mesh` (a deadline honoured by whoever rendered next)."""
+    """`workflow`, `guard-workflow`, `guard`, `person` or `mesh` (a deadline, enforced at the next write)."""
 
 
 NOBODY = Actor()
@@ -88,7 +88,7 @@ class Tombstone(Plain):
 
     @property
     def reason(self) -> str:
-        """For whoever is refused."""
+        """Message for an operation that is refused."""
         why = f" ({self.actor.why})" if self.actor.why else ""
         return (
             f"{self.target} was taken over by {self.actor.who}{why}; "
@@ -120,7 +120,7 @@ class Halt(Plain):
 
     @property
     def reason(self) -> str:
-        """For whoever is stopped."""
+        """Message for an operation that is stopped."""
         scope = "".join(
             f" --{name} {value}" for name, value in (("kind", self.kind), ("namespace", self.namespace)) if value
         )

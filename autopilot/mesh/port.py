@@ -84,8 +84,8 @@ class Mesh(Protocol):
     ) -> Lease:
         """Takes the lease, or returns the one that the same `token` (a run of the operation) took before.
 
-        An earlier run of the same operation cannot be running any more: what it left is lifted first. A holder of a
-        lower priority is asked to give way, and restored for it where it does not.
+        An earlier run of the same operation has ended: what it left is lifted first. A holder of a lower priority is
+        asked to give way, and is restored if it does not.
 
         Args:
             target: what is to be changed.
@@ -117,8 +117,8 @@ class Mesh(Protocol):
         Raises:
             StaleWrite: a later write was accepted before. Nothing was written.
             LeaseLost: the lease is no longer held, or condemned. Nothing was written.
-            Halted: the stop button is pressed. Nothing was written.
-            ClockSkew: a proxy's clock is off by more than deadlines bear. Nothing was written.
+            Halted: a halt is in force. Nothing was written.
+            ClockSkew: a proxy's clock differs by more than deadlines allow. Nothing was written.
             InvalidChange: the changes name what is not there. Nothing was written.
         """
         ...
@@ -135,7 +135,7 @@ class Mesh(Protocol):
         """Renews the lease: updates the lease record, and the proxies' deadline when half of it has passed.
 
         Returns:
-            Whether it must stay where it is, and whether somebody of a higher priority waits.
+            Whether a halt stops it, and whether an operation of a higher priority waits.
 
         Raises:
             LeaseLost: the lease is no longer held, or condemned; or a later write than `lease.write` was accepted.
@@ -150,9 +150,9 @@ class Mesh(Protocol):
         """Makes the overlay the base, and ends the lease; None where this was done before.
 
         Raises:
-            LeaseLost: the lease went before the commit began. Nothing was written.
+            LeaseLost: the lease was lost before the commit began. Nothing was written.
             StaleWrite: what is laid is another write than `lease.write`, the one that is meant. Nothing was written.
-            Halted: the stop button is pressed, and the commit had not begun. Nothing was written.
+            Halted: a halt is in force, and the commit had not begun. Nothing was written.
         """
         ...
 
@@ -186,7 +186,7 @@ class Mesh(Protocol):
         ...
 
     async def hand_back(self, target: Target, by: Actor) -> bool:
-        """Lets operations have the target again; False where nobody had taken it."""
+        """Lets operations take the target again; False where no person had taken it over."""
         ...
 
     async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:

@@ -22,10 +22,10 @@ Told = Callable[[AuditRecord], None]
 
 
 def open_mesh(path: Path, told: Told = lambda _: None) -> EnvoyMesh | KubeMesh:
-    """Opens a mesh; `told` hears of every audit record that is written through it.
+    """Opens a mesh; `told` receives every audit record that is written through it.
 
     Raises:
-        MeshError: the file describes no mesh.
+        MeshError: the file is not a valid mesh file.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -45,10 +45,10 @@ def open_mesh(path: Path, told: Told = lambda _: None) -> EnvoyMesh | KubeMesh:
 
 
 def open_meshes(files: Iterable[Path], told: Told = lambda _: None) -> dict[str, Mesh]:
-    """Opens every mesh, by name; `told` hears of every audit record that is written through them.
+    """Opens every mesh, by name; `told` receives every audit record that is written through them.
 
     Raises:
-        MeshError: a file describes no mesh, or two describe meshes of the same name.
+        MeshError: a file is not a valid mesh file, or two describe meshes of the same name.
     """
     opened: dict[str, Mesh] = {}
     for path in files:

@@ -19,7 +19,7 @@ class LeaseRecord(Plain):
     beats: int = 0
     condemned: str | None = None
     ending: bool = False
-    """Whether somebody has begun to take away what it laid: it can only be ended."""
+    """Whether its restore has begun: the lease can then only be ended."""
     yield_to: str = ""
     """The operation of a higher priority that waits for the target."""
     yield_asked: float = 0.0
@@ -69,4 +69,4 @@ class Ticket(Plain):
     operation: str
     aspects: tuple[Aspect, ...]
     seen: float
-    """When it last asked, seconds since the epoch: who has stopped asking waits no more."""
+    """When it last asked, seconds since the epoch; an operation that stops asking leaves the queue."""

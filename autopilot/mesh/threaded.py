@@ -71,7 +71,7 @@ class Ledger(Protocol):
 
 
 class Commander(Protocol):
-    """What people order."""
+    """Orders of people."""
 
     def take_over(self, operation: str, by: Actor, until: float | None) -> list[Receipt]:
         """Restores what the operation holds, and keeps it."""
@@ -82,11 +82,11 @@ class Commander(Protocol):
         ...
 
     def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
-        """Presses the stop button."""
+        """Starts a halt."""
         ...
 
     def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
-        """Lets the stop button go."""
+        """Releases a halt."""
         ...
 
     def refused(self, target: Target, operation: str) -> str:
@@ -103,12 +103,12 @@ class ThreadedMesh:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mesh")
 
     async def in_thread(self, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Runs a step in a thread of this mesh's own: one that hangs holds up nobody else's."""
+        """Runs a step in a thread of this mesh: a step that hangs does not block other meshes."""
         call = functools.partial(contextvars.copy_context().run, step, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def close(self) -> None:
-        """Lets go of threads; steps under way come to their end."""
+        """Releases the threads; running steps are completed."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def acquire(
@@ -172,11 +172,11 @@ class ThreadedMesh:
         return await self.in_thread(self._orders.hand_back, target, by)
 
     async def halt(self, halt: Halt) -> list[tuple[Holder, Receipt]]:
-        """Presses the stop button."""
+        """Starts a halt."""
         return await self.in_thread(self._orders.halt, halt)
 
     async def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:
-        """Lets the stop button go."""
+        """Releases a halt."""
         return await self.in_thread(self._orders.unhalt, kind, namespace, by)
 
     async def refused(self, target: Target, operation: str) -> str:

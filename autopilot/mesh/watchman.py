@@ -1,6 +1,6 @@
-"""Who is still alive: leases judged by how long their records have stood still, on this process's own monotonic clock.
+"""Finds expired leases: by how long their records have not changed, on this process's monotonic clock.
 
-Wall clocks may differ or jump; a record that changes proves life, whatever time it claims to be written at.
+Wall clocks may differ or jump; a record that changes proves a renewal, whatever its time stamp says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Watchman:
         self._seen: dict[tuple[str, Holder], tuple[int, float]] = {}
 
     def silent(self, records: Iterable[LeaseRecord]) -> list[tuple[LeaseRecord, float]]:
-        """The leases that nobody has renewed for longer than their time to live, and for how many seconds."""
+        """The leases without a renewal for longer than their time to live, and for how many seconds."""
         now = self._clock()
         current = {(str(record.lease.target), record.lease.holder): record for record in records}
         self._seen = {key: value for key, value in self._seen.items() if key in current}

@@ -40,7 +40,7 @@ class SpecModel(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         allow_inf_nan=False,
-        hide_input_in_errors=True,  # logs of workers hold such errors, and an input may be what nobody should log
+        hide_input_in_errors=True,  # workers log such errors, and an input may contain what must not be logged
     )
 
 

@@ -48,7 +48,7 @@ class ScrapeCost:
         return self.rate * self.weight / 100
 
     def __str__(self) -> str:
-        """One sentence for people."""
+        """The cost in one sentence."""
         every = f"Prometheus scrapes every {_said(self.interval)}"
         later = f"{_said(self.seconds)} later on average, {_said(self.most_seconds)} at worst"
         if round(self.most_requests) < 1:

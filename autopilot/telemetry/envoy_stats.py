@@ -62,7 +62,7 @@ class EnvoyStats:
 
     @property
     def name(self) -> str:
-        """What people call this source."""
+        """Name of this source for messages."""
         return f"Envoy ({', '.join(f'{name} at {address}' for name, address in self._proxies.items()) or 'no proxies'})"
 
     async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:

@@ -1,4 +1,4 @@
-"""What users met of one arm, all told: counted once before a rollout and once after it.
+"""Total exposure of users to one arm: counted once before a rollout and once after it.
 
 A request that hangs is no failure in any counter yet, but its user is already waiting in vain. So the count waits a
 little for what is open to be answered, and takes what then still is for failed.

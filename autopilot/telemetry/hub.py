@@ -1,4 +1,4 @@
-"""One poll a tick for everyone who watches: queries do not grow with the number of rollouts.
+"""One poll per tick for all watches: the number of queries does not grow with the number of rollouts.
 
 Every subscription wakes at every tick, with what happened or with a `Gap`, so that its consumer can renew a lease
 even when telemetry is silent. A consumer that is slow is handed the merged ticks: it neither holds up others nor
@@ -193,7 +193,7 @@ class _Poller:
     async def _run(self) -> None:
         try:
             await self._loop()
-        except Exception as failure:  # noqa: BLE001 - whatever it is, those who watch must see it
+        except Exception as failure:  # noqa: BLE001 - every watch must see any error
             for feed in self._feeds:
                 feed.end(failure)
 

@@ -12,7 +12,7 @@ RESTART_SLACK = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose traffic is counted: a service of a mesh, and the arms told apart."""
+    """Whose traffic is counted: a service of a mesh, and its arms."""
 
     mesh: str
     namespace: str
@@ -116,7 +116,7 @@ class TelemetrySource(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call this source, with its address where it has one."""
+        """Name of this source for messages, with its address where it has one."""
         ...
 
     async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
@@ -128,13 +128,13 @@ class TelemetrySource(Protocol):
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
 
 
 @runtime_checkable
 class ScrapedSource(Protocol):
-    """Knows how far apart its samples lie."""
+    """A source that knows the interval of its samples."""
 
     @property
     def interval(self) -> float | None:
@@ -144,7 +144,7 @@ class ScrapedSource(Protocol):
 
 @runtime_checkable
 class HistorySource(Protocol):
-    """Knows what was counted before anyone watched."""
+    """A source with a history of counts."""
 
     async def history(self, subject: Subject, seconds: float, *, latency: bool = True) -> list[Observation]:
         """The looks that were taken of a subject in the last `seconds`, oldest first; none where nothing was kept.

@@ -57,7 +57,7 @@ class PodStats:
 
     @property
     def name(self) -> str:
-        """What people call this source."""
+        """Name of this source for messages."""
         return "the statistics of the arms' pods"
 
     async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:

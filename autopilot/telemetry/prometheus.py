@@ -67,7 +67,7 @@ class PrometheusSource:
 
     @property
     def name(self) -> str:
-        """What people call this source."""
+        """Name of this source for messages."""
         return f"Prometheus at {self._url}"
 
     @property

@@ -1,4 +1,4 @@
-"""How often a Prometheus scrapes, read off the times of its samples: whoever asks queries is not told otherwise."""
+"""How often a Prometheus scrapes, from the times of its samples: the query API does not report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether faults take effect, and what people meet meanwhile: counters one hop up, where Envoy hides nothing.
+"""Whether faults take effect, and what users get meanwhile: counters one hop up, where Envoy hides nothing.
 
 Cluster counters show nothing of injected aborts, and of requests that hang only that they began; so each kind of fault
 has a counter of its own that tells how many requests met it.
@@ -15,7 +15,7 @@ from autopilot.telemetry.model import Subject
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How one fault is told in counters."""
+    """How one fault is recognised in counters."""
 
     kind: str
     """The fault's type."""
@@ -79,7 +79,7 @@ class Witness(Protocol):
         ...
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
 
 

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 async def apply(
     files: Files,
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and tell it by exit code.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; the exit code gives the outcome.")] = False,
     timeout: Timeout = 86400.0,
-    queue: Annotated[bool, typer.Option("--queue", help="Wait in turn where somebody holds the target.")] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Wait in a queue while another operation holds the target.")
+    ] = False,
     mesh: MeshOption = None,
     who: Who = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Start what the files describe: everything is checked first, and nothing starts unless all of it is fine.
+    """Start the operations in the files. All files are checked first; nothing starts if any check fails.
 
-    An experiment with spec.schedule gets its schedule, and starts nothing at once. --timeout limits --wait. Exit codes
+    An experiment with spec.schedule creates its schedule and does not run at once. --timeout limits --wait. Exit codes
     with --wait: 0 promoted or passed, 1 error, 2 rolled back or refuted, 3 undecided or void (or still running at the
     timeout), 4 aborted; of several operations the worst (1, 2, 4, 3, 0). Without --wait: 0 started, 1 error.
     """
@@ -116,7 +118,7 @@ async def _warn_of_no_worker(client: Client) -> None:
     from starter import starting  # noqa: PLC0415
 
     if not all((await starting.workers(client)).values()):
-        note("no worker asks for work yet: nothing happens until one runs (`autopilot worker`, or `autopilot up`)")
+        note("no worker polls Temporal yet: operations wait until one runs; start `autopilot worker` or `autopilot up`")
 
 
 async def _end(client: Client, workflow_id: str, timeout: float, *, quiet: bool) -> Snapshot:

@@ -26,20 +26,21 @@ class Action(StrEnum):
 
 
 async def audit(
-    action: Annotated[Action, typer.Argument(help="export: print them. verify: look for what was rewritten.")],
+    action: Annotated[Action, typer.Argument(help="export: print them. verify: find altered or missing records.")],
     since: Annotated[
-        float | None, typer.Option("--since", parser=duration, metavar="DURATION", help="export: only so far back.")
+        float | None,
+        typer.Option("--since", parser=duration, metavar="DURATION", help="export: only records of the last DURATION."),
     ] = None,
     reports: Annotated[
-        Path | None, typer.Option("--reports", help="verify: folder of reports; default: the state folder's.")
+        Path | None, typer.Option("--reports", help="verify: folder of reports; default: in the state folder.")
     ] = None,
     mesh: MeshOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Print the record of every change (who, why, before, after), or verify that none was rewritten.
+    """Print the record of every change (who, why, before, after), or verify that no record was altered.
 
     Verifying follows the chain of digests, and holds it against those that reports and Temporal's histories remember.
-    Exit codes of verify: 0 all is as it was written, 1 something was altered or is missing.
+    Exit codes of verify: 0 all records are unaltered, 1 a record was altered or is missing.
     """
     from starter import meshes  # noqa: PLC0415
 
@@ -69,7 +70,7 @@ async def _verify(mesh: str, records: list[AuditRecord], reports: Path | None, o
     for problem in problems:
         show(f"  {problem}")
     if problems:
-        note("error: the records are not what was written")
+        note("error: audit records were altered or are missing")
     return ERROR if problems else 0
 
 

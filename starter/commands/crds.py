@@ -11,8 +11,10 @@ import typer
 from starter.errors import CommandError
 from starter.output import note
 
-Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind alone, for instance MeshCanary.")]
-Directory = Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Write one file a kind there.")]
+Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help="Only this kind, for example MeshCanary.")]
+Directory = Annotated[
+    Path | None, typer.Option("--output", metavar="DIR", help="Write one file per kind to this folder.")
+]
 
 
 def crds(kind: Kind = None, output: Directory = None) -> int:
@@ -29,7 +31,7 @@ def crds(kind: Kind = None, output: Directory = None) -> int:
         except OSError as error:
             raise CommandError(
                 f"{file} cannot be written: {error.strerror or error}",
-                hint="--output names a folder; without it they are printed",
+                hint="give a writable folder to --output, or omit it to print to standard output",
             ) from error
         note(f"wrote {file}")
     return 0
@@ -60,7 +62,7 @@ def _definitions(kind: str | None) -> list[dict[str, Any]]:
         return [crd(resource) for resource in RESOURCES if kind in {None, resource.kind}]
     if kind in KINDS:
         raise CommandError(
-            f"{kind} is no resource: it describes a mesh in a file of your own",
+            f"{kind} is not a Kubernetes resource: it describes a mesh in a local file",
             hint=f"resources: {', '.join(known)}",
         )
     raise CommandError(f"there is no kind {shown(kind)}", hint=nearest(kind, known))

@@ -39,9 +39,10 @@ class Finding:
 
 
 async def doctor(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
-    """Look at what is missing on this machine, and say how to get it.
+    """Check what this machine lacks, and show how to install it.
 
-    Exit codes: 0 nothing required is missing, 1 something is. What is optional only narrows what can be done here.
+    Exit codes: 0 nothing required is missing, 1 something is.
+    A missing optional part only limits the commands that need it.
     """
     findings = [
         python(),
@@ -99,7 +100,7 @@ def state_folder() -> Finding:
     root = Layout.find().root
     parent = next(each for each in (root, *root.parents) if each.exists())
     ok = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    found = f"{root}{'' if root.exists() else ' (not made yet)'}"
+    found = f"{root}{'' if root.exists() else ' (not created yet)'}"
     fix = f"make {parent} writable, or set AUTOPILOT_HOME to a folder that is"
     return Finding("state folder", ok, found if ok else f"{parent} cannot be written", fix, True, "up, demo, worker")
 
@@ -188,7 +189,7 @@ async def worker() -> Finding:
     except Exception as error:  # noqa: BLE001 - a doctor reports what ails, whatever it is
         return Finding("worker", False, explain(error).message.partition(": ")[0], fix, needed_for="apply")
     idle = [queue for queue, count in queues.items() if not count]
-    found = f"nobody asks {' and '.join(idle)} for work" if idle else f"{max(queues.values())} asked for work lately"
+    found = f"no worker polls {' and '.join(idle)}" if idle else f"{max(queues.values())} polled recently"
     return Finding("worker", not idle, found, fix, needed_for="apply")
 
 
@@ -199,8 +200,10 @@ def prometheus_server() -> Finding:
     url = named or (stack.prometheus if stack else None)
     name, needed_for = "Prometheus server", "source: prometheus"
     if not url:
-        return Finding(name, False, "none was named", "set AUTOPILOT_PROMETHEUS to its URL", needed_for=needed_for)
-    fix = "see that it runs and that AUTOPILOT_PROMETHEUS is its base URL"
+        return Finding(
+            name, False, "no Prometheus is configured", "set AUTOPILOT_PROMETHEUS to its URL", needed_for=needed_for
+        )
+    fix = "check that it runs and that AUTOPILOT_PROMETHEUS is its base URL"
     if not url.startswith(("http://", "https://")):
         return Finding(name, False, f"{url} is no http(s) URL", fix, required=bool(named), needed_for=needed_for)
     try:

@@ -56,7 +56,7 @@ async def judge(
             f"{one.weight:g} %",
             str(one.ticks),
             one.recorded.kind,
-            "from outside the judge" if one.from_elsewhere else one.recomputed.kind if one.recomputed else "nothing",
+            "not from the judge" if one.from_elsewhere else one.recomputed.kind if one.recomputed else "nothing",
             "yes" if one.agrees else "NO",
             one.recorded.reason,
         ]
@@ -64,7 +64,7 @@ async def judge(
     ]
     show(table(["step", "weight", "ticks", "recorded", "recomputed", "agrees", "reason"], rows_shown))
     if not complete(report):
-        note("some ticks were too many to keep: what came after them can't be recomputed")
+        note("some samples were too many to keep: verdicts after them cannot be recomputed")
     note(f"{'every verdict follows' if agreed else 'not every verdict follows'} from the recorded ticks")
     return 0 if agreed else 1
 
@@ -80,7 +80,7 @@ async def _report(source: str) -> CanaryReport:
             return CanaryReport.model_validate_json(text)
         except ValidationError as error:
             raise CommandError(
-                f"{source} is no report of a rollout", hint="`autopilot get ID -o json` writes one"
+                f"{source} is not a rollout report", hint="`autopilot get ID -o json` writes one"
             ) from error
     from starter import operations  # noqa: PLC0415
 
@@ -88,7 +88,7 @@ async def _report(source: str) -> CanaryReport:
     found = await operations.report(client, await operations.resolve(client, source))
     if not isinstance(found, CanaryReport):
         raise CommandError(
-            f"{source} is an experiment: its report holds every look, and there is no test to recompute",
+            f"{source} is an experiment: its report holds every probe result, and no statistical test to recompute",
             hint=f"see `autopilot report {source}`",
         )
     return found

@@ -24,28 +24,32 @@ if TYPE_CHECKING:
 
 async def leases(
     *,
-    lift: Annotated[str, typer.Option("--lift", metavar="ID", help="Restore what it holds, and keep it out.")] = "",
+    lift: Annotated[
+        str, typer.Option("--lift", metavar="ID", help="Restore its target and block it until --hand-back.")
+    ] = "",
     hand_back: Annotated[
-        str, typer.Option("--hand-back", metavar="NAMESPACE/SERVICE", help="Let operations have it again.")
+        str, typer.Option("--hand-back", metavar="NAMESPACE/SERVICE", help="Allow operations on this target again.")
     ] = "",
     until: Annotated[
         float | None,
-        typer.Option("--until", parser=duration, metavar="DURATION", help="--lift: then it hands itself back."),
+        typer.Option(
+            "--until", parser=duration, metavar="DURATION", help="with --lift: hand the target back after this time."
+        ),
     ] = None,
     reason: Reason = "",
     who: Who = None,
     mesh: MeshOption = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show every lease held on this mesh, who undoes it, and when its overlay falls if nobody renews it.
+    """Show every lease on this mesh, who restores it, and when its overlay expires without renewal.
 
     With --lift, take a target back by hand: it is restored, its operation ends TakenOver, and nothing acquires it
-    before --hand-back. With neither Temporal nor a worker alive.
+    before --hand-back. Needs neither Temporal nor a worker.
     """
     from starter import meshes  # noqa: PLC0415
 
     if lift and hand_back:
-        raise CommandError("--lift and --hand-back exclude each other", hint="say one of them")
+        raise CommandError("--lift and --hand-back exclude each other", hint="use one of them")
     async with meshes.open_mesh(mesh) as opened:
         if lift:
             return await _lift(opened, lift, until, actor(who, reason), output)
@@ -59,9 +63,9 @@ async def leases(
         return 0
     _orders(halts, stones)
     if not found:
-        note(f"nothing is held on {name}: the mesh is as its owner wrote it")
+        note(f"no lease is held on {name}: the mesh has its base configuration")
         return 0
-    columns = ["target", "holder", "aspects", "phase", "tier", "falls in", "state"]
+    columns = ["target", "holder", "aspects", "phase", "tier", "expires in", "state"]
     wide = output is Output.WIDE
     columns += ["changes", "time to live", "renewed"] if wide else []
     show(table(columns, [_row(each, wide=wide) for each in found]))
@@ -74,9 +78,9 @@ async def _lift(mesh: Mesh, operation: str, until: float | None, by: Actor, outp
     holders = {status.lease.holder.operation for status in await mesh.leases()}
     matching = [holder for holder in sorted(holders) if holder == operation or holder.endswith(f"/{operation}")]
     if len(matching) != 1:
-        known = ", ".join(sorted(holders)) or "nobody"
+        known = ", ".join(sorted(holders)) or "no operation"
         raise CommandError(
-            f"{operation!r} means {', '.join(matching) or 'nobody who holds anything here'}", hint=f"held by {known}"
+            f"{operation!r} means {', '.join(matching) or 'no lease holder on this mesh'}", hint=f"held by {known}"
         )
     receipts = await mesh.take_over(matching[0], by, None if until is None else time.time() + until)
     states = [await at_the_proxies(mesh, receipt) for receipt in receipts]
@@ -93,11 +97,13 @@ async def _lift(mesh: Mesh, operation: str, until: float | None, by: Actor, outp
 async def _hand_back(mesh: Mesh, ref: str, by: Actor) -> int:
     namespace, _, service = ref.partition("/")
     if not re.fullmatch(SERVICE_REF, ref):
-        raise CommandError(f"{ref!r} is no NAMESPACE/SERVICE", hint="`autopilot leases` shows what was taken over")
+        raise CommandError(
+            f"{ref!r} is not NAMESPACE/SERVICE", hint="`autopilot leases` lists the targets that were taken over"
+        )
     if await mesh.hand_back(Target(mesh=mesh.name, namespace=namespace, service=service), by):
-        show(f"{ref} may be operated on again")
+        show(f"operations may use {ref} again")
         return 0
-    note(f"nobody had taken {ref} over")
+    note(f"{ref} was not taken over")
     return ERROR
 
 

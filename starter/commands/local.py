@@ -35,7 +35,7 @@ State = Annotated[
 def up(
     state: State = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return once all is ready; `autopilot down` ends it.")
+        bool, typer.Option("--detach", "-d", help="Return when all parts are ready; stop with `autopilot down`.")
     ] = False,
     only: Annotated[
         str, typer.Option("--only", help="Comma-separated: mesh, temporal, prometheus, worker, guard. Default: all.")
@@ -83,12 +83,12 @@ def _follow(running: stack.Stack, out: Console) -> int:
         running.stop(lambda event: tell(out, event))
         return 0
     if not asked:
-        raise stack.StackError("the stack was ended from outside; `autopilot up` starts it again")
+        raise stack.StackError("another process ended the stack; start it again with `autopilot up`")
     return 0
 
 
 def down(state: State = None) -> int:
-    """Stop whatever `autopilot up` started in this state directory; say so where nothing runs."""
+    """Stop the stack that `autopilot up` started in this state directory."""
     from autopilot.local import stack  # noqa: PLC0415
     from autopilot.local.layout import Layout  # noqa: PLC0415
 
@@ -102,16 +102,16 @@ def down(state: State = None) -> int:
 
 def demo(
     scenario: Annotated[
-        list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="Which; default: all. See --list.")
+        list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="Scenarios to run; default: all. See --list.")
     ] = None,
     state: State = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show what there is and end.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and exit.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Show good and bad versions under real traffic, on real Envoys.
 
-    Brings the stack up where it does not run, and takes it down again. Exit code 0: every scenario ended as it should;
+    Starts the stack if it does not run, and stops it afterwards. Exit code 0: every scenario ended as it should;
     1: one did not.
     """
     from starter.scenarios import choose  # noqa: PLC0415

@@ -11,7 +11,7 @@ from starter.output import emit, note, show, table
 
 
 async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
-    """Write the configuration of every proxy that a mesh file describes, and say how to start each.
+    """Write the configuration of every proxy that a mesh file describes, and show how to start each.
 
     Safe to repeat while proxies run and rollouts are under way: they follow the files they were started with.
     """
@@ -23,7 +23,7 @@ async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) 
     async with meshes.open_mesh(mesh) as opened:
         if not isinstance(opened, EnvoyMesh):
             raise CommandError(
-                f"{opened.name} is a mesh of a cluster, which configures its proxies itself",
+                f"{opened.name} is a cluster mesh: the cluster configures its own proxies",
                 hint="see docs/kubernetes.md",
             )
     written = write(meshes.mesh_file(mesh))
@@ -37,10 +37,10 @@ async def prepare(mesh: MeshOption = None, output: OutputOption = Output.TABLE) 
 
 async def capabilities(
     mesh: MeshOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every provider, whether or not it is in use.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every provider, in use or not.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show which changes this mesh can take, and who undoes them when everything of ours is gone.
+    """Show which changes this mesh supports, and who restores them when worker, guard and Temporal are all down.
 
     Tier A: the proxies themselves, when the deadline passes. B: any live guard. C: a controller that returns.
     """

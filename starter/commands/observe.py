@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starter.following import UNDECIDED, Snapshot, follow, look
 from starter.options import Identity, Output, OutputOption, Timeout
 from starter.output import console, emit, note, show, table
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+    from starter.following import Snapshot
 
 FOREVER = 366 * 86400.0
 
@@ -22,7 +23,7 @@ async def list_(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also those that have ended.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """List operations: those that run, or with --all also those that have ended and Temporal still knows."""
+    """List running operations; with --all, also ended ones that Temporal still retains."""
     from starter import operations  # noqa: PLC0415
 
     rows = await operations.list_operations(await operations.connect(), running_only=not everything)
@@ -30,7 +31,11 @@ async def list_(
         emit(rows, output)
         return 0
     if not rows:
-        note("nothing runs; start something with `autopilot apply -f FILE`" if not everything else "nothing ran yet")
+        note(
+            "no operation is running; start one with `autopilot apply -f FILE`"
+            if not everything
+            else "no operation has run yet"
+        )
         return 0
     columns = ["id", "target", "phase", "outcome", "started"]
     columns += ["ended", "kind", "mesh"] if output is Output.WIDE else []
@@ -52,6 +57,8 @@ def _moment(value: datetime | float | None) -> str:
 
 async def get(name: Identity, output: OutputOption = Output.TABLE) -> int:
     """Show one operation as it stands, or as it ended; -o wide shows its whole timeline."""
+    from starter.following import look  # noqa: PLC0415
+
     client, workflow_id = await _find(name)
     snapshot = await look(client, workflow_id)
     if output.machine:
@@ -66,13 +73,14 @@ async def get(name: Identity, output: OutputOption = Output.TABLE) -> int:
 async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
     """Follow one operation live until it ends: weights set and measured, requests, evidence, what comes next.
 
-    Ctrl-C ends watching, never the operation. Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted,
+    Ctrl-C stops watching; the operation continues. Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted,
     3 undecided or void, 4 aborted.
     """
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     from starter import render  # noqa: PLC0415
+    from starter.following import Snapshot, follow  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
     out = console()
@@ -88,6 +96,7 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
 async def _log(client: Client, workflow_id: str, timeout: float) -> int:
     """Where nobody's terminal is: one line an event, then how it ended."""
     from starter import render  # noqa: PLC0415
+    from starter.following import Snapshot, follow  # noqa: PLC0415
     from starter.pictures import clock  # noqa: PLC0415
 
     snapshot, told, noted = Snapshot(workflow_id), 0, ""
@@ -104,11 +113,13 @@ async def _log(client: Client, workflow_id: str, timeout: float) -> int:
 
 
 async def status(name: Identity, timeout: Timeout = 0.0, output: OutputOption = Output.TABLE) -> int:
-    """Tell a pipeline how an operation went, waiting for its end for as long as --timeout says (default: not at all).
+    """Give an operation's outcome as an exit code; wait for its end up to --timeout (default: no wait).
 
     Exit codes: 0 promoted or passed, 1 error, 2 rolled back or refuted, 3 undecided (inconclusive, void, or still
     running at the timeout), 4 aborted.
     """
+    from starter.following import UNDECIDED, Snapshot, follow  # noqa: PLC0415
+
     client, workflow_id = await _find(name)
     snapshot = Snapshot(workflow_id)
     async for latest in follow(client, workflow_id, timeout=timeout):
@@ -122,7 +133,7 @@ async def status(name: Identity, timeout: Timeout = 0.0, output: OutputOption = 
     else:
         print(_sentence(snapshot))
     if snapshot.code == UNDECIDED and snapshot.report is None and timeout:
-        print(f"still running after {timeout:g} s; it goes on", file=sys.stderr)
+        print(f"still running after {timeout:g} s; the operation continues", file=sys.stderr)
     return snapshot.code
 
 
@@ -142,7 +153,7 @@ def _sentence(snapshot: Snapshot) -> str:
         state = snapshot.status
         weight = "" if state.kind == "MeshExperiment" else f", {state.weight:g} %"
         return f"{snapshot.workflow_id} {state.phase}: step {state.step} of {len(state.steps)}{weight}"
-    return f"{snapshot.workflow_id} runs, but {snapshot.note}"
+    return f"{snapshot.workflow_id} is running, but {snapshot.note}"
 
 
 async def _find(name: str) -> tuple[Client, str]:

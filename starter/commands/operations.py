@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def pause(name: Identity, reason: Reason = "", who: Who = None) -> int:
-    """Hold an operation where it is: its lease is kept, the watch goes on, and harm still restores."""
+    """Hold an operation at its current step: it keeps its lease and its watch, and harm still rolls back."""
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
@@ -24,7 +24,7 @@ async def pause(name: Identity, reason: Reason = "", who: Who = None) -> int:
 
 
 async def resume(name: Identity, reason: Reason = "", who: Who = None) -> int:
-    """Let a paused operation go on."""
+    """Continue a paused operation."""
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
@@ -44,11 +44,11 @@ async def abort(name: Identity, reason: Reason = "", who: Who = None) -> int:
 
 async def approve(
     name: Identity,
-    gate: Annotated[int, typer.Option("--gate", min=0, help="The step whose gate it is; 0: the one it waits at.")] = 0,
+    gate: Annotated[int, typer.Option("--gate", min=0, help="Number of the gate's step; 0: the gate it waits at.")] = 0,
     reason: Reason = "",
     who: Who = None,
 ) -> int:
-    """Let an operation pass the gate it waits at."""
+    """Approve the gate that an operation waits at."""
     from starter import operations  # noqa: PLC0415
 
     client, workflow_id = await _find(name)
@@ -58,15 +58,17 @@ async def approve(
 
 async def promote(
     name: Identity,
-    full: Annotated[bool, typer.Option("--full", help="Skip every step that is left; needs --reason.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Skip all remaining steps; needs --reason.")] = False,
     reason: Reason = "",
     who: Who = None,
 ) -> int:
-    """Go past this pause; with --full, skip every step that is left."""
+    """Continue past a pause; with --full, skip all remaining steps."""
     from starter import operations  # noqa: PLC0415
 
     if full and not reason.strip():
-        raise CommandError("--full skips what would protect users, and must say why", hint="add --reason '…'")
+        raise CommandError(
+            "--full needs a reason, because it skips the checks that protect users", hint="add --reason '…'"
+        )
     client, workflow_id = await _find(name)
     promotion = Promotion(caller=caller(who), reason=reason, full=full)
     return _tell(workflow_id, await operations.promote(client, workflow_id, promotion))

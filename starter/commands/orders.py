@@ -25,7 +25,9 @@ class Kind(StrEnum):
 
 
 KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only operations of this kind; default: all.")]
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Only targets in it; default: all.")]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", "-n", help="Only targets in this namespace; default: all.")
+]
 
 
 async def halt(
@@ -33,14 +35,14 @@ async def halt(
     kind: KindOption = None,
     namespace: NamespaceOption = "",
     *,
-    restore: Annotated[bool, typer.Option("--restore", help="Restore rollouts too, instead of holding them.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Also restore rollouts instead of holding them.")] = False,
     mesh: Meshes = None,
     who: Who = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Press the stop button: nothing starts, experiments end and are healed, rollouts stay where they are.
+    """Halt the mesh: no operation starts, experiments end and are restored, rollouts hold at their current step.
 
-    Harm still restores, and aborting still works. Needs the mesh alone: Temporal and workers may be down.
+    Harm still rolls back, and abort still works. Needs only the mesh: Temporal and workers may be down.
     Without --reason the record says that no reason was given.
     """
     from autopilot.mesh.orders import Halt  # noqa: PLC0415
@@ -79,9 +81,9 @@ async def unhalt(
     mesh: Meshes = None,
     who: Who = None,
 ) -> int:
-    """Let the stop button go that was pressed for this scope: rollouts that were held go on by themselves.
+    """Release the halt of this scope: held rollouts continue by themselves.
 
-    Exit codes: 0 it was let go, 1 none was pressed for this scope.
+    Exit codes: 0 the halt was released, 1 there was no halt for this scope.
     """
     from starter.meshes import open_meshes  # noqa: PLC0415
 
@@ -93,8 +95,8 @@ async def unhalt(
             let_go = await each.unhalt(kind.value if kind else "", namespace, by)
             found |= let_go
             pressed = [halt.name for halt in (await each.orders())[0]]
-            rest = f"; still pressed for {', '.join(pressed)}" if pressed else ""
-            show(f"{each.name}: {'let go' if let_go else 'no stop button is pressed for this scope'}{rest}")
+            rest = f"; still halted: {', '.join(pressed)}" if pressed else ""
+            show(f"{each.name}: {'halt released' if let_go else 'no halt is in force for this scope'}{rest}")
     return 0 if found else ERROR
 
 
@@ -102,4 +104,4 @@ def _check(namespace: str) -> None:
     from autopilot.mesh.orders import SCOPE  # noqa: PLC0415
 
     if not re.fullmatch(SCOPE, namespace):
-        raise CommandError(f"{namespace!r} is no namespace", hint="letters a to z, digits and dashes")
+        raise CommandError(f"{namespace!r} is not a namespace", hint="letters a to z, digits and dashes")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
-    """Show what the files would do: the steps as walked, who restores, and the first step's diff. Writes nothing.
+    """Show what the files would do: the steps, who restores, and the first step's diff. Writes nothing.
 
     Exit codes: 0 it could start now, 1 it could not.
     """

@@ -13,7 +13,7 @@ from starter.places import reports_folder
 
 Metrics = Annotated[
     str | None,
-    typer.Option("--metrics", metavar="HOST:PORT", help="Where to serve metrics of our own; default: nowhere."),
+    typer.Option("--metrics", metavar="HOST:PORT", help="Address to serve our own metrics at; default: none."),
 ]
 
 
@@ -29,7 +29,7 @@ async def worker(
             "--heartbeat",
             parser=duration,
             metavar="DURATION",
-            help="How often a watch reports to Temporal at the most; also how soon an approval is heard.",
+            help="Shortest time between heartbeats of a watch; also the longest delay of an approval.",
         ),
     ] = 5.0,
 ) -> int:

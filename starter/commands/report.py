@@ -45,7 +45,7 @@ async def _found(name: str, folder: Path) -> Any:
         if (kept := _archived(name, folder)) is not None:
             return kept
         raise CommandError(
-            f"{error}", hint=f"no report of {name!r} is kept in {folder} either; --reports names another folder"
+            f"{error}", hint=f"{folder} has no report of {name!r} either; choose another folder with --reports"
         ) from error
 
 

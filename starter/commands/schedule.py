@@ -27,13 +27,13 @@ _SECTION = "Commands"
 ENTRIES = tuple(
     Entry(name, text, f"starter.commands.schedule:{function}", _SECTION)
     for name, text, function in (
-        ("create", "Make the schedules of a file, or bring them up to date.", "create"),
-        ("list", "When each runs next, and what came of the last time.", "list_"),
-        ("runs", "The last runs of one, each with its reason.", "runs"),
-        ("pause", "Start nothing any more; a run under way goes on.", "pause"),
-        ("resume", "Go on; nothing is caught up with.", "resume"),
-        ("trigger", "Run now, outside its windows too.", "trigger"),
-        ("delete", "Remove it; a run under way goes on.", "delete"),
+        ("create", "Create the schedules in a file, or update them.", "create"),
+        ("list", "List schedules: next run and last result.", "list_"),
+        ("runs", "Show the last runs of a schedule, with reasons.", "runs"),
+        ("pause", "Stop starting runs; a run in progress continues.", "pause"),
+        ("resume", "Start runs again; missed runs are not made up.", "resume"),
+        ("trigger", "Run now, even outside its windows.", "trigger"),
+        ("delete", "Remove a schedule; a run in progress continues.", "delete"),
     )
 )
 Name = Annotated[
@@ -43,9 +43,9 @@ Name = Annotated[
 
 
 async def create(files: Files, mesh: MeshOption = None, who: Who = None, output: OutputOption = Output.TABLE) -> int:
-    """Make the schedules that experiments with spec.schedule ask for; nothing runs at once.
+    """Create the schedules of experiments that have spec.schedule; nothing runs at once.
 
-    Where one is there already it is brought up to date; a pause stays.
+    An existing schedule is updated; a paused one stays paused.
     """
     from starter import operations, scheduling  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
@@ -59,7 +59,7 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
         return 0
     for each in made:
         show(f"scheduled {each}")
-    note(f"`autopilot schedule list` shows when, `autopilot schedule runs {made[0]}` what became of it")
+    note(f"`autopilot schedule list` shows the next run, `autopilot schedule runs {made[0]}` the results")
     return 0
 
 
@@ -104,7 +104,7 @@ async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[Ex
 
 
 async def list_(output: OutputOption = Output.TABLE) -> int:
-    """List the schedules: when each runs next, what came of the last time and why, and what is paused."""
+    """List the schedules: next run, last result with its reason, and which are paused."""
     from starter import operations, schedules  # noqa: PLC0415
     from starter.output import emit, note, show, table  # noqa: PLC0415
 
@@ -113,10 +113,10 @@ async def list_(output: OutputOption = Output.TABLE) -> int:
         emit(rows, output)
         return 0
     if not rows:
-        note("nothing is scheduled; make something with `autopilot schedule create -f FILE`")
+        note("there are no schedules; create one with `autopilot schedule create -f FILE`")
         return 0
     wide = output is Output.WIDE
-    columns = ["schedule", "cron", "next", "last", "came of it"]
+    columns = ["schedule", "cron", "next", "last", "result"]
     columns += ["target", "too late", "dropped"] if wide else []
     show(table(columns, [_row(row, wide=wide) for row in rows]))
     return 0
@@ -140,10 +140,10 @@ def _row(row: ScheduleRow, *, wide: bool) -> list[str | Text]:
 
 async def runs(
     name: Name,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many at the most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="Maximum number of runs.")] = 20,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Show the last runs of one schedule, the newest first, with why each began or did not, and what was missed.
+    """Show the last runs of a schedule, newest first: why each started or did not, and which runs were missed.
 
     Temporal forgets them after its retention; the worker keeps every record in the folder `schedules` of its reports.
     """
@@ -185,19 +185,19 @@ def _span(group: Missed) -> str:
 
 async def pause(
     name: Name,
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is the reason of everything that does not run.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; shown as the reason of every run that is skipped.")],
     who: Who = None,
 ) -> int:
-    """Start nothing any more; a run under way goes on (`autopilot abort` ends it).
+    """Stop starting runs; a run in progress continues (`autopilot abort` ends it).
 
-    Exit codes: 0 it is paused, 1 it was paused already (its reason stands).
+    Exit codes: 0 paused, 1 it was paused already (the earlier reason is kept).
     """
     from starter import schedules  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
     from starter.output import note, show  # noqa: PLC0415
 
     if not reason.strip():
-        raise CommandError("a pause must say why", hint="add --reason '…'")
+        raise CommandError("a pause needs a reason, because it is shown for every skipped run", hint="add --reason '…'")
     client, schedule = await _find(name)
     if await schedules.pause(client, schedule, caller(who), reason):
         show(f"paused {schedule}")
@@ -207,9 +207,9 @@ async def pause(
 
 
 async def resume(name: Name, reason: Reason = "", who: Who = None) -> int:
-    """Go on with the next time that is due; what was due meanwhile is not caught up with.
+    """Start runs again from the next due time; runs missed during the pause are not made up.
 
-    Exit codes: 0 it goes on, 1 it was not paused.
+    Exit codes: 0 resumed, 1 it was not paused.
     """
     from starter import schedules  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
@@ -226,15 +226,17 @@ async def resume(name: Name, reason: Reason = "", who: Who = None) -> int:
 async def trigger(
     name: Name,
     *,
-    force: Annotated[bool, typer.Option("--force", help="In its freeze too; needs --reason.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run during the schedule's own freeze; needs --reason.")
+    ] = False,
     reason: Reason = "",
     who: Who = None,
     output: OutputOption = Output.TABLE,
 ) -> int:
-    """Run now, outside its windows and while it is paused too; a freeze and a run under way still stand against it.
+    """Run now, even outside its windows or while it is paused; a freeze or a run in progress still prevents it.
 
-    --force passes the schedule's own freeze; the administrator's, and the stop button, nobody passes.
-    Exit codes: 0 it began (or waits in turn for the run before), 1 it did not.
+    --force overrides the schedule's own freeze, but neither the administrator's freeze nor a halt.
+    Exit codes: 0 it started (or waits for the run before it), 1 it did not.
     """
     from autopilot.timetable import Hand  # noqa: PLC0415
     from starter import scheduling  # noqa: PLC0415
@@ -242,7 +244,7 @@ async def trigger(
     from starter.output import emit, note, show  # noqa: PLC0415
 
     if force and not reason.strip():
-        raise CommandError("--force must say why", hint="add --reason '…'")
+        raise CommandError("--force needs a reason, because it overrides a freeze", hint="add --reason '…'")
     client, schedule = await _find(name)
     record = await scheduling.trigger(client, schedule, Hand(caller=caller(who), reason=reason, force=force))
     if output.machine:
@@ -256,7 +258,7 @@ async def trigger(
 
 
 async def delete(name: Name) -> int:
-    """Remove a schedule; a run under way goes on, and its records stay."""
+    """Remove a schedule; a run in progress continues, and its records are kept."""
     from starter import schedules  # noqa: PLC0415
     from starter.output import show  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ STATE = ROOT / ".autopilot" / "ci"
 """What the last run left: records of its parts, JUnit files, the log of the lab's build."""
 WORKERS = 5
 """Processes that share the tests. Most tests wait most of the time, so there are more of them than cores."""
-LABS = 3
+LABS = 4
 """Processes that share the tests on a cluster, each with a lab of its own."""
 CRASH_PARTS = 6
 """The crash suite is played in this many parts, of which CI plays one; each holds every event and every net."""

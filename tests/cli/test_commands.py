@@ -45,7 +45,7 @@ def test_apply_checks_and_starts(autopilot: Run, stage: Stage, canary_file: File
 
 def test_apply_says_so_where_no_worker_runs(autopilot: Run, stage: Stage, canary_file: File) -> None:
     stage.workers = {"autopilot": 0}
-    assert "no worker asks for work" in autopilot("apply", "-f", canary_file()).err
+    assert "no worker polls Temporal yet" in autopilot("apply", "-f", canary_file()).err
 
 
 def test_apply_starts_nothing_unless_all_is_well(autopilot: Run, stage: Stage, canary_file: File) -> None:
@@ -78,7 +78,7 @@ def test_apply_refuses_a_mesh_document(autopilot: Run, stage: Stage) -> None:
     example = Path(__file__).parents[2] / "examples" / "mesh.yaml"
     result = autopilot("apply", "-f", example)
     assert result.code == 1
-    assert "describes a mesh and starts nothing" in result.err
+    assert "describes a mesh, not an operation" in result.err
     assert "--mesh" in result.err
 
 
@@ -144,7 +144,7 @@ def test_plan_ends_with_1_where_it_could_not_start(autopilot: Run, stage: Stage,
 
 
 def test_list(autopilot: Run, stage: Stage) -> None:
-    assert "nothing runs" in autopilot("list").err
+    assert "no operation is running" in autopilot("list").err
     stage.rows = [a_row(), a_row(datetime(2026, 1, 2, tzinfo=UTC))]
     assert autopilot("list").out.count(ID) == 1
     assert autopilot("list", "--all").out.count(ID) == 2
@@ -168,7 +168,7 @@ def test_get_draws_a_running_rollout(autopilot: Run, stage: Stage) -> None:
     out = autopilot("get", "reviews").out
     for said in (
         ID, "Progressing", "✓ 10 → ▶ 50 → 100 %", "50 % set · 49.7 % measured", "canary 312 (3 failed), stable 2,901",
-        "3.1 of 6.9 needed", "2.0 of 3.0 needed", "canary 1.20% · stable 0.10%", "silent for 7s", "next",
+        "3.1 of 6.9 needed", "2.0 of 3.0 needed", "canary 1.20% · stable 0.10%", "no data for 7s", "next",
         "step 1 holds",
     ):  # fmt: skip
         assert said in out
@@ -227,7 +227,7 @@ def test_status_is_undecided_at_the_timeout(autopilot: Run, stage: Stage) -> Non
     stage.status = a_status()
     result = autopilot("status", ID, "--timeout", "50ms")
     assert result.code == 3
-    assert "still running after 0.05 s; it goes on" in result.err
+    assert "still running after 0.05 s; the operation continues" in result.err
 
 
 def test_an_operation_that_is_not_there_is_an_error(autopilot: Run, stage: Stage) -> None:
@@ -269,7 +269,7 @@ def test_skipping_everything_needs_a_reason(autopilot: Run, stage: Stage) -> Non
 def test_capabilities_and_leases(autopilot: Run, stage: Stage) -> None:
     assert "SplitTraffic" in autopilot("capabilities").out
     assert json.loads(autopilot("capabilities", "-o", "json").out)["capabilities"][0]["tier"] == "A"
-    assert "nothing is held on local" in autopilot("leases").err
+    assert "no lease is held on local" in autopilot("leases").err
     stage.leases = [a_lease(), a_lease("errors")]
     out = autopilot("leases", "-o", "wide").out
     assert f"{ID}#3" in out

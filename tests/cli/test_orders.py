@@ -112,7 +112,7 @@ def test_the_records_say_who_did_what_and_show_what_was_rewritten(autopilot: Run
     path.write_text(path.read_text().replace('"who":"unknown"', '"who":"mallory"', 1))
     verified = autopilot("audit", "verify")
     assert verified.code == 1
-    assert "altered" in verified.out
+    assert "does not match the digest of the record before it" in verified.out
 
 
 def test_what_a_report_remembers_is_missed(autopilot: Run, ledger: Ledger, held: Lease, tmp_path: Path) -> None:

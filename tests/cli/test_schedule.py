@@ -152,7 +152,7 @@ def test_create_refuses_what_cannot_be_scheduled(
 
 
 def test_list_says_when_and_what_came_of_it(autopilot: Run, book: Book) -> None:
-    assert "nothing is scheduled" in autopilot("schedule", "list").err
+    assert "there are no schedules" in autopilot("schedule", "list").err
     book.rows = [
         row(last=record("skipped", "2026-03-01 to 2026-03-02 are frozen: sale")),
         row(id=f"{ID}-2", paused=True, next=None, note="chaos/local/shop/slow-2 refuted its hypothesis: p99"),

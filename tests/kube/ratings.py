@@ -94,12 +94,19 @@ class Ratings:
         while set(found := await self.met(headers, 5)) != {wanted}:
             assert time.monotonic() < until, f"{headers} meet {found}, and not {wanted}"
             await asyncio.sleep(0.05)
-        assert set(await self.met(headers)) == {wanted}
+        await self.all(headers, wanted)
+
+    async def all(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
+        """All of thirty requests meet that. A machine that is busy makes some of them slow for once, a fault always."""
+        until = time.monotonic() + within
+        while set(found := await self.met(headers)) != {wanted}:
+            assert set(found) <= {wanted, f"{wanted} slow"}, f"{headers} meet {found}, and not {wanted} alone"
+            assert time.monotonic() < until, f"{headers} go on meeting {found}, and not {wanted} alone"
 
     async def nobody_but_jason(self, wanted: str) -> None:
         await self.until(USER, wanted)
         for headers in OTHERS:
-            assert set(await self.met(headers)) == {"200"}
+            await self.all(headers, "200")
 
     async def nobody(self) -> None:
         for headers in (USER, *OTHERS):

@@ -179,7 +179,7 @@ def test_null_is_as_if_it_was_not_there(made: Any) -> None:
         (metrics({"type": "promql", "name": "a", "max": 1}), "promql needs query"),
         (metrics({"type": "promql", "query": "up", "max": 1}), "promql needs name"),
         (metrics({"type": "promql", "name": "a", "query": "up", "max": 1, "min": 2}), "min is above max"),
-        (metrics({"type": "promql", "name": "a", "query": "up", "max": 1, "weight": 2}), "promql takes no weight"),
+        (metrics({"type": "promql", "name": "a", "query": "up", "max": 1, "weight": 2}), "promql does not take weight"),
     ],
     ids=told,
 )
@@ -340,7 +340,10 @@ def test_experiments_that_the_loader_takes_are_taken_as_they_are(made: Any, good
             probes({"type": "tcp", "name": "a", "address": "h"}),
             "spec.hypothesis.probes[0].address in body should match",
         ),
-        (probes({"type": "tcp", "name": "a", "address": "h:1", "tolerance": {"min": 1}}), "tcp takes no tolerance"),
+        (
+            probes({"type": "tcp", "name": "a", "address": "h:1", "tolerance": {"min": 1}}),
+            "tcp does not take tolerance",
+        ),
         (probes(kept()), "needs object (its name) or selector"),
         (probes(kept(object="a", absent=True, tolerance={"min": 1})), "checks an object that must not exist"),
         (wanted(method=[{"actions": [{"type": "podKill", "reversible": True}]}]), "Unsupported value: true"),

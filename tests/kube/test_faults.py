@@ -247,7 +247,11 @@ async def test_what_a_gitops_tool_wrote_back_is_laid_again(ratings: Ratings, sco
     await ratings.mesh.lift(lease, ME)
     assert same(ratings.route(), before)
     records = await ratings.mesh.audit()
-    assert any("laid again" in record.actor.why for record in records if record.target == str(ratings.target))
+    assert any(
+        "the faults were written again" in record.actor.why
+        for record in records
+        if record.target == str(ratings.target)
+    )
 
 
 async def test_a_fault_of_the_users_is_never_overwritten(ratings: Ratings) -> None:
@@ -295,7 +299,7 @@ async def test_a_fault_that_somebody_else_has_changed_is_theirs(ratings: Ratings
         await ratings.mesh.renew(lease)
     receipt = await ratings.mesh.lift(lease, ME)
     assert receipt is not None
-    assert "rule everybody: fault is not ours" in receipt.notes[0]
+    assert "rule everybody: fault was changed by somebody else, so it was kept" in receipt.notes[0]
     testers, everybody = faults.rules_of(ratings.route())
     assert "fault" not in testers
     assert everybody["fault"]["delay"]["fixedDelay"] == "3s"

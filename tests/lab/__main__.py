@@ -98,7 +98,8 @@ def _in_labs(given: argparse.Namespace, words: list[str]) -> int:
         state = given.state / f"worker-{number}"
         interpreter = [sys.executable, "-m", "tests.lab", "run", "--state", str(state), "--", sys.executable]
         specs += ["--tx", f"popen//python={shlex.join(interpreter)}"]
-    return subprocess.run([*words, "--dist", "worksteal", *specs], check=False).returncode
+    # One test at a time to whoever is free: some take a minute and more.
+    return subprocess.run([*words, "--dist", "load", "--maxschedchunk", "1", *specs], check=False).returncode
 
 
 def _inside(given: argparse.Namespace, words: list[str]) -> int:

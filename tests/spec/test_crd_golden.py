@@ -84,7 +84,7 @@ def test_the_command_writes_one_file_a_kind(tmp_path: Path, capsys: pytest.Captu
         (
             "Mesh",
             (
-                "error: Mesh is no resource: it describes a mesh in a file of your own\n"
+                "error: Mesh is not a Kubernetes resource: it describes a mesh in a local file\n"
                 " hint: resources: MeshCanary, MeshExperiment"
             ),
         ),

@@ -1,4 +1,4 @@
-"""Asks proxies themselves what configuration they have: the data plane's word, not the file's."""
+"""Asks proxies themselves which configuration they have: the data plane counts, not the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people order on a standalone mesh: stop, take back, hand back. Works with nothing else of ours alive."""
+"""Orders of people on a standalone mesh: halt, take over, hand back. Works when no other process of Autopilot runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Commander:
             return receipts
 
     def hand_back(self, target: Target, by: Actor) -> bool:
-        """Lets operations have the target again; False where nobody had taken it."""
+        """Lets operations take the target again; False where no person had taken it over."""
         with self._store.locked():
             stone = self._store.orders.tombstone(target)
             if stone is None:

@@ -1,4 +1,4 @@
-"""Faults as routes: which requests they take, and what becomes of those. Pure functions.
+"""Faults as routes: which requests they match, and what happens to those. Pure functions.
 
 Each fault is a route of its own before the overlay's, so that it expires with the overlay, and whoever it does not
 match goes where everybody goes. Chance is the route's (`runtime_fraction`), and Envoy decides by the same random number
@@ -213,7 +213,7 @@ def fault_routes(
 
 
 def sign_of(spec: MeshSpec, one: Laid) -> FaultSign:
-    """How a fault is told in what proxies count."""
+    """How to recognise a fault in the counters of proxies."""
     if one.inbound:
         laid = [(proxy.name, inbound.name) for proxy in spec.proxies for inbound in answered_by(proxy, one)]
     else:

@@ -43,7 +43,7 @@ def exclusive(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
     """Holds the lock file `path` for the block; other processes and other threads wait.
 
     Raises:
-        MeshUnavailable: somebody else held it for `timeout` seconds.
+        MeshUnavailable: another process held it for `timeout` seconds.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

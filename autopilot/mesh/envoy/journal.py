@@ -42,7 +42,7 @@ class Journal:
                     }
                 )
                 if whole < os.fstat(stream.fileno()).st_size:
-                    stream.truncate(whole)  # torn off by a full disk or a crash: nobody was told it was written
+                    stream.truncate(whole)  # cut off by a full disk or a crash: its write was never confirmed
                 try:
                     os.write(stream.fileno(), sealed.model_dump_json().encode() + b"\n")
                     os.fsync(stream.fileno())

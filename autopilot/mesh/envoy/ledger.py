@@ -49,7 +49,7 @@ class Ledger:
     Args:
         store: where they lie.
         clock: seconds since the epoch.
-        told: hears of every audit record that was written.
+        told: receives every audit record that was written.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Ledger:
             return self._publish("apply", overlay, by, now)
 
     def renew(self, lease: Lease, *, extend: bool = True) -> Standing:
-        """Says that the operation lives; see `Mesh.renew`. Without `extend` the proxies' deadline stays as it is."""
+        """Renews the lease; see `Mesh.renew`. Without `extend` the proxies' deadline stays as it is."""
         with self.store.locked():
             record = self._held(lease)
             now = self._clock()
@@ -414,7 +414,7 @@ class Ledger:
         for spare in self.store.spares():
             if str(spare.lease.holder) in held:
                 continue
-            if spare.until is None:  # its end was written by nobody: it counts from now
+            if spare.until is None:  # its end was not recorded: count from now
                 self.store.write_spare(spare.model_copy(update={"until": now + self._lingering(spare.lease.target)}))
             elif now > spare.until:
                 self.store.drop_spare(spare)

@@ -56,7 +56,7 @@ class EnvoyMesh(ThreadedMesh):
     """A standalone mesh of Envoys on one host or one shared volume, described by a `mesh.yaml`.
 
     Safe to use from many tasks; writes of all processes are ordered by a lock file. `clock` gives seconds since the
-    epoch and is exchanged by tests alone; `told` hears of every audit record.
+    epoch and is replaced only in tests; `told` receives every audit record.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class EnvoyMesh(ThreadedMesh):
 
     @property
     def max_unattended(self) -> float:
-        """Seconds that an overlay outlives the last sign of life of its holder, at the most."""
+        """Maximum seconds that an overlay outlives the last renewal by its holder."""
         return self.store.mesh.spec.max_unattended
 
     @property
@@ -138,7 +138,7 @@ class EnvoyMesh(ThreadedMesh):
         return await asyncio.to_thread(read)
 
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
-        """How each fault is told in what proxies count."""
+        """How each fault is recognised in the counters of proxies."""
 
         def read() -> list[FaultSign]:
             spec, service = self.store.mesh.spec, self.ledger.service(lease.target)
@@ -207,7 +207,7 @@ class EnvoyMesh(ThreadedMesh):
             await asyncio.sleep(_POLL)
 
     async def renew(self, lease: Lease) -> Standing:
-        """Says that the operation lives."""
+        """Renews the lease."""
         # A deadline by a clock that proxies do not share could bind them for hours: better let the old one pass.
         falls = await asyncio.to_thread(self.ledger.falls_soon, lease)
         extend = not (falls and await self._skewed(lease.target))
@@ -237,7 +237,7 @@ class EnvoyMesh(ThreadedMesh):
         return await asyncio.to_thread(lambda: list(self.store.journal.read()))
 
     async def close(self) -> None:
-        """Lets go of connections and threads."""
+        """Closes connections and releases threads."""
         await super().close()
         await self._admin.close()
 

@@ -1,4 +1,4 @@
-"""Orders and queues of one standalone mesh, as files beside its leases: they count whoever runs."""
+"""Orders and queues of one standalone mesh, as files beside its leases: they are valid whichever processes run."""
 
 from __future__ import annotations
 

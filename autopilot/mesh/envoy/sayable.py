@@ -1,4 +1,4 @@
-"""Whether a fault can be said over a mesh of plain Envoys: whatever it names must be there, and mean somebody."""
+"""Checks whether plain Envoys support a fault: what it names must exist, and its scope must match requests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FULL = 100.0 + 1e-6
 _COUNTED = {"delay": "delays", "abort": "aborts", "grpcAbort": "aborts", "bandwidth": "slowed", "blackhole": "lost"}
 """Kinds whose counters are a listener's, or a proxy's; the others have counters of their own routes."""
 _NOT_RE2 = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
-"""Looking around, back references, atomic groups, conditions, possessive repeats: Python knows them, proxies do not."""
+"""Look-around, back references, atomic groups, conditions, possessive repeats: not in RE2, which proxies use."""
 
 
 def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault]) -> None:
-    """Refuses faults that name what is not there, meet nobody, or that no Envoy can make.
+    """Refuses faults that name something unknown, apply to no request, or that Envoy does not support.
 
     Raises:
-        InvalidChange: which, why, and what is there instead.
+        InvalidChange: which, why, and the known names.
     """
     shares: dict[str, float] = {}
     counted: set[tuple[str, bool]] = set()

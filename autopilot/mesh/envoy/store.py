@@ -77,7 +77,7 @@ class Store:
 
     @property
     def orders(self) -> OrderBook:
-        """What people ordered, and who waits."""
+        """People's orders, and the queue."""
         return OrderBook(self.directory / "autopilot" / "orders")
 
     @property
@@ -92,7 +92,7 @@ class Store:
         return self._read("leases", LeaseRecord)
 
     def overlays(self) -> list[Overlay]:
-        """Every overlay laid, alive or not."""
+        """Every overlay, in force or not."""
         return self._read("overlays", Overlay)
 
     def lease_of(self, lease: Lease) -> LeaseRecord | None:
@@ -134,7 +134,7 @@ class Store:
         return parse(self._path("spares", lease.target, lease.holder), Spare)
 
     def drop_spare(self, spare: Spare) -> None:
-        """Nobody is on the way through these clusters any more."""
+        """Removes a spare: no request is in flight through its clusters any more."""
         self._path("spares", spare.lease.target, spare.lease.holder).unlink(missing_ok=True)
 
     def forget(self, lease: Lease) -> None:

@@ -1,4 +1,4 @@
-"""What an API server's answers say: pure, and the same for every request."""
+"""Reads the answers of an API server: pure functions for every request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parsed(text: str, path: str) -> dict[str, Any]:
 
 
 def told(text: str) -> dict[str, Any]:
-    """What is told of a failure; empty where nothing can be read."""
+    """The message of a failure; empty where it cannot be read."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,8 +1,8 @@
 """Client of a Kubernetes API server in plain JSON: the one place where its failures become errors of ours.
 
 Synchronous, like everything that must be the same for a worker, a guard and a test; providers call it from threads.
-What can pass by itself (overload, a restart, a network that hiccups) is tried again for a short while; a rollout then
-holds where it is and goes on.
+Temporary failures (overload, a restart, network errors) are retried for a short time; a rollout holds its step
+meanwhile.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PATCHES = {
 
 
 class Conflict(MeshError):
-    """Somebody else changed the object since it was read: nothing was written; read it again."""
+    """Another client changed the object since it was read: nothing was written; read it again."""
 
     retryable = True
     unsure = False
@@ -264,7 +264,7 @@ class KubeApi:
             pause *= 3
 
     def _ours(self, resource: Resource, body: Object, conflict: Conflict) -> Object:
-        """What stands there now, where that is what was to be written: the answer was lost, the write was not."""
+        """The object, if it is what was to be written: the write succeeded, and only its answer was lost."""
         if conflict.unsure:
             found = self.get(resource, body["metadata"]["name"], _namespace(body))
             if found is not None and says(found, body):
@@ -302,7 +302,7 @@ class KubeApi:
                 try:
                     self._client = _connect(self._kubeconfig, self._context)
                 except MeshError as error:
-                    if self._connected_once:  # somebody is writing the file just now
+                    if self._connected_once:  # the file is being written just now
                         raise MeshUnavailable(str(error)) from error
                     raise
                 self._connected_once = True

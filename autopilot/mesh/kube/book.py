@@ -84,7 +84,7 @@ class OpenBook:
         self._change(overlays=(*others, overlay))
 
     def forget(self, lease: Lease) -> None:
-        """The lease and what it laid are no more."""
+        """The lease and its overlay have ended."""
         self._change(
             leases=tuple(one for one in self.book.leases if one.lease.holder != lease.holder),
             overlays=tuple(one for one in self.book.overlays if one.lease.holder != lease.holder),

@@ -1,4 +1,4 @@
-"""What people order on a mesh of a cluster: stop, take back, hand back. Works with nothing else of ours alive."""
+"""Orders of people on a mesh of a cluster: halt, take over, hand back. Works when no other process of ours runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class KubeCommander:
         return receipts
 
     def hand_back(self, target: Target, by: Actor) -> bool:
-        """Lets operations have the target again; False where nobody had taken it."""
+        """Lets operations take the target again; False where no person had taken it over."""
         stone = self._store.open(target).tombstone(target)
         if stone is None:
             return False

@@ -1,6 +1,6 @@
-"""How leases end in a cluster: restored, or committed, by whoever comes by; and what no lease stands behind is swept.
+"""Ends leases in a cluster: restores or commits, from any process, and sweeps marks that have no lease.
 
-Routes first, the record next, the lease last. Nothing here needs leave: to restore, nobody waits for a halt.
+Routes first, the record next, the lease last. A halt never blocks a restore.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ending:
         store: where they lie.
         overlayer: lays splits.
         clock: seconds since the epoch.
-        told: hears of every audit record that was written.
+        told: receives every audit record that was written.
         faults: lays faults.
     """
 
@@ -59,7 +59,7 @@ class Ending:
         """Marks that the last look found."""
 
     def tidy(self, by: Actor = BY_DEADLINE, books: Sequence[Book] | None = None) -> list[str]:
-        """Ends what is due, and takes away what no lease stands behind; returns what was done.
+        """Ends what is due, and removes marks without a lease; returns what was done.
 
         Args:
             by: who does it.
@@ -96,14 +96,14 @@ class Ending:
         return done
 
     def weights(self, target: Target) -> tuple[dict[str, float], dict[str, float]]:
-        """Percent by arm: in force now, and when nobody operates."""
+        """Percent by arm: in force now, and in the base configuration."""
         return self.overlayer.in_force(target, self.overlayer.found(target))
 
     def end(self, record: LeaseRecord, by: Actor) -> Receipt:
-        """Takes away what the lease has laid, or finishes its commit where one had begun.
+        """Removes the lease's overlay, or completes its commit where one had begun.
 
-        Routes first, the record next, the lease last: whoever fails in between leaves a lease behind, and does all of
-        it again. A lease that was forgotten has nothing laid any more.
+        Routes first, the record next, the lease last: a failure in between leaves the lease, and all of it is done
+        again. A lease that no longer exists has no overlay any more.
         """
         lease = record.lease
         overlay = self._begin_end(lease)
@@ -172,7 +172,7 @@ class Ending:
         return True
 
     def _sweep_marks(self, by: Actor) -> list[str]:
-        """Takes away what no lease stands behind; what fails is handed on after all the others."""
+        """Removes marks without a lease; raises the first failure after all the others were tried."""
         done, failed = [], []
         marked = [*self.overlayer.marked(self.store.mesh), *self.faults.marked(self.store.mesh)]
         for found in marked:

@@ -1,6 +1,6 @@
-"""What a fault and its scope are in Istio's words: fields of a rule, and what makes its matches narrower.
+"""A fault and its scope in Istio's terms: fields of a rule, and conditions that narrow its matches.
 
-Pure. What cannot be said exactly is refused, and the message names what comes nearest.
+Pure. What Istio cannot express exactly is refused, and the message names the nearest alternative.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from autopilot.spec.faults import (
 )
 
 _NOT_HEADERS = frozenset({"uri", "scheme", "method", "authority"})
-"""Istio documents that it heeds no header matches of these names."""
+"""Istio ignores header matches of these names, as it documents."""
 _MOST = 3
 """Scopes of one target at a time: every combination of them is a rule of its own."""
 _GRPC_NAMES = {code: name for name, code in GRPC_CODES.items()}
@@ -63,16 +63,16 @@ class Wish:
 
 
 def wish(fault: Fault, scope: Scope, *, labels: Mapping[str, str] | None = None, namespace: str = "") -> Wish:
-    """A fault in Istio's words.
+    """A fault in Istio's terms.
 
     Args:
-        fault: a kind that VirtualServices can say.
-        scope: whom it meets.
+        fault: a kind that VirtualServices support.
+        scope: the requests it applies to.
         labels: of the pods that `scope.source` means.
         namespace: of those pods.
 
     Raises:
-        InvalidChange: it cannot be said exactly.
+        InvalidChange: Istio cannot express it exactly.
     """
     words = describe(fault)
     if scope.view == "policy":
@@ -151,7 +151,7 @@ def narrowed(matches: object, narrowing: Narrowing, key: str) -> list[Object]:
         key: of the rule, for people.
 
     Raises:
-        InvalidChange: Istio has no way to say both.
+        InvalidChange: Istio cannot express both.
     """
     given = matches if isinstance(matches, list) and matches else [{}]
     return [found for match in given if (found := _match_and(match, narrowing, key)) is not None]

@@ -1,4 +1,4 @@
-"""Faults of a cluster's mesh, whatever they are said in: VirtualServices, or objects of our own."""
+"""Faults in a cluster's mesh: in VirtualServices, or in objects of our own."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Faulting:
         return [*written, *policies], [*done, *more]
 
     def look_after(self, target: Target, holder: Holder, injected: Sequence[InjectFault], deadline: float) -> list[str]:
-        """Makes what was laid what it should be, after edits of others; says what was done, one sentence each.
+        """Repairs the overlay after edits of others; returns what was done, one sentence each.
 
         Raises:
             TakenOver: somebody else has changed it.
@@ -158,11 +158,11 @@ class Faulting:
         return found
 
     def tier(self, injected: Sequence[InjectFault]) -> Tier:
-        """Who restores these faults, all of them, when everything of ours is gone."""
+        """What restores all of these faults when no process of Autopilot lives."""
         return Tier.PROXY if self.expire(injected) and _said(injected) == list(injected) else Tier.GUARD
 
     def expire(self, injected: Sequence[InjectFault]) -> bool:
-        """Whether proxies let go of some of them by themselves."""
+        """Whether some of them expire in the proxies by themselves."""
         return self._filters is not None and bool(_said(injected))
 
     def _say(

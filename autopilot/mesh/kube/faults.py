@@ -54,7 +54,7 @@ class FaultMark(Plain):
     """Number of the operation's write that laid them."""
     rules: tuple[LaidRule, ...] = ()
     made: bool = False
-    """Whether the whole object is ours: it goes when the faults do."""
+    """Whether the whole object is ours, and is deleted with the faults."""
 
     @property
     def order(self) -> tuple[int, int]:

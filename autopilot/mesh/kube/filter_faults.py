@@ -1,4 +1,4 @@
-"""Faults that proxies let go of by themselves: one EnvoyFilter of our own a lease, and the user's objects untouched.
+"""Faults that expire in the proxies: one EnvoyFilter of our own for each lease; the user's objects do not change.
 
 Made as overlays of splits are: the user's route gets a deadline and a key as metadata, and before all others stands a
 route for requests that bear the key, which carries them as the user's rule does, but for the fault. That is said to a
@@ -86,7 +86,7 @@ class FilterFaults:
             target: whose.
             holder: who lays.
             wishes: the faults.
-            deadline: when proxies let go of them.
+            deadline: when they expire in the proxies.
             renews: whether they were laid before: then the constant filter is not looked at.
 
         Raises:
@@ -184,7 +184,7 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
         own: list[Object] = []
         for narrowing, fields in reversed(said):  # each goes before those that were put there already
             if not narrowed(rule.get("match"), narrowing, key):
-                continue  # nobody can be both
+                continue  # no request can match both
             faults.refuse_own(rule, fields, key)
             route = reader.route({**rule, **said_in(rule, fields)}, body, place, own=over.own)
             if isinstance(fault := fields.get("fault"), dict):

@@ -1,7 +1,8 @@
-"""Overlays that proxies let go of by themselves: one EnvoyFilter of our own a lease, and the user's objects untouched.
+"""Overlays that expire in the proxies: one EnvoyFilter of our own for each lease; the user's objects do not change.
 
-Laid, moved and taken away by writing that one object. Only a commit writes a VirtualService: first the overlay is made
-to stay, then the weights become the base, then the overlay goes; whoever finds it half done does the rest.
+Laid, moved and removed by writing that one object. Only a commit writes a VirtualService: first the overlay is made
+to stay, then the weights become the base, then the overlay is removed. Any process that finds a commit half done
+completes it.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class FilterOverlayer:
     def _write_base(self, target: Target, weights: Mapping[str, float], mine: Kept | None) -> list[str]:
         """Makes the weights the base, as the plain driver's overlay would have; says what was left alone."""
         if mine is None:
-            return []  # whoever took the filter away had written the base before; what it is now is the user's
+            return []  # the filter is removed only after the base was written; later changes are the user's
         routes = self.found(target)
         new = Mark(service=target.service, operation="commit", fencing=0)
         if not routes:

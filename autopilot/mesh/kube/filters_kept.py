@@ -1,4 +1,4 @@
-"""EnvoyFilters of ours that lie in a cluster, of one kind: whose they are, which is mine, and that they go."""
+"""Our EnvoyFilters of one kind in a cluster: their owners, which one is ours, and how they are deleted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class KeptFilters:
         self._only = f"!{FAULT}" if kind == "split" else FAULT
 
     def of(self, target: Target) -> list[Kept]:
-        """Every one of a target, whoever laid it."""
+        """Every one of a target, from any operation."""
         return self._listed(labels_of(target))
 
     def before(self, target: Target, holder: Holder) -> tuple[Kept | None, list[Kept]]:
@@ -95,7 +95,7 @@ class KeptFilters:
         return self._api.apply(ENVOY_FILTER, {**body, "metadata": {**body["metadata"], "resourceVersion": version}})
 
     def remove(self, filters: Iterable[Kept]) -> None:
-        """Deletes them; whatever is gone already is no error."""
+        """Deletes them; one that is gone already is not an error."""
         for one in filters:
             self._api.delete(ENVOY_FILTER, one.name, self._namespace)
 

@@ -1,4 +1,4 @@
-"""Who holds what in a cluster: every step a lease can take, each one compare-and-set on the target's book.
+"""Leases in a cluster: every step of a lease, each a compare-and-set on the target's book.
 
 The same steps as a standalone mesh's ledger, in another order of writes: first the book says what is meant, then routes
 are written, each for the version that was read. A late write of a former holder meets a route that has moved on, or
@@ -46,7 +46,7 @@ class KubeLedger(Ending):
         overlayer: lays splits.
         max_unattended: seconds without renewal that nothing outlives.
         clock: seconds since the epoch.
-        told: hears of every audit record that was written.
+        told: receives every audit record that was written.
         faults: lays faults; by default as the plain driver does.
     """
 
@@ -131,7 +131,7 @@ class KubeLedger(Ending):
             try:
                 sealed = found.model_copy(update={"audit": self._record("acquire", found, by)})
             except MeshError as error:
-                if not error.retryable:  # nobody will ask for it again
+                if not error.retryable:  # no process will ask for it again
                     self.store.step(target, functools.partial(OpenBook.forget, lease=found), orders=False)
                 raise
             self.store.step(target, functools.partial(_seal, sealed))
@@ -175,7 +175,7 @@ class KubeLedger(Ending):
         return routes, notes
 
     def renew(self, lease: Lease) -> Standing:
-        """Says that the operation lives, and looks after what it has laid; see `Mesh.renew`."""
+        """Renews the lease and repairs its overlay; see `Mesh.renew`."""
 
         def beat(book: OpenBook) -> tuple[Standing, Overlay | None]:
             record = self._held(book, lease)
@@ -293,7 +293,7 @@ class KubeLedger(Ending):
                 continue
             admission.refuse_earlier(claim, record)
             if record.token != claim.token or record.ending:
-                return record  # an earlier run of the same operation, which cannot be running any more; or half ended
+                return record  # an earlier run of the same operation, which has ended; or half ended
             if record.condemned:
                 raise Condemned(f"{claim.operation} did harm to {claim.target}: {record.condemned}")
             if self._fallen(book.overlay_of(record.lease), now):
@@ -353,7 +353,7 @@ class KubeLedger(Ending):
         book.write_lease(record.model_copy(update={"renewed": self._clock(), "beats": record.beats + 1}))
 
     def tier(self, changes: Sequence[Change]) -> Tier:
-        """Who restores these changes when everything of ours is gone."""
+        """What restores these changes when no process of Autopilot lives."""
         injected = injected_of(changes)
         return self.faults.tier(injected) if injected else self.overlayer.tier
 

@@ -1,4 +1,4 @@
-"""Weights in objects that are not ours: how they are changed, and given back exactly.
+"""Weights in objects of users: how they are changed, and restored exactly.
 
 A route lists weighted destinations. An overlay changes the weights of one target's arms in it by a JSON patch of those
 values alone, and leaves a *mark*, one annotation in the same patch, that says what they were: so whoever may write the
@@ -28,7 +28,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One weighted destination as it stands in a list."""
+    """One weighted destination in a list."""
 
     arm: str
     """Which arm of the target it leads to; empty for somebody else's."""
@@ -99,7 +99,7 @@ class Mark(Plain):
     """Number of the operation's write that laid it."""
     lists: tuple[LaidList, ...] = ()
     made: bool = False
-    """Whether the whole object is ours: it goes when the overlay does."""
+    """Whether the whole object is ours, and is deleted with the overlay."""
 
     @property
     def order(self) -> tuple[int, int]:

@@ -48,7 +48,7 @@ from autopilot.spec.cluster import ClusterMesh, ClusterProvider
 
 _POLL = 0.1
 VERIFY_LIMIT = 10.0
-"""Seconds that controllers have to take what was written."""
+"""Time-out for controllers to process what was written, in seconds."""
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
 _ROUTES: dict[ClusterProvider, Callable[[KubeApi], Routes]] = {
     "istio": IstioRoutes,

@@ -73,7 +73,7 @@ class Overlayer:
         target: Target,
         holder: Holder,
         weights: Mapping[str, float],
-        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+        deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
     ) -> list[Route]:
         """Gives the arms their weights in every route; safe to repeat. Returns the routes as they are now.
 
@@ -94,7 +94,7 @@ class Overlayer:
         target: Target,
         holder: Holder,
         weights: Mapping[str, float],
-        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+        deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
     ) -> list[str]:
         """Lays again what somebody has written over with what was there before; says what was done.
 
@@ -129,7 +129,7 @@ class Overlayer:
         self,
         target: Target,
         weights: Mapping[str, float],
-        deadline: float = 0.0,  # noqa: ARG002 - proxies cannot be told
+        deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
     ) -> list[tuple[Route | None, Object]]:
         """Every route as it stands, and as the API server says it would be. Writes nothing."""
         holder = Holder(operation="planned", fencing=0)

@@ -129,7 +129,7 @@ class RouteFaults:
             if not theirs:
                 made, done = self._make(target, wishes, holder, ours)
                 return [_route(made)], done
-            for body in ours:  # somebody has written a route since
+            for body in ours:  # another client has written a route meanwhile
                 self._delete(body, target)
             if not written:
                 self._met(target, theirs, wishes)

@@ -65,7 +65,7 @@ class KubeStore:
                     f"{target.ref} is held through mesh {book.target.mesh!r} of the same cluster, and this one is "
                     f"called {self.mesh!r}; end that operation first, and use one name for a cluster"
                 )
-            book = book.model_copy(update={"target": target})  # nobody holds it: whoever comes next may name it
+            book = book.model_copy(update={"target": target})  # no lease: the next operation may name it
         return OpenBook(book, version, self.halts() if orders else [])
 
     def close(self, opened: OpenBook) -> None:

@@ -1,7 +1,7 @@
-"""Actions on workloads and nodes, which stand outside the promise: what they end does not come back by our doing.
+"""Actions on workloads and nodes. The restore guarantee does not cover them: they cannot be undone in full.
 
-Each has a key, of this action in this run: taken twice it is done once. Which pods are meant is written down before the
-first of them goes; a workload and a node bear an annotation that says who changed them, and what there was before.
+Each has a key of this action in this run, so that a retry does nothing twice. The pods are recorded before the first
+one is ended; an annotation on a workload or node says who changed it, and its earlier state.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Workloads:
                     grace=None if action.grace is None else round(action.grace),
                 )
             except Conflict:
-                continue  # another pod has its name: this one is gone
+                continue  # another pod has this name: the recorded one has ended
         return f"killed {_listed([pod.name for pod in meant])}"
 
     def _drain(self, node: str, key: str) -> str:
@@ -119,7 +119,7 @@ class Workloads:
             try:
                 self._api.evict(pod.name, pod.namespace, pod.uid)
             except Conflict:
-                continue  # another pod has its name: this one is gone
+                continue  # another pod has this name: the recorded one has ended
             except MeshUnavailable as error:
                 blocked.append(MeshUnavailable(f"{pod.namespace}/{pod.name} was not evicted from {node} yet: {error}"))
                 if len(blocked) >= _PATIENCE:
