@@ -192,6 +192,7 @@ def main() -> int:
         "interleavings": played.interleavings,
         "violations": violations,
         "late_in_the_crowd": len(found.late),
+        "late_writes_landed": sum(len(cell.landed) for cell in found.cells),
         "worst_cleanup_s": round(worst(cleaned) or 0.0, 2),
         "worst_terminate_s": round(worst(terminated) or 0.0, 2),
         "worst_lease_over_ttl_s": round(

@@ -148,7 +148,9 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             committed=sampler.committed.get(name),
             ended=ended or outcome != "",
         )
+        cell.landed = world.control.landings(cell.operation)
         cell.violations += violations(cell.terms, cell.seen) if cell.stood else []
+        cell.violations += [f"a late {name} was not refused" for name in dict.fromkeys(cell.landed)]
         cell.restored = restored_after(cell.terms, cell.seen)
 
 

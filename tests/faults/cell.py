@@ -36,6 +36,8 @@ class Cell:
     seen: Seen | None = None
     restored: float | None = None
     """Seconds from the event to the last request that version 2 answered."""
+    landed: list[str] = field(default_factory=list)
+    """Late attempts that were not refused."""
     violations: list[str] = field(default_factory=list)
 
     @property

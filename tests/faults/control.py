@@ -4,6 +4,7 @@
 <folder>/held/<operation>     that it stands there
 <folder>/go/<operation>       that it may go on
 <folder>/switches/<name>      a failure that is on
+<folder>/landed.log           every late attempt that was not refused: operation, name
 <folder>/points.log           every point that was passed: time, operation, label, `held` or empty
 """
 
@@ -35,6 +36,8 @@ class Control:
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._log = folder / "points.log"
         self._log.touch()
+        self._landed = folder / "landed.log"
+        self._landed.touch()
         self._read = 0
 
     # The suite's side
@@ -73,6 +76,11 @@ class Control:
             found.append(Passed(float(when), operation, label, held == "held"))
         return found
 
+    def landings(self, operation: str) -> list[str]:
+        """Names of the operation's late attempts that were not refused."""
+        lines = (line.split("\t") for line in self._landed.read_text(encoding="utf-8").splitlines())
+        return [name for of, name in lines if of == operation]
+
     def forget(self) -> None:
         """Before the next batch: nothing is stopped, held, let go or switched on."""
         for name in ("stops", "held", "go", "switches"):
@@ -84,6 +92,10 @@ class Control:
     def is_on(self, name: str) -> bool:
         """Whether a failure is on."""
         return (self._folder / "switches" / name).exists()
+
+    def landed(self, operation: str, name: str) -> None:
+        """Notes that a late attempt was not refused."""
+        _append(self._landed, f"{operation}\t{name}\n")
 
     def passes(self, operation: str, label: str) -> bool:
         """Notes that the operation comes by a point; says whether it is to be held there."""
@@ -102,12 +114,15 @@ class Control:
         return self._file("go", operation).exists()
 
     def _note(self, operation: str, label: str, *, held: bool) -> None:
-        line = f"{time.time():.4f}\t{operation}\t{label}\t{'held' if held else ''}\n"
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        _append(self._log, f"{time.time():.4f}\t{operation}\t{label}\t{'held' if held else ''}\n")
 
     def _file(self, folder: str, operation: str) -> Path:
         return self._folder / folder / operation.replace("/", "+")
+
+
+def _append(file: Path, line: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)

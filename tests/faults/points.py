@@ -28,6 +28,7 @@ from activities.meshes import Meshes
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Lease
 from tests.faults.control import Control
+from tests.faults.late import LateAttempts
 
 _LOOK = 0.02
 """Seconds between looks whether the one that is held may go on."""
@@ -50,6 +51,7 @@ class Points(Interceptor):
         self.control = control
         self.meshes = meshes
         self._numbers: dict[tuple[str, str], list[str]] = {}
+        self.late = LateAttempts(control, meshes)
 
     def label(self, operation: str, name: str, key: str) -> str:
         """`name` with how many of that name the operation has had; the same `key` (a retry) has the same number."""
@@ -126,6 +128,7 @@ class _Activity(ActivityInboundInterceptor):
             while not self._points.control.may_go(self._operation):
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._stand(lease)
+        await self._points.late.after(self._operation, input.args[0] if input.args else None)
         return result
 
     def during(self) -> bool:

@@ -15,6 +15,7 @@ from tests.faults.cell import Cell
 from tests.faults.clocks import HOUR
 from tests.faults.events import EVENTS, LONG, SHORT, event
 from tests.faults.judge import LATE
+from tests.faults.late import LATE_ATTEMPTS
 from tests.faults.scene import Scene
 from tests.faults.switches import DISK_FULL, REFUSING, TELEMETRY_DOWN
 
@@ -69,6 +70,29 @@ async def terminated_without_a_worker(scene: Scene) -> None:
 
 @event("reset to the first task", "none", bound=SHORT + 2, reruns=True)
 async def reset(scene: Scene) -> None:
+    await scene.each(lambda cell: scene.tolerant(_reset(scene, cell)))
+
+
+# Late attempts
+
+
+@event("attempts wake up after their successors", "none", ttl=LONG, bound=LONG + 2)
+async def late_attempts(scene: Scene) -> None:
+    """Whatever was written is tried again after each activity that follows, until the operation's end."""
+    scene.world.control.switch(LATE_ATTEMPTS, on=True)
+    scene.struck_now()
+    scene.go_all()
+
+
+@event("aborted, attempts wake up late", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30)
+async def aborted_with_late_attempts(scene: Scene) -> None:
+    scene.world.control.switch(LATE_ATTEMPTS, on=True)
+    await scene.each(lambda cell: scene.say(cell, "abort"))
+
+
+@event("reset, the earlier run's attempts wake up late", "none", bound=SHORT + 2, reruns=True)
+async def reset_with_late_attempts(scene: Scene) -> None:
+    scene.world.control.switch(LATE_ATTEMPTS, on=True)
     await scene.each(lambda cell: scene.tolerant(_reset(scene, cell)))
 
 

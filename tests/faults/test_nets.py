@@ -62,6 +62,15 @@ async def test_a_lease_that_is_taken_after_its_rollout_was_terminated_ends(crash
     assert not faults(await struck(crashed, "terminate, a late write", BEFORE_ACQUIRE))
 
 
+async def test_attempts_that_wake_up_late_land_nowhere(crashed: World) -> None:
+    assert not faults(await struck(crashed, "attempts wake up after their successors", AFTER_APPLY, IN_WATCH_2))
+    assert not faults(await struck(crashed, "aborted, attempts wake up late", AFTER_APPLY, IN_WATCH_2))
+
+
+async def test_an_earlier_run_that_wakes_up_late_takes_nothing(crashed: World) -> None:
+    assert not faults(await struck(crashed, "reset, the earlier run's attempts wake up late", AFTER_APPLY, IN_WATCH_2))
+
+
 async def test_the_guard_process_restores_with_worker_and_temporal_dead(crashed: World) -> None:
     cells = await struck(crashed, "worker and Temporal dead", IN_WATCH_1, IN_WATCH_2)
     assert not faults(cells)

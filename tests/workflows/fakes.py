@@ -62,6 +62,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     held_by: str | None = None
     fencing: int = 0
     walked: list[float] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=lambda: [0])
+    """Of the writes, in the order they came."""
     watched: list[WatchRequest] = field(default_factory=list)
     lifted_by: list[str] = field(default_factory=list)
     lifted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,6 +97,10 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
         """Nothing of ours is left over the base."""
         return self.overlay is None and self.lease is None
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether this lease, presented for whatever write, is the one that is held."""
+        return self.lease is not None and self.lease.holder == lease.holder
+
     @activity.defn(name="mesh.acquire")
     async def acquire(self, request: AcquireRequest) -> Lease:
         if self.fail_acquire:
@@ -119,8 +125,10 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     async def apply(self, request: ApplyRequest) -> Receipt:
         if self.fail_apply:
             raise self.fail_apply.pop(0)
-        if self.lease != request.lease:
+        if not self.holds(request.lease):
             raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
+        assert request.lease.write > self.numbers[-1], "each write has a number of its own"
+        self.numbers.append(request.lease.write)
         (change,) = request.changes
         assert isinstance(change, SplitTraffic)
         self.overlay = change.weights
@@ -133,14 +141,15 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     async def commit(self, request: EndRequest) -> Ended:
         if self.fail_commit:
             raise self.fail_commit.pop(0)
-        if self.lease != request.lease or self.overlay is None:
+        if not self.holds(request.lease) or self.overlay is None:
             raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
+        assert request.lease.write == self.numbers[-1], "a commit names the write it means"
         self.base, self.overlay, self.lease = self.overlay, None, None
         return Ended(receipt=None, seconds=0)
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
-        if self.lease == request.lease:
+        if self.holds(request.lease):
             self.overlay = self.lease = None
             self.lifted.set()
             await asyncio.sleep(self.lift_takes)
