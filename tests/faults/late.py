@@ -1,6 +1,6 @@
 """Attempts that wake up late: whatever an operation wrote is tried once more when it has gone on since.
 
-So does an attempt whose process was stopped, or whose machine was paused, until long after its successor had done its work:
+So does an attempt whose process was stopped, or whose machine was paused, until its successor has long done its work:
 Temporal has forgotten it, and nobody reads its answer. Here the same call is made again, as it was made then.
 """
 
@@ -25,7 +25,7 @@ _ENDS = ("mesh.commit", "mesh.lift")
 
 
 class LateAttempts:
-    """Remembers the writes of every operation, and makes them again after each of its activities while the switch is on."""
+    """Remembers every operation's writes, and makes them again after each of its activities while the switch is on."""
 
     def __init__(self, control: Control, meshes: Meshes) -> None:
         self._control = control
