@@ -94,10 +94,11 @@ def _abort(status: int) -> Sequence[Change]:
     return [InjectFault(fault=Abort(status=status), scope=JASON)]
 
 
-DRIVERS = ["istio", "gateway_api", "istio EnvoyFilter", "istio faults", "istio EnvoyFilter faults", "istio partitions"]
+SPLITS = ["istio", "gateway_api", "istio EnvoyFilter"]
+FAULTS = ["istio faults", "istio EnvoyFilter faults", "istio partitions"]
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=[*SPLITS, *FAULTS])
 def shop(
     request: pytest.FixtureRequest, api: KubeApi, system: str, namespace: str, open_kube: Callable[..., KubeMesh]
 ) -> Shop:
@@ -134,9 +135,8 @@ async def test_a_try_that_stood_still_on_its_way_lands_nowhere(shop: Shop, numbe
     assert point >= 2, "it stood still at the book and at what it lays, at least"
 
 
+@pytest.mark.parametrize("shop", SPLITS, indirect=True)
 async def test_a_commit_means_one_write(shop: Shop) -> None:
-    if shop.aspect is not Aspect.TRAFFIC:
-        return  # faults are never committed
     lease, ledger = shop.take(), shop.open().ledger
     ledger.apply(lease.for_write(1), shop.writes[0], ME)
     ledger.apply(lease.for_write(2), shop.writes[2], ME)
@@ -168,10 +168,9 @@ async def test_an_earlier_run_that_asks_late_takes_nothing_from_the_later_one(sh
     ledger.lift(newest, ME)
 
 
+@pytest.mark.parametrize("shop", FAULTS, indirect=True)
 async def test_what_landed_late_though_and_was_left_by_its_writer_is_swept(shop: Shop) -> None:
     """The one that wrote late dies before it looks again, and the write after it had laid nothing over it."""
-    if shop.aspect is Aspect.TRAFFIC:
-        return  # each of its writes lays something over the one before
     before = shop.lies()
     lease, mesh = shop.take(), shop.open()
     mesh.ledger.apply(lease.for_write(2), [], ME)
