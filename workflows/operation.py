@@ -64,8 +64,12 @@ class Operation(Commanded):
         return self.lease
 
     def next_write(self) -> Lease:
-        """The lease, presented for the next write: each has a number of its own, whoever retries it."""
-        self._writes += 1
+        """The lease, presented for the next write: each has a number of its own, whoever retries it.
+
+        Numbers are milliseconds of Temporal's clock, so that they go on where a reset begins again: what the run before
+        it had written after that point came earlier.
+        """
+        self._writes = max(self._writes + 1, round(workflow.time() * 1000))
         self.lease = self.held.for_write(self._writes)
         return self.lease
 

@@ -170,7 +170,7 @@ class Lease(Plain):
     audit: str = ""
     """Digest of the audit record of its being taken."""
     write: int = 0
-    """Number of the operation's write that the lease is presented for, counted from 1 by the operation.
+    """Number of the operation's write that the lease is presented for: the operation gives each a larger one.
 
     Providers keep the highest they have accepted, and refuse whatever is presented for an earlier one: an attempt that
     was delayed must not undo what its successor wrote. 0 is before every numbered write.

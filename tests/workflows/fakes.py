@@ -127,7 +127,7 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
             raise self.fail_apply.pop(0)
         if not self.holds(request.lease):
             raise ApplicationError("not held", type="LeaseLost", non_retryable=True)
-        assert request.lease.write > self.numbers[-1], "each write has a number of its own"
+        assert request.lease.write >= self.numbers[-1], "a later write has a larger number"
         self.numbers.append(request.lease.write)
         (change,) = request.changes
         assert isinstance(change, SplitTraffic)
