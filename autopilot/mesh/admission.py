@@ -12,7 +12,7 @@ from typing import Protocol
 from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, StaleWrite, TakenOver
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Halt, Tombstone, priority_of
-from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Ticket
+from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Overlay, Ticket
 
 EXCLUDES = {
     Aspect.TRAFFIC: {Aspect.TRAFFIC, Aspect.FAULTS},
@@ -76,6 +76,10 @@ class Shelf(Protocol):
         """The last operation whose harm was found on the target."""
         ...
 
+    def last_run(self, target: Target) -> LastRun | None:
+        """The run whose lease on the target ended last."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -107,6 +111,7 @@ class Admission:
             Halted: a halt is in force.
             TakenOver: a person has the target.
             Condemned: harm was found in this run earlier.
+            StaleWrite: a later run of the same operation had the target, and has ended.
         """
         if halt := self.halted(claim.operation, claim.target):
             raise Halted(halt)
@@ -116,6 +121,9 @@ class Admission:
         noted = self._store.condemned(claim.target)
         if noted is not None and (noted.operation, noted.token) == (claim.operation, claim.token):
             raise Condemned(f"{claim.operation} did harm to {claim.target}: {noted.reason}")
+        last = self._store.last_run(claim.target)
+        if last is not None and last.operation == claim.operation:
+            _refuse_earlier(claim, last.token, last.asked, "a later run of it had the target, and has ended")
 
     def halted(self, operation: str, target: Target) -> str:
         """The halt that stops this operation; empty where none does."""
@@ -129,11 +137,8 @@ class Admission:
         Raises:
             StaleWrite: the request was delayed, and a later run has the lease by now.
         """
-        if record.token != claim.token and claim.asked and record.asked > claim.asked:
-            raise StaleWrite(
-                f"a later run of {claim.operation} holds {claim.target} as {record.lease.holder}: this request was "
-                "delayed, and nothing was written"
-            )
+        why = f"a later run of it holds the target as {record.lease.holder}"
+        _refuse_earlier(claim, record.token, record.asked, why)
 
     def overdue(self, claim: Claim, blockers: Sequence[LeaseRecord], now: float) -> list[LeaseRecord]:
         """The blockers that were asked to give way and did not: the caller must end them.
@@ -213,6 +218,14 @@ class Admission:
         ticket = Ticket(number=number, operation=claim.operation, aspects=claim.aspects, seen=now)
         self._store.orders.write_ticket(claim.target, ticket)
         raise LeasePending(f"{claim.operation} waits in turn: {holder} holds {claim.target}", holder)
+
+
+def _refuse_earlier(claim: Claim, token: str, asked: float, why: str) -> None:
+    if token != claim.token and claim.asked and asked > claim.asked:
+        raise StaleWrite(
+            f"{claim.operation} asked for {claim.target} too late: {why}; the request was delayed, and nothing was "
+            "written"
+        )
 
 
 def refuse_stale(lease: Lease, accepted: Lease) -> None:

@@ -62,6 +62,21 @@ class Condemnation(Plain):
     reason: str
 
 
+class LastRun(Plain):
+    """The run whose lease on a target ended last: one of the same operation that asked before it comes too late."""
+
+    operation: str
+    token: str
+    asked: float
+
+    @classmethod
+    def of(cls, record: LeaseRecord) -> LastRun | None:
+        """What is to be remembered of a record; None where nobody told when the run asked."""
+        if not record.asked:
+            return None
+        return cls(operation=record.lease.holder.operation, token=record.token, asked=record.asked)
+
+
 class Ticket(Plain):
     """One operation that waits for a target, in turn."""
 

@@ -45,9 +45,10 @@ class LateAttempts:
             self._ended.add(operation)
         if self._control.is_on(LATE_ATTEMPTS):
             latest = None if ended else next((one for one in reversed(made) if one[1] == "mesh.apply"), None)
+            last_run = next((one[0] for one in reversed(made) if one[1] == "mesh.acquire"), "")
             for earlier in list(made):
-                # The latest write may be made again, and an acquisition finds what its own run took.
-                if earlier is not latest and not (earlier[1] == "mesh.acquire" and earlier[0] == run):
+                # The latest write may be made again, and the latest run finds what it took.
+                if earlier is not latest and not (earlier[1] == "mesh.acquire" and earlier[0] == last_run):
                     await self._try(operation, earlier[1], earlier[2])
 
     async def _try(self, operation: str, name: str, call: Call) -> None:

@@ -166,6 +166,8 @@ async def test_an_earlier_run_that_asks_late_takes_nothing_from_the_later_one(sh
     with pytest.raises(LeaseLost):
         ledger.renew(later.for_write(1))
     ledger.lift(newest, ME)
+    with pytest.raises(StaleWrite, match="has ended"):
+        asked("run-2", 200.0)
 
 
 @pytest.mark.parametrize("shop", FAULTS, indirect=True)

@@ -103,7 +103,7 @@ def test_an_earlier_run_that_asks_late_takes_nothing_from_the_later_one(ledger: 
     later = asked("run-2", 200.0)
     ledger.apply(later.for_write(1), split(50))
     before = everything(ledger)
-    with pytest.raises(StaleWrite, match="a later run of canary/x holds"):
+    with pytest.raises(StaleWrite, match="a later run of it holds the target as canary/x#1"):
         asked("run-1", 100.0)
     assert everything(ledger) == before
     ledger.renew(later.for_write(1))
@@ -112,6 +112,23 @@ def test_an_earlier_run_that_asks_late_takes_nothing_from_the_later_one(ledger: 
     with pytest.raises(LeaseLost):
         ledger.renew(later.for_write(1))
     ledger.renew(newest)
+
+
+def test_an_earlier_run_that_asks_when_the_later_one_has_ended_takes_nothing(ledger: Ledger) -> None:
+    def asked(token: str, when: float, operation: str = "canary/x") -> Lease:
+        return ledger.acquire(
+            REVIEWS, [Aspect.TRAFFIC], operation=operation, token=token, ttl=120, planned_end=None, asked=when
+        )
+
+    later = asked("run-2", 200.0)
+    ledger.apply(later.for_write(1), split(50))
+    ledger.lift(later)
+    with pytest.raises(StaleWrite, match="a later run of it had the target, and has ended"):
+        asked("run-1", 100.0)
+    assert ledger.leases() == []
+    ledger.lift(asked("run-2", 200.0))  # its lease ended before its answer arrived: it may have another
+    ledger.lift(asked("run-3", 300.0))
+    ledger.lift(asked("run", 1.0, "canary/y"))
 
 
 @given(st.data())

@@ -326,6 +326,7 @@ class Ledger:
             action, lease, by, now, before=before, after=self.weights(lease.target, others), receipt=receipt, vital=True
         )
         self.store.publish(files)
+        self.store.remember_run(record)
         self.store.forget(lease)
         return receipt.model_copy(update={"audit": digest})
 

@@ -27,7 +27,7 @@ from autopilot.mesh.envoy.orderbook import OrderBook
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, Plain, Target
-from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Spare
+from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Overlay, Spare
 from autopilot.spec.mesh import Mesh, Proxy
 
 _Record = TypeVar("_Record", bound=Plain)
@@ -162,6 +162,15 @@ class Store:
         """Whose harm was found last on the target."""
         return parse(self._condemned_file(target), Condemnation)
 
+    def remember_run(self, record: LeaseRecord) -> None:
+        """Notes whose lease ended last: an earlier run of the same operation must not take the target."""
+        if (last := LastRun.of(record)) is not None:
+            write_atomically(self._last_run_file(record.lease.target), last.model_dump_json())
+
+    def last_run(self, target: Target) -> LastRun | None:
+        """Whose lease on the target ended last."""
+        return parse(self._last_run_file(target), LastRun)
+
     # Proxies' files
 
     def rendered(
@@ -227,6 +236,9 @@ class Store:
 
     def _condemned_file(self, target: Target) -> Path:
         return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.condemned"
+
+    def _last_run_file(self, target: Target) -> Path:
+        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.last-run"
 
     def _path(self, folder: str, target: Target, holder: Holder) -> Path:
         return self.directory / "autopilot" / folder / f"{_stem(target)}.{holder.fencing}.json"

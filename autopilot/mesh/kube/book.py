@@ -14,7 +14,7 @@ from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.resources import LEASE
 from autopilot.mesh.model import Lease, Plain, Target
 from autopilot.mesh.orders import Halt, Tombstone
-from autopilot.mesh.records import Condemnation, LeaseRecord, Overlay, Ticket
+from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Overlay, Ticket
 
 ANNOTATION = "meshautopilot.io/book"
 MANAGED = {"app.kubernetes.io/managed-by": "autopilot", "meshautopilot.io/record": "book"}
@@ -32,6 +32,8 @@ class Book(Plain):
     committed: str = ""
     """The holder that was the last to commit."""
     harm: Condemnation | None = None
+    last: LastRun | None = None
+    """The run whose lease ended last."""
     stone: Tombstone | None = None
     tickets: tuple[Ticket, ...] = ()
 
@@ -112,6 +114,15 @@ class OpenBook:
     def condemned(self, target: Target) -> Condemnation | None:
         """Whose harm was found last."""
         return self.book.harm if target == self.book.target else None
+
+    def remember_run(self, record: LeaseRecord) -> None:
+        """Notes whose lease ended last."""
+        if (last := LastRun.of(record)) is not None:
+            self._change(last=last)
+
+    def last_run(self, target: Target) -> LastRun | None:
+        """Whose lease ended last."""
+        return self.book.last if target == self.book.target else None
 
     def halts(self) -> list[Halt]:
         """Every halt in force."""

@@ -121,6 +121,7 @@ class Ending:
                 book.remember_commit(lease)
             if record.condemned:
                 book.remember_condemned(record)
+            book.remember_run(record)
             book.forget(lease)
 
         if notes:
