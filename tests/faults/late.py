@@ -40,9 +40,11 @@ class LateAttempts:
         run, made = info.workflow_run_id or "", self._made.setdefault(operation, [])
         if (call := self._call(info.activity_type, request, info.scheduled_time.timestamp())) is not None:
             made.append((run, info.activity_type, call))
-        ended = info.activity_type in _ENDS or operation in self._ended
-        if ended:
+        if info.activity_type == "mesh.acquire":
+            self._ended.discard(operation)  # a later run, or a lease that is taken again
+        elif info.activity_type in _ENDS:
             self._ended.add(operation)
+        ended = operation in self._ended
         if self._control.is_on(LATE_ATTEMPTS):
             latest = None if ended else next((one for one in reversed(made) if one[1] == "mesh.apply"), None)
             last_run = next((one[0] for one in reversed(made) if one[1] == "mesh.acquire"), "")
