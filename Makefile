@@ -22,11 +22,11 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
-help: ## say what there is
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: install
-install: $(STAMP) ## make .venv from the lock, and fetch Prometheus; quick when nothing changed
+install: $(STAMP) ## create .venv from the lock, and fetch Prometheus; quick when nothing changed
 	@:
 
 $(STAMP): uv.lock pyproject.toml .ci/setup
@@ -34,49 +34,49 @@ $(STAMP): uv.lock pyproject.toml .ci/setup
 	@touch $@
 
 .PHONY: demo
-demo: install ## a good version is promoted, bad ones rolled back, on real Envoys (SCENARIO=…)
+demo: install ## promote a good version and roll bad ones back, on real Envoys (SCENARIO=…)
 	@$(BIN)/autopilot demo $(SCENARIO) $(ARGS)
 
 .PHONY: test
-test: install ## style, types, import directions, all tests, those on a cluster too; ends with a table (ARGS=… picks tests)
+test: install ## check style, types and imports, and run all tests; ends with a table of times (ARGS=… picks tests)
 	@$(BIN)/python -m tests.ci $(if $(ARGS),only -- $(ARGS),test)
 
 .PHONY: test-lab
-test-lab: install ## tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes a quarter of an hour
-	@timeout 3000 $(BIN)/python -m tests.lab test -- $(BIN)/pytest $(or $(LAB_ARGS),tests/kube)
+test-lab: install ## run the tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes a quarter of an hour
+	@timeout 3000 $(BIN)/python -m tests.lab test $(if $(LAB_ARGS),,--workers 4) -- $(BIN)/pytest $(or $(LAB_ARGS),-q tests/kube)
 
 .PHONY: lab-up
-lab-up: install ## keep a lab running: Kubernetes, istiod and Prometheus as processes in a network namespace
+lab-up: install ## start a lab and keep it: Kubernetes, istiod and Prometheus as processes in a network namespace
 	@timeout 3000 $(BIN)/python -m tests.lab up
 
 .PHONY: lab-down
-lab-down: install ## take it down
+lab-down: install ## stop that lab
 	@$(BIN)/python -m tests.lab down
 
 .PHONY: lint
-lint: install ## style and common faults
+lint: install ## check style and common faults
 	@$(BIN)/ruff format --quiet --check $(CODE) || { echo "run 'make format'" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet $(CODE)
 
 .PHONY: format
-format: install ## put the code into shape
+format: install ## format the code
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
 .PHONY: types
-types: install ## mypy (strict) and pyright
+types: install ## check types with mypy (strict) and pyright
 	@timeout 600 $(BIN)/mypy
 	@timeout 600 $(BIN)/pyright
 
 .PHONY: imports
-imports: install ## imports go one way
+imports: install ## check the import directions
 	@$(BIN)/lint-imports
 
 .PHONY: histories
-histories: install ## write what is missing in the replay corpus (to give a history up on purpose, delete it first)
+histories: install ## write missing histories of the replay corpus (to replace one on purpose, delete it first)
 	@timeout 300 $(BIN)/python -m tests.histories.regenerate
 
-bench-%: install ## benchmarks/NAME.py; writes benchmarks/results/NAME.json
+bench-%: install ## run benchmarks/NAME.py; writes benchmarks/results/NAME.json
 	@test -f benchmarks/$(subst -,_,$*).py || \
 		{ echo "there is no benchmark '$*'; there are:" $$(ls benchmarks | sed -n 's/\.py$$//p') >&2; exit 1; }
 	@mkdir -p benchmarks/results
@@ -96,7 +96,7 @@ crash-lab: install ## the same on a cluster: death at every write to the API ser
 	@$(MAKE) test-lab LAB_ARGS="tests/kube/test_kill_points.py tests/kube/test_envoyfilter_deaths.py tests/kube/test_fault_deaths.py tests/kube/test_deaths.py"
 
 .PHONY: clean
-clean: ## remove what was made here, the local stack's state included
+clean: ## remove everything created here, including the state of the local stack
 	@if test -x $(BIN)/autopilot && test -d .autopilot; then $(BIN)/autopilot down; fi
 	@rm -rf $(VENV) .uv-bin .autopilot dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

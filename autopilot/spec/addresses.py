@@ -27,7 +27,7 @@ def is_ip(host: str) -> bool:
 
 def _has_a_port(address: str) -> str:
     if not 1 <= split_address(address)[1] <= 65535:
-        raise ValueError(f"{address!r} has no port that can be: write a number from 1 to 65535")
+        raise ValueError(f"{address!r} has no valid port: write a number from 1 to 65535")
     return address
 
 

@@ -228,7 +228,7 @@ async def test_a_cap_on_failures_ends_it(lab: Lab) -> None:
     )
     report = await run(lab, wanted)
     assert (report.verdict, report.outcome) == (Verdict.ABORTED, Outcome.ABORTED), report.reason
-    assert "20 were allowed" in report.reason
+    assert "20 are allowed" in report.reason
     assert 20 < report.exposure.failures < 150
 
 
