@@ -89,7 +89,7 @@ picture: install ## the pictures of `autopilot demo` in README, from a real run 
 .PHONY: crash
 crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (half an hour)
 	@mkdir -p benchmarks/results
-	@timeout 2400 $(BIN)/python benchmarks/crash.py $(ARGS)
+	@timeout 3600 $(BIN)/python benchmarks/crash.py $(ARGS)
 
 .PHONY: crash-lab
 crash-lab: install ## the same on a cluster: death at every write to the API server, and of every process (about 6 minutes)

@@ -1,6 +1,6 @@
 """Whatever dies, the mesh returns to what it was in time: every kill point of a rollout, every event, every net.
 
-`--only NAME…` plays some events (to look into one). `--part 1/6` plays every sixth cell, `--part 2/6` the next:
+`--only NAME…` plays some events (to look into one). `--part 1/4` plays every fourth cell, `--part 2/4` the next:
 each point meets some of the events, each event some of the points. Nothing is then recorded.
 """
 

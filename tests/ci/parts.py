@@ -14,7 +14,7 @@ WORKERS = 5
 """Processes that share the tests. Most tests wait most of the time, so there are more of them than cores."""
 LABS = 4
 """Processes that share the tests on a cluster, each with a lab of its own."""
-CRASH_PARTS = 6
+CRASH_PARTS = 4
 """The crash suite is played in this many parts, of which CI plays one; each holds every event and every net."""
 
 
@@ -50,15 +50,15 @@ def _pytest(name: str, *words: str) -> tuple[str, ...]:
     return _tool("pytest", "-q", f"--junitxml={STATE / name}.xml", *words)
 
 
-INSTALL = Part("install", ("make", "install"), 12, 180, 1200)
-STYLE = Part("style", ("make", "lint"), 2, 20, 120)
-IMPORTS = Part("import directions", ("make", "imports"), 5, 30, 120)
-TYPES = Part("types", ("make", "types"), 60, 240, 900)
+INSTALL = Part("install", ("make", "install"), 8, 180, 1200)
+STYLE = Part("style", ("make", "lint"), 1, 20, 120)
+IMPORTS = Part("import directions", ("make", "imports"), 1, 30, 120)
+TYPES = Part("types", ("make", "types"), 35, 180, 900)
 TESTS = Part(
     "tests",
     _pytest("tests", "--ignore=tests/kube", f"--numprocesses={WORKERS}", "--dist=loadscope"),
-    600,
-    1080,
+    380,
+    900,
     2700,
 )
 CLUSTER = Part(
@@ -67,8 +67,8 @@ CLUSTER = Part(
         *(sys.executable, "-m", "tests.lab", "test", f"--workers={LABS}", "--"),
         *_pytest("tests-on-a-cluster", "tests/kube"),
     ),
-    480,
-    780,
+    460,
+    900,
     3000,
 )
 
@@ -81,7 +81,7 @@ def crash(commit: str) -> Part:
     """
     number = int(commit, 16) % CRASH_PARTS + 1
     command = (sys.executable, "benchmarks/crash.py", "--part", f"{number}/{CRASH_PARTS}")
-    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 480, 780, 2400)
+    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 480, 900, 2400)
 
 
 LOCAL: Sequence[Part] = (STYLE, IMPORTS, TYPES, TESTS, CLUSTER)
