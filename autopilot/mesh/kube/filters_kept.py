@@ -19,10 +19,11 @@ from autopilot.mesh.kube.filters_render import (
     selector,
 )
 from autopilot.mesh.kube.filters_standing import MANAGED
-from autopilot.mesh.kube.marks import Mark, refuse_later
+from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import Holder, Target, Writer
 
 PLANNED = Holder(operation="planned", fencing=0)

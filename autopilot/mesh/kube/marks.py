@@ -12,13 +12,12 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from pydantic import ValidationError
 
-from autopilot.mesh.errors import InvalidChange, LeaseLost, StaleWrite
+from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
-from autopilot.mesh.model import Holder, Plain, Writer
+from autopilot.mesh.model import Plain
 
 PREFIX = "overlay.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one route may lead to several targets."""
@@ -109,43 +108,6 @@ class Mark(Plain):
     def of(self, key: str) -> LaidList | None:
         """What was done to one list."""
         return next((one for one in self.lists if one.key == key), None)
-
-
-class Ordered(Protocol):
-    """Whatever says who laid it, and in which of its writes."""
-
-    @property
-    def operation(self) -> str:
-        """The workflow id."""
-        ...
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """As `Writer.order`."""
-        ...
-
-
-def refuse_later(laid: Ordered, holder: Holder, name: str) -> None:
-    """Refuses to write over what was laid later.
-
-    Args:
-        laid: what is there.
-        holder: who is about to write, as the author of one of its writes.
-        name: of the object.
-
-    Raises:
-        StaleWrite: a later write of the same holder laid it.
-        LeaseLost: a later holder did.
-    """
-    mine = Writer.of(holder).order
-    if laid.order <= mine:
-        return
-    fencing, write = laid.order
-    if fencing == mine[0]:
-        raise StaleWrite(
-            f"write {mine[1]} of {laid.operation}#{fencing} was delayed: its write {write} is laid on {name} already"
-        )
-    raise LeaseLost(f"{laid.operation}#{fencing} has laid a later overlay on {name}")
 
 
 def marks_of(body: Object) -> list[Mark]:

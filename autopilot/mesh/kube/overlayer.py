@@ -17,6 +17,7 @@ from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.routes import Route, Routes
 from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier, Writer
 
 _T = TypeVar("_T")
@@ -160,7 +161,7 @@ class Overlayer:
     def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
         mark = marks.mark_of(route.body, target.service)
         if mark is not None:
-            marks.refuse_later(mark, holder, route.name)
+            refuse_later(mark, holder, route.name)
         if mark is not None and mark.fencing < holder.fencing:
             self._take_away(target, route, mark.order, None)
             route, mark = self._again(target, route), None

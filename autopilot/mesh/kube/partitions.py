@@ -13,10 +13,11 @@ from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.filters_render import DEADLINE, FAULT, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.filters_standing import MANAGED
 from autopilot.mesh.kube.label_selectors import selects
-from autopilot.mesh.kube.marks import Mark, refuse_later, version
+from autopilot.mesh.kube.marks import Mark, version
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import NETWORK_POLICY, POD
 from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
 from autopilot.spec.faults import Partition, Scope
 

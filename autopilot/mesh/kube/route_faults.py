@@ -15,12 +15,13 @@ from autopilot.mesh.kube.api import Absent, Conflict, Object
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Mark, changes, refuse_later, version
+from autopilot.mesh.kube.marks import Mark, changes, version
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
 from autopilot.mesh.kube.routes import Route, service_of
 from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
 from autopilot.spec.faults import Scope
 
