@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 
 from tests.ci import parts, record, table
-from tests.ci.lab_build import LabBuild
 from tests.ci.parts import Part
 
 BEGAN = "AUTOPILOT_CI_BEGAN"
@@ -43,21 +42,11 @@ def main() -> int:
 
 
 def _test() -> int:
-    """All parts, up to the first that fails; the lab is built beside those that need none."""
+    """All parts, up to the first that fails."""
     record.forget()
     if began := os.environ.get(BEGAN):
         record.add(parts.INSTALL, time.time() - float(began), 0)
-    lab = LabBuild()
-    lab.start()
-    code = 0
-    try:
-        for part in parts.LOCAL:
-            if part is parts.CLUSTER:
-                record.add(Part("lab build, waited for", (), 0, 600, 0), lab.wait(), 0)
-            if code := _run(part):
-                break
-    finally:
-        lab.stop()
+    code = next((code for part in parts.LOCAL if (code := _run(part))), 0)
     print(table.draw(record.rows()), flush=True)
     return code
 

@@ -68,14 +68,14 @@ def required() -> bool:
 
 
 def wanted() -> bool:
-    """Whether nothing is set that names another cluster; a k3s container may still come first."""
+    """Whether nothing is set that names another cluster."""
     return not any(os.environ.get(name) for name in (LAB, VARIABLE, ASSETS))
 
 
 @contextlib.contextmanager
 def container() -> Iterator[Path | str]:
     """A k3s container's kubeconfig, or why there is none."""
-    problem = _engine_problem()
+    problem = engine_problem()
     if problem:
         yield problem
         return
@@ -87,7 +87,7 @@ def container() -> Iterator[Path | str]:
         yield file
 
 
-def _engine_problem() -> str:
+def engine_problem() -> str:
     """Why no container can be run; empty where the image is there, or could be pulled."""
     if shutil.which("docker") is None:
         return "no container engine (`docker` is not on PATH)"

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopilot.mesh.envoy.base import read_mesh
@@ -20,6 +20,7 @@ from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import LeaseLost, StaleWrite
 from autopilot.mesh.model import Aspect, InjectFault, Lease
 from autopilot.spec.faults import Abort, Scope
+from tests.drawn import examples
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 
 
@@ -131,6 +132,7 @@ def test_an_earlier_run_that_asks_when_the_later_one_has_ended_takes_nothing(led
     ledger.lift(asked("run", 1.0, "canary/y"))
 
 
+@settings(max_examples=examples(25))  # each writes some hundred files
 @given(st.data())
 def test_however_attempts_are_delayed_the_latest_write_stands(data: st.DataObject) -> None:
     """Each write may be tried several times; a try may arrive whenever it likes after the write was asked for."""
