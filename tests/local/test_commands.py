@@ -13,7 +13,9 @@ from autopilot.local import stack
 from autopilot.local.record import StackInfo
 from starter.cli import run
 
-AUTOPILOT = [sys.executable, "-P", "-c", "from autopilot._bootstrap import main; main()"]
+# Whoever starts the tests in the background may have told them to ignore Ctrl-C; a terminal's processes do not.
+IN_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+AUTOPILOT = [sys.executable, "-P", "-c", f"{IN_A_TERMINAL}; from autopilot._bootstrap import main; main()"]
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class Stage:
     async def record(self, run: str) -> RunRecord:
         """What the run came to, as its result."""
         await self.until_there(run)
-        return await asyncio.wait_for(self.client.get_workflow_handle_for(ScheduledRun.run, run).result(), 10)
+        return await asyncio.wait_for(self.client.get_workflow_handle_for(ScheduledRun.run, run).result(), 30)
 
     async def decided(self, schedule: str, when: datetime, *, late: float = 0.0) -> RunRecord:
         return await self.record(await self.due(schedule, when, late=late))
@@ -143,7 +143,7 @@ class Stage:
         """What the run says once it waits."""
         await self.until_there(run)
         handle = self.client.get_workflow_handle_for(ScheduledRun.run, run)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 said = await handle.query(ScheduledRun.record)
                 if "waiting for" in said.reason or "aborting it" in said.reason or said.decision != "waiting":
@@ -151,7 +151,7 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     async def until_there(self, run: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await self.exists(run):
                 await asyncio.sleep(0.02)
 
@@ -167,7 +167,7 @@ class Stage:
         handle = self.client.get_workflow_handle_for(PlayedChaos.run, wanted.workflow_id)
         if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
             await handle.signal(PlayedChaos.end)
-        return cast("str", await asyncio.wait_for(handle.result(), 10))
+        return cast("str", await asyncio.wait_for(handle.result(), 30))
 
     async def runs_of(self, wanted: ExperimentInput) -> int:
         """How many experiments ran, or run."""

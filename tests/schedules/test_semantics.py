@@ -249,7 +249,7 @@ async def test_what_a_pause_kept_from_running_has_the_pauses_reason(stage: Stage
 
 async def _row(stage: Stage, schedule: str) -> schedules.ScheduleRow:
     """As `list` has it; Temporal lists what is new a moment later."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             for row in await schedules.list_schedules(stage.client):
                 if row.id == schedule:
@@ -287,7 +287,7 @@ async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
 
 
 async def _listed(stage: Stage, schedule: str, count: int) -> list[Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = await schedules.runs(stage.client, schedule, limit=100)
             if len(found) >= count and all(each.decision != "waiting" for each in found):

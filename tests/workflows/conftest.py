@@ -57,27 +57,27 @@ class Lab:
 
     async def watching(self) -> None:
         """Waits until a watch holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.world.watching.wait()
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not condition():
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            pytest.fail(f"waited 10 s for {what}")
+            pytest.fail(f"waited 30 s for {what}")
 
     async def phase(self, handle: Handle, *wanted: str) -> None:
         """Waits until the rollout says it is in one of the phases."""
         seen = ""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while seen not in wanted:
                     seen = (await handle.query(CanaryWorkflow.status)).phase.value
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            pytest.fail(f"waited 10 s for {wanted}, it is {seen}")
+            pytest.fail(f"waited 30 s for {wanted}, it is {seen}")
 
     async def tell(self, handle: Handle, verb: str, command: Command) -> str:
         return await handle.execute_update(verb, command, result_type=str)

@@ -112,7 +112,7 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     async def hold(self, request: HoldRequest) -> Held:
         cause: HoldCause = self.holds.pop(0) if self.holds else "held"
         if cause == "guard" and self.acts_slowly:
-            await asyncio.wait_for(self.acting.wait(), 10)
+            await asyncio.wait_for(self.acting.wait(), 30)
             return Held(cause=cause, reason=cause, effects=request.effects)
         effects = tuple(one.model_copy(update={"requests": self.met, "of": 100.0}) for one in request.effects)
         if cause == "stopped" or request.hold is None:
@@ -170,7 +170,7 @@ class Lab:
         return await (await self.start(wanted)).result()
 
     async def held(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.world.holding.wait()
 
 
@@ -359,7 +359,7 @@ async def test_an_action_is_watched_while_it_is_taken(lab: Lab) -> None:
 async def test_an_abort_ends_an_action_that_is_under_way(lab: Lab) -> None:
     lab.world.holds, lab.world.acts_slowly = ["stopped"], True
     handle = await lab.start(experiment({"faults": [ABORT], "actions": [{"type": "drain", "node": "n1"}]}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await lab.world.acting.wait()
     await handle.execute_update("abort", Command(caller=ANN, reason="enough"), result_type=str)
     assert (await handle.result()).outcome is Outcome.ABORTED
@@ -416,7 +416,7 @@ async def test_a_terminated_experiment_is_restored_by_its_guard(dev_server: Work
         handle = await lab.start(experiment())
         await lab.held()
         await handle.terminate("by hand")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while lab.world.lease is not None:
                 await asyncio.sleep(0.01)
         assert lab.world.lifted_by == ["guard-workflow"]

@@ -110,7 +110,7 @@ async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch
                 return
             await asyncio.sleep(0.05)
 
-    await asyncio.wait_for(listed(), 10)
+    await asyncio.wait_for(listed(), 30)
 
 
 async def test_a_second_rollout_of_the_same_name_names_the_first(
@@ -130,7 +130,7 @@ async def test_a_watch_that_no_worker_has_taken_on_can_be_stopped(dev_server: Wo
     world, spec = World(), canary(steps=[{"weight": 10}, {"weight": 100}])
     async with effects_on(dev_server.client, world) as queue:
         handle = await dev_server.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=queue)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while world.walked != [10]:
                 await asyncio.sleep(0.02)
         promotion = Promotion(caller=ANN, full=True, reason="hotfix")
@@ -170,7 +170,7 @@ async def test_another_worker_goes_on_from_the_last_heartbeat(dev_server: Workfl
             handle = await dev_server.client.start_workflow(
                 CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=queue
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await world.watching.wait()
                 while await progress(dev_server.client, spec.workflow_id) is None:
                     await asyncio.sleep(0.02)
