@@ -42,7 +42,7 @@ test: install ## check style, types and imports, and run all tests; ends with a 
 	@$(BIN)/python -m tests.ci $(if $(ARGS),only -- $(ARGS),test)
 
 .PHONY: test-lab
-test-lab: install ## run the tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes a quarter of an hour
+test-lab: install ## run the tests on a real API server, istiod and Envoys (LAB_ARGS=…); the first build takes about ten minutes
 	@timeout 3000 $(BIN)/python -m tests.lab test $(if $(LAB_ARGS),,--workers 4) -- $(BIN)/pytest $(or $(LAB_ARGS),-q tests/kube)
 
 .PHONY: lab-up
