@@ -48,15 +48,14 @@ class Suite:
     async def writes(self, *, promoted: bool) -> int:
         """How many writes the walk has when nothing happens to it, not even a conflict: two walks in a row agree."""
         before = -1
-        for _walk in range(_WALKS):
+        for _again in range(_WALKS):
             api, _ = await self._walk(-1, "before", promoted=promoted)
             await self._made_whole()
             self._back_to_base()
             if api.writes == before:
-                break
+                return before
             before = api.writes
-        assert api.writes == before, f"no two of {_WALKS} walks had as many writes"
-        return before
+        raise AssertionError(f"no two of {_WALKS} walks in a row had as many writes")
 
     async def cell(self, point: int, mode: Mode, *, promoted: bool) -> None:
         """One death, and what came of it."""
