@@ -83,7 +83,7 @@ def crash(commit: str) -> Part:
     """
     number = int(commit, 16) % CRASH_PARTS + 1
     command = (sys.executable, "benchmarks/crash.py", "--part", f"{number}/{CRASH_PARTS}")
-    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 480, 720, 2400)
+    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 540, 720, 2400)
 
 
 LOCAL: Sequence[Part] = (STYLE, IMPORTS, TYPES, TESTS, LAB_BUILD, CLUSTER)
