@@ -23,7 +23,7 @@ from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.routes import Route
-from autopilot.mesh.kube.write_order import refuse_later
+from autopilot.mesh.kube.write_order import refuse_later, write_as_read
 from autopilot.mesh.model import Holder, Target, Writer
 
 PLANNED = Holder(operation="planned", fencing=0)
@@ -85,15 +85,8 @@ class KeptFilters:
         return found
 
     def write(self, body: Object, before: Kept | None) -> Object:
-        """Creates it, or changes it as it was read: a write that was delayed meets neither.
-
-        Raises:
-            Conflict: somebody wrote it meanwhile.
-        """
-        if before is None:
-            return self._api.create(ENVOY_FILTER, body)
-        version = before.body["metadata"]["resourceVersion"]
-        return self._api.apply(ENVOY_FILTER, {**body, "metadata": {**body["metadata"], "resourceVersion": version}})
+        """Creates it, or changes it as it was read; see `write_as_read`."""
+        return write_as_read(self._api, ENVOY_FILTER, body, before.body if before is not None else None)
 
     def remove(self, filters: Iterable[Kept]) -> None:
         """Deletes them; one that is gone already is not an error."""

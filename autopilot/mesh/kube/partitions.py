@@ -17,7 +17,7 @@ from autopilot.mesh.kube.marks import Mark, version
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import NETWORK_POLICY, POD
 from autopilot.mesh.kube.routes import Route
-from autopilot.mesh.kube.write_order import refuse_later
+from autopilot.mesh.kube.write_order import refuse_later, write_as_read
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
 from autopilot.spec.faults import Partition, Scope
 
@@ -112,19 +112,12 @@ class Partitions:
             if known is not None and _says(known, body):
                 written.append(Route(NETWORK_POLICY, known, ()))
                 continue
-            written.append(Route(NETWORK_POLICY, self._write(body, known), ()))
+            written.append(Route(NETWORK_POLICY, write_as_read(self._api, NETWORK_POLICY, body, known), ()))
             if known is None or known.get("spec") != body["spec"]:
                 done.append(f"{written[-1].name} was missing or had been changed, and was written again")
         for name, body in there.items():
             self._api.delete(NETWORK_POLICY, name, target.namespace, version=version(body))
         return written, done
-
-    def _write(self, body: Object, before: Object | None) -> Object:
-        """Creates it, or changes it as it was read: a write that was delayed meets neither."""
-        if before is None:
-            return self._api.create(NETWORK_POLICY, body)
-        meta = {**body["metadata"], "resourceVersion": version(before)}
-        return self._api.apply(NETWORK_POLICY, {**body, "metadata": meta})
 
     def of(self, target: Target) -> list[Object]:
         """Every policy of ours for the target."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from autopilot.mesh.errors import LeaseLost, StaleWrite
+from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.marks import version
+from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.model import Holder, Writer
 
 
@@ -43,3 +46,20 @@ def refuse_later(laid: Ordered, holder: Holder, name: str) -> None:
             f"write {mine[1]} of {laid.operation}#{fencing} was delayed: its write {write} is laid on {name} already"
         )
     raise LeaseLost(f"{laid.operation}#{fencing} has laid a later overlay on {name}")
+
+
+def write_as_read(api: KubeApi, resource: Resource, body: Object, before: Object | None) -> Object:
+    """Creates an object of ours, or changes it as it was read: a write that was delayed meets neither.
+
+    Args:
+        api: the cluster.
+        resource: its kind.
+        body: what is to be there.
+        before: what was read; None where there was none.
+
+    Raises:
+        Conflict: somebody wrote it meanwhile.
+    """
+    if before is None:
+        return api.create(resource, body)
+    return api.apply(resource, {**body, "metadata": {**body["metadata"], "resourceVersion": version(before)}})
