@@ -35,6 +35,15 @@ from starter.cli import run
 
 ID = "canary/local/shop/reviews"
 NOW = 1_760_000_000.0
+EXPERIMENT = """\
+apiVersion: meshautopilot.io/v1alpha1
+kind: MeshExperiment
+metadata: {name: slow, namespace: shop}
+spec:
+  target: {service: reviews}
+  hypothesis: {probes: [{type: http, name: shop, url: "http://shop/"}]}
+  method: [{hold: 1s, faults: [{fault: {type: delay, delay: 100ms}, scope: {percentage: 5}}]}]
+"""
 EVIDENCE = (
     Evidence(metric="errors", harm=3.1, harm_needed=6.9, good=2.0, good_needed=3.0, canary=0.012, stable=0.001),
 )

@@ -34,7 +34,7 @@ from starter import schedules, scheduling
 from starter.operations import KIND, PHASE, TARGET, list_operations
 from tests.mesh.conftest import MESH
 
-from .conftest import a_report, a_status
+from .conftest import EXPERIMENT, a_report, a_status
 
 NEVER = frozenset({"temporalio.worker", "kubernetes", "numpy", "scipy", "prometheus_api_client"})
 """No quick command may load any of these, or anything below them."""
@@ -61,15 +61,6 @@ sys.stdout.flush()
 with open(os.environ["MODULES"], "w") as file:
     file.write("\\n".join(sys.modules))
 os._exit(code)
-"""
-EXPERIMENT = """\
-apiVersion: meshautopilot.io/v1alpha1
-kind: MeshExperiment
-metadata: {name: slow, namespace: shop}
-spec:
-  target: {service: reviews}
-  hypothesis: {probes: [{type: http, name: shop, url: "http://shop/"}]}
-  method: [{hold: 1s, faults: [{fault: {type: delay, delay: 100ms}, scope: {percentage: 5}}]}]
 """
 CANARY = """\
 apiVersion: meshautopilot.io/v1alpha1

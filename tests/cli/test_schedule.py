@@ -20,19 +20,10 @@ from autopilot.timetable import Hand, Missed, RunRecord, schedule_id
 from starter.commands.schedule import ENTRIES
 from starter.schedules import ScheduleError, ScheduleRow
 
-from .conftest import NOW, Result, Stage
+from .conftest import EXPERIMENT, NOW, Result, Stage
 
 Run = Callable[..., Result]
 ID = "chaos-schedule/local/shop/slow"
-EXPERIMENT = """\
-apiVersion: meshautopilot.io/v1alpha1
-kind: MeshExperiment
-metadata: {name: slow, namespace: shop}
-spec:
-  target: {service: reviews}
-  hypothesis: {probes: [{type: http, name: shop, url: "http://shop/"}]}
-  method: [{hold: 1s, faults: [{fault: {type: delay, delay: 100ms}, scope: {percentage: 5}}]}]
-"""
 CANARY = """\
 apiVersion: meshautopilot.io/v1alpha1
 kind: MeshCanary
