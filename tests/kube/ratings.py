@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -102,6 +103,22 @@ class Ratings:
         while set(found := await self.met(headers)) != {wanted}:
             assert set(found) <= {wanted, f"{wanted} slow"}, f"{headers} meet {found}, and not {wanted} alone"
             assert time.monotonic() < until, f"{headers} go on meeting {found}, and not {wanted} alone"
+
+    async def share(self, wanted: str, share: float, number: int, within: float = 20.0) -> None:
+        """That share of so many requests meets that, once all proxies have the fault.
+
+        Threads of a proxy take an update one after another: for a while only some requests can meet it.
+        """
+        allowed = 4 * math.sqrt(number * share * (1 - share))  # one false alarm in 16,000
+        until = time.monotonic() + within
+        while True:
+            found = Counter[str]()
+            for _ in range(number // 100):
+                found += await self.met({}, 100)
+            assert found[wanted] + found["200"] == number, f"some meet neither: {found}"
+            if abs(found[wanted] - number * share) <= allowed:
+                return
+            assert time.monotonic() < until, f"{found[wanted]} of {number} meet {wanted}, not {share:.0%}"
 
     async def nobody_but_jason(self, wanted: str) -> None:
         await self.until(USER, wanted)
