@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.beating import heartbeating
 from activities.meshes import Meshes
 from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
-from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
+from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
 from autopilot.mesh.errors import MeshError, MeshUnavailable
 from autopilot.mesh.kube.api import Refused
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
@@ -66,12 +66,18 @@ class MeshActivities(MeshSignatures):
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         """Restores the base; does nothing where that was done before."""
-        mesh = self._meshes[request.lease.target.mesh].mesh
-        with _until_allowed():
+        with _whatever_it_takes():
+            mesh = self._meshes[request.lease.target.mesh].mesh
             ended = await _ended(mesh, mesh.lift(request.lease, _actor(request)))
         if ended.receipt is not None:
             RESTORE_SECONDS.labels(request.net).observe(ended.seconds)
         return ended
+
+    @activity.defn(name="mesh.held")
+    async def held(self, request: HeldRequest) -> bool:
+        """Whether the lease is still held."""
+        mesh = self._meshes[request.lease.target.mesh].mesh
+        return any(one.lease.holder == request.lease.holder for one in await mesh.leases())
 
 
 @contextlib.contextmanager
@@ -80,6 +86,17 @@ def _until_allowed() -> Iterator[None]:
     try:
         yield
     except Refused as error:
+        raise MeshUnavailable(f"{error}; this is retried until it succeeds") from error
+
+
+@contextlib.contextmanager
+def _whatever_it_takes() -> Iterator[None]:
+    """Nothing that restores gives up: another worker may know the mesh, and a later version may read its records."""
+    try:
+        yield
+    except MeshError as error:
+        if error.retryable:
+            raise
         raise MeshUnavailable(f"{error}; this is retried until it succeeds") from error
 
 

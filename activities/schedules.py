@@ -35,11 +35,11 @@ from activities.schedule_signatures import (
     Started,
     StartRequest,
 )
-from activities.signatures import WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.mesh.admission import EXCLUDES
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Target
+from autopilot.operations.queues import operation_queue
 from autopilot.spec.schedule import Freeze
 from autopilot.timetable import Counted, Missed, Running, RunRecord, ScheduledInput, Situation, decide, hand_id, missed
 
@@ -184,7 +184,7 @@ class ScheduleActivities(ScheduleSignatures):
                 CHAOS,
                 experiment,
                 id=experiment.workflow_id,
-                task_queue=WORKFLOW_QUEUE,
+                task_queue=operation_queue(experiment.mesh),
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo={_SCHEDULE: experiment.schedule, _TOKEN: request.token},
                 search_attributes=TypedSearchAttributes(

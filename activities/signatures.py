@@ -6,7 +6,7 @@ mypy holds both sides to the same contract and no heavy import reaches the workf
 
 from __future__ import annotations
 
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from temporalio import activity
 
@@ -17,12 +17,6 @@ from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure, Wire
 from autopilot.report import CanaryReport
 from autopilot.spec.canary import Analysis, CanaryArms
-
-WORKFLOW_QUEUE = "autopilot"
-"""Workflows and short effects: a restore never waits for a slot."""
-WATCH_QUEUE = "autopilot-watch"
-"""Long watches."""
-
 
 HaltRule = Literal["end", "over", "ignore"]
 """A halt ends the watch; the release of a halt ends the watch; or the watch ignores halts."""
@@ -64,6 +58,12 @@ class EndRequest(Wire):
     lease: Lease
     net: str = "workflow"
     by: Actor = Actor()
+
+
+class HeldRequest(Wire):
+    """Asks whether a lease is still held."""
+
+    lease: Lease
 
 
 class Ended(Wire):
@@ -149,6 +149,8 @@ class WatchRequest(Wire):
     """How this watch handles a halt."""
     temporal_grace: float = 120.0
     """Seconds without an answer of Temporal after which the lease is no longer renewed."""
+    record: bool = True
+    """Whether the ticks are recorded for the report; a wait for a person may last for weeks."""
 
 
 class WatchBeat(Wire):
@@ -175,6 +177,14 @@ class WatchResult(Wire):
     """What was judged, packed (`autopilot.evidence.record`)."""
 
 
+class LastHeartbeatRequest(Wire):
+    """Asks for the last heartbeat of an activity that has not ended."""
+
+    workflow_id: str
+    run_id: str
+    activity_type: str
+
+
 class MeshSignatures:
     """Effects on a mesh."""
 
@@ -198,6 +208,11 @@ class MeshSignatures:
         """Restores the base; does nothing where that was done before."""
         signature_only()
 
+    @activity.defn(name="mesh.held")
+    async def held(self, request: HeldRequest) -> bool:
+        """Whether the lease is still held."""
+        signature_only()
+
 
 class TelemetrySignatures:
     """Reading what the mesh does."""
@@ -215,6 +230,15 @@ class TelemetrySignatures:
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:
         """Judges ticks until there is a verdict; heartbeats its state, renews the lease, condemns it on harm."""
+        signature_only()
+
+
+class HeartbeatSignatures:
+    """What Temporal knows of activities that have not ended."""
+
+    @activity.defn(name="operation.last_heartbeat")
+    async def last(self, request: LastHeartbeatRequest) -> Any:
+        """The last heartbeat's details; None where there was none."""
         signature_only()
 
 

@@ -23,8 +23,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities import schedule_book
-from activities.signatures import WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
+from autopilot.operations.queues import operation_queue
 from autopilot.timetable import Hand, RunRecord, ScheduledInput, hand_id
 from starter.schedules import ScheduleError, provisional, wish
 from workflows.scheduled import ScheduledRun
@@ -61,7 +61,7 @@ def _schedule(given: ScheduledInput) -> Schedule:
             ScheduledRun.run,
             given,
             id=f"{given.id}/run",
-            task_queue=WORKFLOW_QUEUE,
+            task_queue=operation_queue(experiment.mesh),
             execution_timeout=timedelta(seconds=experiment.spec.deadline) + _SLACK,
             static_summary=f"may {experiment.workflow_id} run now?",
         ),
@@ -95,7 +95,7 @@ async def trigger(client: Client, schedule: str, hand: Hand, *, limit: float = 3
             ScheduledRun.run,
             given.model_copy(update={"hand": hand}),
             id=hand_id(schedule),
-            task_queue=WORKFLOW_QUEUE,
+            task_queue=operation_queue(given.experiment.mesh),
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             execution_timeout=timedelta(seconds=given.experiment.spec.deadline) + _SLACK,
             static_summary=f"may {given.experiment.workflow_id} run now? {hand.caller.who} asks",

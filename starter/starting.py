@@ -19,8 +19,8 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput, ExperimentReport
+from autopilot.operations.queues import operation_queue, restore_queue, watch_queue
 from autopilot.report import CanaryInput, CanaryReport
 from starter.operations import KIND, MESH, TARGET, OperationError
 from workflows.canary import CanaryWorkflow
@@ -50,7 +50,7 @@ async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[Ca
             CanaryWorkflow.run,
             canary,
             id=canary.workflow_id,
-            task_queue=WORKFLOW_QUEUE,
+            task_queue=operation_queue(canary.mesh),
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             search_attributes=_attributes("MeshCanary", target, canary.mesh),
@@ -75,7 +75,7 @@ async def start_experiment(
             ChaosWorkflow.run,
             experiment,
             id=experiment.workflow_id,
-            task_queue=WORKFLOW_QUEUE,
+            task_queue=operation_queue(experiment.mesh),
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             search_attributes=_attributes("MeshExperiment", target, experiment.mesh),
@@ -98,12 +98,13 @@ def _running(workflow_id: str) -> OperationRunning:
     )
 
 
-async def workers(client: Client) -> dict[str, int]:
-    """Task queue → how many workers asked it for work lately; none means that nothing will happen."""
+async def workers(client: Client, mesh: str) -> dict[str, int]:
+    """Task queue of a mesh → how many workers asked it for work lately; none means that nothing will happen."""
     found = {}
     for queue, kind in (
-        (WORKFLOW_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
-        (WATCH_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+        (operation_queue(mesh), TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW),
+        (restore_queue(mesh), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
+        (watch_queue(mesh), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY),
     ):
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(

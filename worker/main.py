@@ -1,7 +1,8 @@
-"""The process that runs workflows and activities: two task queues, so that a restore never waits for a slot."""
+"""The process that runs workflows and activities: three task queues a mesh, so that a restore waits for no slot."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -13,14 +14,21 @@ from temporalio.worker import Worker
 
 from activities.auditing import stream
 from activities.experiments import ExperimentActivities
+from activities.heartbeats import HeartbeatActivities
 from activities.mesh import MeshActivities
 from activities.meshes import Meshes, attach
 from activities.metrics import serve
 from activities.pulse import Pulse
 from activities.reports import Archive, ReportActivities
 from activities.schedules import ScheduleActivities
-from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
+from autopilot.operations.queues import (
+    EARLIER_QUEUE,
+    EARLIER_WATCH_QUEUE,
+    operation_queue,
+    restore_queue,
+    watch_queue,
+)
 from worker.connection import connect
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from worker.signals import stop_signal
@@ -28,8 +36,12 @@ from worker.visibility import ensure_search_attributes
 
 _log = structlog.get_logger()
 _GRACE = timedelta(seconds=5)
+_EFFECT_HEARTBEAT = timedelta(milliseconds=500)
+"""Heartbeats of short effects leave at once: the SDK would keep them for four fifths of their time-out."""
+_RESTORES = 1000
+"""Maximum restores of one process and mesh at a time."""
 _WATCHES = 1000
-"""Maximum watches of one process: each holds its slot until it ends, and costs little."""
+"""Maximum watches of one process and queue: each holds its slot until it ends, and costs little."""
 
 
 async def run(
@@ -77,9 +89,11 @@ async def working(
     reports: Path,
     heartbeat_every: float = 0.5,
     max_cached_workflows: int = 1000,
-    queues: tuple[str, str] = (WORKFLOW_QUEUE, WATCH_QUEUE),
 ) -> AsyncIterator[None]:
-    """Runs both workers while the context lasts: what the command runs, and what tests run.
+    """Polls the queues of every mesh while the context lasts: what the command runs, and what tests run.
+
+    The queues of earlier versions are polled too: operations that were under way during the upgrade go on, and
+    schedules that were made before it run.
 
     Raises:
         ValueError: the client was connected without our plugin, so workers would run without it too.
@@ -91,39 +105,68 @@ async def working(
     mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
     chaos = ExperimentActivities(meshes, pulse, archive)
     schedules = ScheduleActivities(client, meshes, reports)
-    effects = Worker(
-        client,
-        task_queue=queues[0],
-        workflows=WORKFLOWS,
-        activities=[
-            mesh.acquire,
-            mesh.apply,
-            mesh.commit,
-            mesh.lift,
-            telemetry.count,
-            telemetry.learn,
-            ReportActivities(archive).archive,
-            chaos.preflight,
-            chaos.act,
-            chaos.undo,
-            chaos.archive,
-            schedules.ask,
-            schedules.start,
-            schedules.archive,
-            schedules.pause_after,
-        ],
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-        graceful_shutdown_timeout=_GRACE,
-        max_cached_workflows=max_cached_workflows,
-    )
-    watches = Worker(
-        client,
-        task_queue=queues[1],
-        activities=[telemetry.watch, chaos.steady, chaos.hold, schedules.wait],
-        max_concurrent_activities=_WATCHES,
-        max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
-        default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
-        graceful_shutdown_timeout=timedelta(0),  # a watch never ends by itself: it goes on elsewhere
-    )
-    async with pulse.following(client), effects, watches:
-        yield
+    heartbeats = HeartbeatActivities(client)
+
+    def effects(queue: str) -> Worker:
+        return Worker(
+            client,
+            task_queue=queue,
+            workflows=WORKFLOWS,
+            activities=[
+                mesh.acquire,
+                mesh.apply,
+                mesh.commit,
+                mesh.lift,
+                mesh.held,
+                telemetry.count,
+                telemetry.learn,
+                heartbeats.last,
+                ReportActivities(archive).archive,
+                chaos.preflight,
+                chaos.act,
+                chaos.undo,
+                chaos.archive,
+                schedules.ask,
+                schedules.start,
+                schedules.archive,
+                schedules.pause_after,
+            ],
+            max_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
+            default_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            graceful_shutdown_timeout=_GRACE,
+            max_cached_workflows=max_cached_workflows,
+        )
+
+    def restores(queue: str) -> Worker:
+        return Worker(
+            client,
+            task_queue=queue,
+            activities=[mesh.lift],
+            max_concurrent_activities=_RESTORES,
+            max_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
+            default_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
+            graceful_shutdown_timeout=_GRACE,
+        )
+
+    def watches(queue: str) -> Worker:
+        return Worker(
+            client,
+            task_queue=queue,
+            activities=[telemetry.watch, chaos.steady, chaos.hold, schedules.wait],
+            max_concurrent_activities=_WATCHES,
+            max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
+            default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
+            graceful_shutdown_timeout=timedelta(0),  # a watch never ends by itself: it goes on elsewhere
+        )
+
+    workers = [effects(EARLIER_QUEUE), watches(EARLIER_WATCH_QUEUE)]
+    for name in meshes.attached:
+        workers += [effects(operation_queue(name)), restores(restore_queue(name)), watches(watch_queue(name))]
+    async with pulse.following(client), contextlib.AsyncExitStack() as running:
+        for one in workers:
+            await running.enter_async_context(one)
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(one.shutdown() for one in workers))  # at once: each has its time to finish

@@ -26,7 +26,7 @@ from autopilot.spec.canary import CanaryStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.judged import JudgedOperation
 from workflows.narrative import canary_details
-from workflows.operation import EFFECT, PROMPT
+from workflows.restoring import ARCHIVING, EFFECT, PROMPT
 from workflows.split import split
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
@@ -44,6 +44,7 @@ class CanaryWorkflow(JudgedOperation):
         self._again = False
         """Whether the current step must be applied again because its lease was lost."""
         self._before: Totals | None = None
+        self._report: CanaryReport | None = None
 
     @workflow.run
     async def run(self, spec: CanaryInput) -> CanaryReport:
@@ -52,11 +53,17 @@ class CanaryWorkflow(JudgedOperation):
         ending = await self.execute(
             self.target, (Aspect.TRAFFIC,), ttl=spec.ttl, lasting=spec.spec.deadline, queue=spec.queue
         )
+        return self._report or self.report(ending)
+
+    def at_base(self) -> None:
+        """The canary gets nothing more."""
+        self.weight = 0.0
+
+    async def conclude(self, ending: Ending) -> None:
+        """Counts what users met, and archives the report."""
         await self._count_exposure()
-        report = self.report(ending)
-        await self._archive(report)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return report
+        self._report = self.report(ending)
+        await self._archive(self._report)
 
     async def operate(self) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
@@ -111,7 +118,7 @@ class CanaryWorkflow(JudgedOperation):
                     by=self.by(f"step {self.gate if self._again else self.gate + 1}"),
                 ),
                 start_to_close_timeout=EFFECT,
-                schedule_to_close_timeout=timedelta(seconds=90),
+                schedule_to_close_timeout=self.patience,
                 retry_policy=PROMPT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=f"{arms.canary} to {step.weight:g} %",
@@ -318,7 +325,7 @@ class CanaryWorkflow(JudgedOperation):
                 ReportSignatures.archive,
                 report,
                 start_to_close_timeout=timedelta(seconds=10),
-                schedule_to_close_timeout=timedelta(seconds=60),
+                schedule_to_close_timeout=ARCHIVING,
                 retry_policy=PROMPT,
                 summary="archive the report",
             )

@@ -28,7 +28,7 @@ from autopilot.spec.experiment import Action, MethodStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.experiment import ExperimentOperation
 from workflows.narrative import experiment_details
-from workflows.operation import EFFECT, PROMPT
+from workflows.restoring import EFFECT, PROMPT
 from workflows.verdicts import after_restore, of_method, verdict_of
 
 FEW = RetryPolicy(
@@ -48,6 +48,7 @@ class ChaosWorkflow(ExperimentOperation):
         super().__init__(spec)
         self._done: list[tuple[int, int, Action]] = []
         """Actions that were taken, in order."""
+        self._report: ExperimentReport | None = None
 
     @workflow.run
     async def run(self, spec: ExperimentInput) -> ExperimentReport:
@@ -60,11 +61,13 @@ class ChaosWorkflow(ExperimentOperation):
             lasting=spec.spec.deadline,
             queue=spec.queue,
         )
+        return self._report or self.report(ending)
+
+    async def conclude(self, ending: Ending) -> None:
+        """Archives the report; where the hypothesis failed, pauses the schedule first."""
         await self.pause_schedule(ending)
-        report = self.report(ending)
-        await self.archive(report)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return report
+        self._report = self.report(ending)
+        await self.archive(self._report)
 
     async def operate(self) -> Ending:
         """Checks whether it may start and whether the hypothesis holds; then runs the method step by step."""
@@ -158,7 +161,7 @@ class ChaosWorkflow(ExperimentOperation):
                     lease=self.next_write(), changes=changes, name=self.input.name, by=self.by(f"step {number}")
                 ),
                 start_to_close_timeout=EFFECT,
-                schedule_to_close_timeout=timedelta(seconds=60),
+                schedule_to_close_timeout=self.patience,
                 retry_policy=PROMPT,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=f"step {number}: {_words(changes)}",

@@ -24,6 +24,8 @@ class Ending:
     outcome: Outcome
     reason: str
     caller: Caller | None = None
+    canceled: bool = False
+    """Whether a cancel of the workflow ended it: Temporal then shows it as canceled."""
 
 
 class Over(Exception):

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 from activities.experiment_signatures import (
     Baseline,
     ExperimentSignatures,
     Held,
+    HoldBeat,
     HoldRequest,
     Steady,
     SteadyRequest,
 )
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
-from activities.signatures import WATCH_QUEUE
 from autopilot.findings import Acted, ExperimentInput, ExperimentReport, StepFinding
 from autopilot.mesh.model import FaultSign, Lease, Receipt, Target
 from autopilot.operations.common import Exposure, Outcome, Phase
-from autopilot.operations.experiment_status import Effect, ExperimentStatus, ProbeRecord, Verdict
+from autopilot.operations.experiment_status import ChaosProgress, Effect, ExperimentStatus, ProbeRecord, Verdict
+from autopilot.operations.queues import watch_queue
 from autopilot.spec.experiment import MethodStep
 from autopilot.spec.faults import describe
 from workflows.endings import Ending, LeaseGone, reason_of
-from workflows.operation import PROMPT, Operation
+from workflows.long_watch import watch_until
+from workflows.operation import Operation
+from workflows.restoring import ARCHIVING, PROMPT
 from workflows.verdicts import verdict_of
 
 _PATIENT = RetryPolicy(
@@ -48,7 +50,7 @@ class ExperimentOperation(Operation):
     """Keeps the record of one experiment."""
 
     def __init__(self, spec: ExperimentInput) -> None:
-        super().__init__(spec.caller)
+        super().__init__(spec.caller, temporal_grace=spec.temporal_grace)
         self.input = spec
         self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
         self.steps: list[StepFinding] = []
@@ -79,7 +81,7 @@ class ExperimentOperation(Operation):
                 temporal_grace=self.input.temporal_grace,
                 signs=signs,
             ),
-            task_queue=WATCH_QUEUE,
+            task_queue=watch_queue(self.target.mesh),
             start_to_close_timeout=timedelta(seconds=_CHECK),
             schedule_to_close_timeout=timedelta(seconds=_CHECK),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
@@ -104,7 +106,6 @@ class ExperimentOperation(Operation):
 
         Raises:
             LeaseGone: the lease was lost.
-
         """
         self.go_on()
         step = self.steps[-1]
@@ -126,35 +127,23 @@ class ExperimentOperation(Operation):
                 spent=self.exposure,
                 temporal_grace=self.input.temporal_grace,
             ),
-            task_queue=WATCH_QUEUE,
+            task_queue=watch_queue(self.target.mesh),
             start_to_close_timeout=timedelta(seconds=self.input.spec.deadline + 60),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=PROMPT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"step {number}: {step.name}",
         )
-        over: asyncio.CancelledError | None = None
-        try:
-            await workflow.wait_condition(lambda: handle.done() or until())
-        except asyncio.CancelledError as error:
-            over = error  # the experiment has ended; the report needs what was seen until then
-        asked_to_go_on = not handle.done() and until()
-        if not handle.done():
-            handle.cancel()
-        try:
-            held = await handle
-        except ActivityError as error:
-            if not is_cancelled_exception(error):
-                raise
-            held = Held(cause="stopped", reason="the watch was stopped before it began", effects=effects)
+        watched = await watch_until(handle, "chaos.hold", HoldBeat, until)
+        held = watched.result or _as_told(watched.beat, effects)
         if seconds is None:  # a short pause may end before the first look
             held = held.model_copy(update={"probes": tuple(one for one in held.probes if one.looks)})
         self._record(held)
-        if over is not None:
-            raise over
+        if watched.canceled is not None:
+            raise watched.canceled
         if held.cause == "leaseLost":
             raise LeaseGone(held.reason)
-        if held.cause == "stopped" and asked_to_go_on:
+        if held.cause == "stopped" and watched.stopped:
             held = held.model_copy(update={"cause": "held"})  # it was paused, and goes on
         return held
 
@@ -246,7 +235,7 @@ class ExperimentOperation(Operation):
                 ExperimentSignatures.archive,
                 report,
                 start_to_close_timeout=timedelta(seconds=10),
-                schedule_to_close_timeout=timedelta(seconds=60),
+                schedule_to_close_timeout=ARCHIVING,
                 retry_policy=PROMPT,
                 summary="archive the report",
             )
@@ -306,6 +295,19 @@ class ExperimentOperation(Operation):
             restored=self.restore_seconds is not None,
             left=tuple(self._left),
         )
+
+
+def _as_told(beat: HoldBeat | None, effects: tuple[Effect, ...]) -> Held:
+    """What a watch had found that could not answer any more."""
+    told = beat.progress if beat is not None else ChaosProgress(time=workflow.time())
+    return Held(
+        cause="stopped",
+        reason="the watch was stopped while no worker had it",
+        probes=told.probes,
+        effects=told.effects or effects,
+        exposure=told.exposure,
+        burn=told.burn,
+    )
 
 
 def _brief(record: ProbeRecord) -> ProbeRecord:

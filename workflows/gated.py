@@ -15,8 +15,8 @@ _WAITING = (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
 class GatedOperation(Operation):
     """An operation whose steps may wait for a person."""
 
-    def __init__(self, caller: Caller | None = None) -> None:
-        super().__init__(caller)
+    def __init__(self, caller: Caller | None = None, *, temporal_grace: float = 0.0) -> None:
+        super().__init__(caller, temporal_grace=temporal_grace)
         self._passes = 0
         """Gates passed by a person since the last wait began."""
         self._full: Promotion | None = None

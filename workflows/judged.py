@@ -5,25 +5,26 @@ Waiting (for a person, or for the end of a halt) never blocks safety: a watch lo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
-from activities.signatures import WATCH_QUEUE, HaltRule, TelemetrySignatures, WatchRequest, WatchResult
+from activities.signatures import HaltRule, TelemetrySignatures, WatchBeat, WatchRequest, WatchResult
 from autopilot.evidence.model import Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Target
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure, Outcome, Phase
+from autopilot.operations.queues import watch_queue
 from autopilot.report import CanaryInput
 from autopilot.spec.units import format_seconds
 from workflows.diary import Diary
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.gated import GatedOperation
-from workflows.operation import PROMPT
+from workflows.long_watch import watch_until
+from workflows.restoring import PROMPT
 from workflows.split import baseline_arm
 
 HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
@@ -34,7 +35,7 @@ class JudgedOperation(GatedOperation):
     """Watches two arms of a target; whenever it waits, a watch is running."""
 
     def __init__(self, spec: CanaryInput) -> None:
-        super().__init__(spec.caller)
+        super().__init__(spec.caller, temporal_grace=spec.temporal_grace)
         self.input = spec
         self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
         self.diary = Diary()
@@ -59,6 +60,7 @@ class JudgedOperation(GatedOperation):
         timeout: float | None = None,
         patient: bool = False,
         halt: HaltRule = "end",
+        record: bool = True,
     ) -> WatchResult:
         """Runs a watch until it has a verdict, `until` holds, or the time is up; keeps the evidence for the next one.
 
@@ -86,39 +88,22 @@ class JudgedOperation(GatedOperation):
                 patient=patient,
                 halt=halt,
                 temporal_grace=self.input.temporal_grace,
+                record=record,
             ),
-            task_queue=WATCH_QUEUE,
+            task_queue=watch_queue(self.target.mesh),
             start_to_close_timeout=timedelta(seconds=spec.deadline + 60),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
             retry_policy=PROMPT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"watch {spec.arms.canary} at {self.weight:g} %",
         )
-        over: asyncio.CancelledError | None = None
-        try:
-            await workflow.wait_condition(lambda: handle.done() or until(), timeout=timeout)
-        except TimeoutError:
-            pass  # the caller checks the time itself
-        except asyncio.CancelledError as error:
-            over = error  # the rollout has ended; the report needs what the watch saw until then
-        if not handle.done():
-            handle.cancel()
-        try:
-            result = await handle
-        except ActivityError as error:
-            if not is_cancelled_exception(error):
-                raise
-            # Stopped before any worker started it: nothing was seen, and the evidence so far is kept.
-            result = WatchResult(
-                verdict=Inconclusive(cause="stopped", reason="the watch was stopped before it began"),
-                state=self._memory,
-                progress=Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence),
-            )
+        watched = await watch_until(handle, "telemetry.watch", WatchBeat, until, timeout=timeout)
+        result = watched.result or self._as_told(watched.beat)
         if self.diary.steps:  # before the first step there is nothing to judge and no step to record it in
             self._memory = result.state
             self._record(result, rule, fresh=fresh)
-        if over is not None:
-            raise over
+        if watched.canceled is not None:
+            raise watched.canceled
         match result.verdict:
             case Inconclusive(cause="leaseLost"):
                 raise LeaseGone(result.verdict.reason)
@@ -128,6 +113,14 @@ class JudgedOperation(GatedOperation):
                 raise Over(Ending(Outcome.TAKEN_OVER, result.verdict.reason))
             case _:
                 return result
+
+    def _as_told(self, beat: WatchBeat | None) -> WatchResult:
+        """What a watch had found that could not answer any more."""
+        verdict = Inconclusive(cause="stopped", reason="the watch was stopped while no worker had it")
+        if beat is not None:
+            return WatchResult(verdict=verdict, state=beat.state, progress=beat.progress, ticks=beat.ticks)
+        progress = Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence)
+        return WatchResult(verdict=verdict, state=self._memory, progress=progress)
 
     async def wait_for_person(
         self,
@@ -156,6 +149,7 @@ class JudgedOperation(GatedOperation):
                 timeout=left,
                 patient=True,
                 halt="ignore",
+                record=False,
             )
             if isinstance(result.verdict, Harm):
                 return Ending(Outcome.ROLLED_BACK, result.verdict.reason)
@@ -181,7 +175,7 @@ class JudgedOperation(GatedOperation):
             Over: harm was found meanwhile.
         """
         self.enter(Phase.HALTED, reason)
-        result = await self.watch(HARM_ALONE, fresh=False, until=lambda: False, patient=True, halt="over")
+        result = await self.watch(HARM_ALONE, fresh=False, until=lambda: False, patient=True, halt="over", record=False)
         if isinstance(result.verdict, Harm):
             raise Over(Ending(Outcome.ROLLED_BACK, result.verdict.reason))
         self.enter(Phase.PROGRESSING, "the halt was released: continues")

@@ -7,31 +7,18 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
-from activities.signatures import (
-    RESTORE_HEARTBEAT,
-    AcquireRequest,
-    Ended,
-    EndRequest,
-    MeshSignatures,
-)
+from activities.signatures import RESTORE_HEARTBEAT, AcquireRequest, EndRequest, MeshSignatures
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Actor
-from autopilot.operations.common import NO_REASON, Caller, Command, Outcome, Phase
+from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase
 from workflows.commanded import Commanded
 from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, is_already_started, reason_of
 from workflows.guard import GuardInput, GuardWorkflow
-
-EFFECT = timedelta(seconds=20)
-"""Time-out of one attempt at a short write to the mesh."""
-PROMPT = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=5)
-)
-"""Retries of everything that writes to a mesh: at short intervals, without a limit on attempts."""
-
+from workflows.restoring import EFFECT, PROMPT, lift
 
 _REGAINS = 5
 """How often an operation takes a lost lease again before it ends."""
@@ -40,18 +27,27 @@ _REGAINS = 5
 class Operation(Commanded):
     """Base of all operations; `operate` is what a kind of operation adds."""
 
-    def __init__(self, caller: Caller | None = None) -> None:
+    def __init__(self, caller: Caller | None = None, *, temporal_grace: float = 0.0) -> None:
         super().__init__(caller)
         self.lease: Lease | None = None
         self.started = workflow.time()
         self.restore_seconds: float | None = None
+        self.patience = timedelta(seconds=temporal_grace + 60)
+        """Limit for a short write with all its retries: longer than Temporal may be away."""
         self._restored: Lease | None = None
         self.audited: list[str] = []
         """Digests of the audit records of every change made."""
         self._closing: Ending | None = None
         """Set once the ending is decided. A cancelled task may not notice its cancellation: an activity that completes
         in spite of it swallows the cancellation."""
+        self._canceled: str | None = None
+        """Why Temporal was asked to cancel the workflow, once it was."""
+        self._deadline: float | None = None
+        """Seconds since the epoch; None until the operation has its target."""
+        self._late = False
         self._guards: list[str] = []
+        self._was_reset = False
+        workflow.register_random_seed_callback(self._hear_reset)
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
         self._writes = 0
         self._regained = 0
@@ -82,12 +78,18 @@ class Operation(Commanded):
         """
         raise NotImplementedError
 
+    def at_base(self) -> None:
+        """Runs when the base is restored."""
+
     async def put_back(self) -> None:
         """Undoes what no lease covers, however the operation ended; the restore guarantee does not include it."""
 
     async def aftermath(self, ending: Ending) -> Ending:
-        """Runs once the mesh is restored and the lease is released; may change the ending."""
+        """Runs once the mesh is restored and the lease is released; may change the ending. A cancel ends it."""
         return ending
+
+    async def conclude(self, ending: Ending) -> None:
+        """Makes the report and archives it: the last thing an operation does, however it ended."""
 
     # What every operation does
 
@@ -100,7 +102,9 @@ class Operation(Commanded):
         lasting: float,
         queue: bool = False,
     ) -> Ending:
-        """Acquires, guards, operates, and restores unless the operation committed.
+        """Acquires, guards, operates, restores unless the operation committed, and concludes.
+
+        A cancel interrupts none of it: it is one more reason to end, and no reason once the ending is decided.
 
         Args:
             target: what is operated on.
@@ -108,32 +112,68 @@ class Operation(Commanded):
             ttl: seconds without renewal after which guards restore.
             lasting: seconds within which the operation ends in any case, counted from when it has the target.
             queue: whether to wait in turn where another operation holds the target.
+
+        Raises:
+            CancelledError: the operation ended because it was cancelled; its report is archived.
         """
         self._claim = lambda: self._acquire(target, aspects, ttl, lasting, queue=queue)
         if queue:
             self.enter(Phase.QUEUED, f"waiting in turn for {target}")
-        ending, cancelled = await self._until_begun(asyncio.create_task(self._begin()))
+        whole = asyncio.create_task(self._from_lease_to_report(lasting))
+        rearming = asyncio.create_task(self._rearm())
+        await self._absorbing_cancels(whole.done)
+        rearming.cancel()
+        ending = whole.result()
+        await self._absorbing_cancels(workflow.all_handlers_finished)
+        if ending.canceled:
+            raise asyncio.CancelledError(ending.reason)
+        return ending
+
+    async def _absorbing_cancels(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            try:
+                await workflow.wait_condition(condition)
+            except asyncio.CancelledError:
+                self._canceled = workflow.cancellation_reason() or "no reason given"
+
+    async def _from_lease_to_report(self, lasting: float) -> Ending:
+        begin = asyncio.create_task(self._begin())
+        ending = await self._until_begun(begin)
         work: asyncio.Task[Ending] | None = None
         if ending is None and self.lease is not None:
-            planned_end = self.started + lasting if self.lease.planned_end is None else self.lease.planned_end
+            self._deadline = self.started + lasting if self.lease.planned_end is None else self.lease.planned_end
             work = asyncio.create_task(self.operate())
-            ending, cancelled = await self._until_ended(work, planned_end)
+            ending = await self._until_ended(work, self._deadline)
         assert ending is not None  # noqa: S101 - for the type checker: without a lease there is an ending
+        return await self._clean_up(ending, work)
+
+    async def _clean_up(self, ending: Ending, work: asyncio.Task[Ending] | None) -> Ending:
+        """The only way to end: restores first, then tidies up, then reports."""
         self._closing = ending
         if ending.outcome is not Outcome.PROMOTED:
             # Restore first: the mesh is written before a watch is cancelled or anything is reported.
-            await asyncio.shield(self._restore(ending))
+            await self._restore(ending)
         if work is not None:
             await _stop(work)
         if ending.outcome is not Outcome.PROMOTED and _holder(self.lease) != _holder(self._restored):
-            await asyncio.shield(self._restore(ending))  # the lease was being taken (again) when the operation ended
+            await self._restore(ending)  # the lease was being taken (again) when the operation ended
         await self._disarm()
-        await asyncio.shield(self.put_back())
-        if not cancelled:
-            ending = await self.aftermath(ending)
+        await self.put_back()
+        ending = await self._aftermath(ending)
         self._end(ending)
-        if cancelled:
-            raise asyncio.CancelledError(ending.reason)
+        if not ending.canceled or workflow.patched("report-when-canceled"):
+            await self.conclude(ending)
+        return ending
+
+    async def _aftermath(self, ending: Ending) -> Ending:
+        if self._canceled is not None:
+            return ending
+        checking = asyncio.create_task(self.aftermath(ending))
+        await workflow.wait_condition(lambda: checking.done() or self._canceled is not None)
+        if checking.done():
+            return checking.result()
+        await _stop(checking)
+        self.note(f"{_cancellation(self._canceled)}: nothing more is checked")
         return ending
 
     async def _begin(self) -> Ending | None:
@@ -147,33 +187,40 @@ class Operation(Commanded):
         await self._start_guard(self.lease)
         return None
 
-    async def _until_begun(self, begin: asyncio.Task[Ending | None]) -> tuple[Ending | None, bool]:
-        """Waits for the lease; an operation that waits in turn can be aborted."""
-        try:
-            await workflow.wait_condition(lambda: begin.done() or self._aborted is not None)
-        except asyncio.CancelledError:
-            await _stop(begin)
-            return Ending(Outcome.ABORTED, _cancelled()), True
+    async def _until_begun(self, begin: asyncio.Task[Ending | None]) -> Ending | None:
+        """Waits for the lease; an operation that waits in turn can be ended."""
+        await workflow.wait_condition(lambda: begin.done() or self.due() is not None)
         if begin.done():
             try:
-                return begin.result(), False
-            except FailureError as error:  # no guard, no operation
-                return Ending(Outcome.FAILED, reason_of(error)), False
+                return begin.result()
+            except (FailureError, ValidationError) as error:  # no guard, no operation
+                return Ending(Outcome.FAILED, reason_of(error))
+        due = self.due()
         await _stop(begin)
-        return self._abortion(), False
+        return due
 
-    def _abortion(self) -> Ending:
-        command = self._aborted or Command()
-        return Ending(Outcome.ABORTED, command.reason.strip() or f"aborted, {NO_REASON}", command.caller)
+    def due(self) -> Ending | None:
+        """The ending that a person, a cancel or the deadline orders; None while a commit can only be completed."""
+        if self.phase is Phase.COMMITTING:
+            return None
+        if self._aborted is not None:
+            reason = self._aborted.reason.strip() or f"aborted, {NO_REASON}"
+            return Ending(Outcome.ABORTED, reason, self._aborted.caller)
+        if self._canceled is not None:
+            return Ending(Outcome.ABORTED, _cancellation(self._canceled), canceled=True)
+        if self._deadline is not None and (self._late or workflow.time() >= self._deadline):
+            return Ending(Outcome.INCONCLUSIVE, "the operation did not finish before its deadline")
+        return None
 
     def go_on(self) -> None:
-        """Call this before anything is written or started: once the ending is decided, nothing more may be.
+        """Call this before anything is written or started, and at each change of phase.
 
         Raises:
-            Over: the ending is decided.
+            Over: the ending is decided, or it is due: nothing more may be written or started.
         """
-        if self._closing is not None:
-            raise Over(self._closing)
+        ending = self._closing or self.due()
+        if ending is not None:
+            raise Over(ending)
 
     async def regain(self, gone: LeaseGone) -> None:
         """Takes a lost lease again, under a higher fencing number and with a new guard.
@@ -195,29 +242,18 @@ class Operation(Commanded):
         self.go_on()  # if the operation has ended meanwhile, `execute` lifts this lease
         await self._start_guard(self.lease)
 
-    async def _until_ended(self, work: asyncio.Task[Ending], planned_end: float) -> tuple[Ending, bool]:
-        cancelled = False
-        while not work.done():
-            committing = self.phase is Phase.COMMITTING  # from here on the commit can only be completed
-            left = None if committing else timedelta(seconds=max(0.0, planned_end - workflow.time()))
+    async def _until_ended(self, work: asyncio.Task[Ending], deadline: float) -> Ending:
+        while not work.done() and (due := self.due()) is None:
+            left = None if self._late else timedelta(seconds=max(0.0, deadline - workflow.time()))
             try:
                 await workflow.wait_condition(
-                    lambda: work.done() or (self._aborted is not None and self.phase is not Phase.COMMITTING),
+                    lambda: work.done() or self.due() is not None,
                     timeout=left,
                     timeout_summary="deadline of the operation",
                 )
             except TimeoutError:
-                if self.phase is not Phase.COMMITTING:
-                    return Ending(Outcome.INCONCLUSIVE, "the operation did not finish before its deadline"), cancelled
-            except asyncio.CancelledError:
-                cancelled = True
-            if work.done():
-                break
-            if cancelled and self.phase is not Phase.COMMITTING:
-                return Ending(Outcome.ABORTED, _cancelled()), True
-            if self._aborted is not None and self.phase is not Phase.COMMITTING:
-                return self._abortion(), cancelled
-        return self._ending_of(work), cancelled
+                self._late = True
+        return self._ending_of(work) if work.done() else due or self._ending_of(work)
 
     def _ending_of(self, work: asyncio.Task[Ending]) -> Ending:
         try:
@@ -226,6 +262,8 @@ class Operation(Commanded):
             return over.ending
         except LeaseGone as gone:
             return Ending(Outcome.INCONCLUSIVE, f"the lease was lost: {gone}")
+        except ValidationError as error:
+            return Ending(Outcome.FAILED, f"a result of a later or an earlier version cannot be read: {error}")
         except FailureError as error:
             outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
             lost = "the lease was lost: " if outcome is Outcome.INCONCLUSIVE else ""
@@ -249,15 +287,17 @@ class Operation(Commanded):
                 by=self.by("takes the lease"),
             ),
             start_to_close_timeout=EFFECT,
-            schedule_to_close_timeout=timedelta(days=30) if queue else timedelta(seconds=60),
+            schedule_to_close_timeout=timedelta(days=30) if queue else self.patience,
             retry_policy=PROMPT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"take the lease on {target}",
         )
 
     async def _start_guard(self, lease: Lease) -> None:
-        """Starts the child that restores if this workflow is terminated; after a reset, uses the running child."""
+        """Starts the child that restores if this run of the workflow is terminated."""
         guard_id = f"guard/{lease.holder.operation}/{lease.holder.fencing}"
+        if workflow.patched("guard-per-run"):
+            guard_id += f"/{workflow.uuid4().hex[:8]}"
         try:
             await workflow.start_child_workflow(
                 GuardWorkflow.run,
@@ -272,6 +312,18 @@ class Operation(Commanded):
                 raise
         self._guards.append(guard_id)
 
+    def _hear_reset(self, _: int) -> None:
+        """Temporal gives a run that begins by a reset random numbers of its own."""
+        self._was_reset = True
+
+    async def _rearm(self) -> None:
+        """After a reset: starts a guard of this run. The run before had its own, which Temporal does not cancel."""
+        while True:
+            await workflow.wait_condition(lambda: self._was_reset)
+            self._was_reset = False
+            if self.lease is not None and self._closing is None:
+                await self._start_guard(self.lease)
+
     async def _disarm(self) -> None:
         for guard_id in self._guards:
             try:
@@ -284,10 +336,12 @@ class Operation(Commanded):
             return
         lease = self._restored = self.lease
         self.enter(Phase.RESTORING, f"restoring: {ending.reason}")
-        ended = await self._finish(
-            MeshSignatures.lift, lease, self.by(ending.reason, ending.caller), f"restore {lease.target}"
-        )
+        by = self.by(ending.reason, ending.caller)
+        ended = await lift(EndRequest(lease=lease, by=by), f"restore {lease.target}")
+        if ended.receipt is not None:
+            self.audited.append(ended.receipt.audit)
         self.restore_seconds = ended.seconds
+        self.at_base()
         kept = ended.receipt.notes if ended.receipt is not None else ()
         self.note(
             "our changes are removed; changes made by others were kept"
@@ -308,28 +362,22 @@ class Operation(Commanded):
         before = self.phase
         self.enter(Phase.COMMITTING, "committing")
         try:
-            await self._finish(MeshSignatures.commit, self.held, self.by("promoted"), f"commit {self.held.target}")
+            ended = await workflow.execute_activity_method(
+                MeshSignatures.commit,
+                EndRequest(lease=self.held, by=self.by("promoted")),
+                start_to_close_timeout=EFFECT,
+                heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
+                retry_policy=PROMPT,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"commit {self.held.target}",
+            )
         except ActivityError as error:
             self.enter(before, f"not committed: {reason_of(error)}")
             if failure_type(error) == "LeaseLost":
                 raise LeaseGone(reason_of(error)) from error
             raise
-
-    async def _finish(
-        self, method: Callable[[MeshSignatures, EndRequest], Awaitable[Ended]], lease: Lease, by: Actor, summary: str
-    ) -> Ended:
-        ended = await workflow.execute_activity_method(
-            method,
-            EndRequest(lease=lease, by=by),
-            start_to_close_timeout=EFFECT,
-            heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
-            retry_policy=PROMPT,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=summary,
-        )
         if ended.receipt is not None:
             self.audited.append(ended.receipt.audit)
-        return ended
 
     def by(self, why: str, caller: Caller | None = None) -> Actor:
         """The actor to record for a change: whoever gave the command, else whoever started the operation."""
@@ -345,8 +393,8 @@ async def _unclaimed() -> Lease:
     raise RuntimeError("no lease was requested yet; call `execute` first")
 
 
-def _cancelled() -> str:
-    return f"cancelled: {workflow.cancellation_reason() or 'no reason given'}"
+def _cancellation(reason: str | None) -> str:
+    return f"cancelled: {reason}"
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:

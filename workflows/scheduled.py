@@ -10,8 +10,8 @@ from temporalio.common import RetryPolicy, SearchAttributeKey
 from temporalio.exceptions import ActivityError
 
 from activities.schedule_signatures import Answer, AskRequest, EndRunRequest, ScheduleSignatures, Started, StartRequest
-from activities.signatures import WATCH_QUEUE
 from autopilot.operations.common import Caller, Command
+from autopilot.operations.queues import watch_queue
 from autopilot.timetable import Counted, Missed, RunRecord, ScheduledInput
 from workflows.endings import reason_of
 
@@ -96,7 +96,7 @@ class ScheduledRun:
                     limit=self._wanted.experiment.spec.deadline,
                     abort=self._abort() if answer.decision.kind == "replace" else None,
                 ),
-                task_queue=WATCH_QUEUE,
+                task_queue=watch_queue(self._wanted.experiment.mesh),
                 start_to_close_timeout=timedelta(seconds=self._wanted.experiment.spec.deadline) + _EFFECT,
                 heartbeat_timeout=_HEARTBEAT,
                 retry_policy=_RETRIES,

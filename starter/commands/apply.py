@@ -61,7 +61,7 @@ async def apply(
                 show(f"scheduled {each}" if each.startswith(SCHEDULE) else f"started {each}")
             if running := [each for each in started if not each.startswith(SCHEDULE)]:
                 note(f"follow it with `autopilot watch {running[0]}`")
-            await _warn_of_no_worker(client)
+            await _warn_of_no_worker(client, name)
         return 0
     waited = [each for each in started if not each.startswith(SCHEDULE)]
     ends = await asyncio.gather(*(_end(client, each, timeout, quiet=output.machine) for each in waited))
@@ -114,11 +114,14 @@ async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: 
     return experiment.workflow_id
 
 
-async def _warn_of_no_worker(client: Client) -> None:
+async def _warn_of_no_worker(client: Client, mesh: str) -> None:
     from starter import starting  # noqa: PLC0415
 
-    if not all((await starting.workers(client)).values()):
-        note("no worker polls Temporal yet: operations wait until one runs; start `autopilot worker` or `autopilot up`")
+    if not all((await starting.workers(client, mesh)).values()):
+        note(
+            f"no worker that drives mesh {mesh} polls Temporal yet: operations wait until one runs; "
+            "start `autopilot worker` or `autopilot up`"
+        )
 
 
 async def _end(client: Client, workflow_id: str, timeout: float, *, quiet: bool) -> Snapshot:

@@ -54,7 +54,7 @@ async def doctor(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -
         docker(),
         await the_mesh(mesh),
         await temporal_server(),
-        await worker(),
+        await worker(mesh),
         await asyncio.to_thread(prometheus_server),
     ]
     missing = [each for each in findings if each.required and not each.ok]
@@ -178,14 +178,16 @@ async def temporal_server() -> Finding:
         return Finding("Temporal", False, reason, fix, wanted, "apply, worker")
 
 
-async def worker() -> Finding:
-    """Whether a worker asks Temporal for work."""
-    from starter import operations, starting  # noqa: PLC0415
+async def worker(named: Path | None) -> Finding:
+    """Whether a worker that drives the mesh asks Temporal for work."""
+    from starter import meshes, operations, starting  # noqa: PLC0415
 
     fix = "`autopilot worker`, or `autopilot up` for everything"
     try:
         async with asyncio.timeout(PATIENCE):
-            queues = await starting.workers(await operations.connect())
+            async with meshes.open_mesh(named) as mesh:
+                name = mesh.name
+            queues = await starting.workers(await operations.connect(), name)
     except Exception as error:  # noqa: BLE001 - a doctor reports what ails, whatever it is
         return Finding("worker", False, explain(error).message.partition(": ")[0], fix, needed_for="apply")
     idle = [queue for queue, count in queues.items() if not count]

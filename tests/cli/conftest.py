@@ -184,7 +184,7 @@ def starting(stage: Stage) -> ModuleType:
         stage.fail(f"start_canary {canary.name}")
         stage.started.append(canary)
 
-    async def workers(_client: object) -> dict[str, int]:
+    async def workers(_client: object, _mesh: str) -> dict[str, int]:
         return stage.workers
 
     for function in (start_canary, workers):

@@ -22,7 +22,7 @@ from autopilot.report import CanaryInput
 from tests.conftest import start_dev_server
 from tests.schedules.conftest import Stage, at, experiment, stage_on
 from tests.workflows import test_chaos
-from tests.workflows.conftest import Handle, Lab, canary, lab_on
+from tests.workflows.conftest import Handle, Lab, canary, guards_of, lab_on
 from tests.workflows.fakes import ADVANCE, HARM, LEASE_LOST, NO_DATA, Hold
 
 HERE = Path(__file__).parent
@@ -189,7 +189,7 @@ async def main() -> None:
                     await handle.result()
                 except WorkflowFailureError as error:
                     print(f"{name}: {error.cause}")
-                guard = server.client.get_workflow_handle(f"guard/{handle.id}/1")
+                guard = server.client.get_workflow_handle((await guards_of(handle))[0])
                 await guard.result()
                 await _keep("Canary", name, handle)
                 await _keep("Guard", name, guard)

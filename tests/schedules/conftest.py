@@ -20,10 +20,10 @@ from temporalio.worker import Worker
 from activities.meshes import Attached, Meshes
 from activities.schedule_book import change
 from activities.schedules import ScheduleActivities
-from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.mesh.port import Mesh
 from autopilot.operations.common import Command
+from autopilot.operations.queues import operation_queue, watch_queue
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import ExperimentSpec
 from autopilot.timetable import RunRecord, ScheduledInput
@@ -182,7 +182,7 @@ async def stage_on(client: Client, folder: Path) -> AsyncIterator[Stage]:
     activities = stage.activities
     effects = Worker(
         client,
-        task_queue=WORKFLOW_QUEUE,
+        task_queue=operation_queue("local"),
         workflows=[ScheduledRun, PlayedChaos],
         activities=[activities.ask, activities.start, activities.archive, activities.pause_after],
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
@@ -190,7 +190,7 @@ async def stage_on(client: Client, folder: Path) -> AsyncIterator[Stage]:
     soon = timedelta(milliseconds=50)
     watches = Worker(
         client,
-        task_queue=WATCH_QUEUE,
+        task_queue=watch_queue("local"),
         activities=[activities.wait],
         max_heartbeat_throttle_interval=soon,
         default_heartbeat_throttle_interval=soon,

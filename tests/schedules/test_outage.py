@@ -31,10 +31,10 @@ from temporalio.worker import Worker
 
 from activities.meshes import Meshes
 from activities.schedules import ScheduleActivities
-from activities.signatures import WORKFLOW_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.local.ports import allocate
 from autopilot.local.temporal import command
+from autopilot.operations.queues import operation_queue
 from starter import schedules, scheduling
 from tests.conftest import binary
 from tests.schedules.conftest import experiment
@@ -100,7 +100,7 @@ async def working(client: Client, folder: Path) -> AsyncIterator[None]:
     activities = ScheduleActivities(client, Meshes(), folder)
     async with Worker(
         client,
-        task_queue=WORKFLOW_QUEUE,
+        task_queue=operation_queue("local"),
         workflows=[ScheduledRun, ShortChaos],
         activities=[activities.ask, activities.start, activities.archive],
     ):

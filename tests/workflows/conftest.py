@@ -15,8 +15,9 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.signatures import WATCH_QUEUE
+from activities.heartbeats import HeartbeatActivities
 from autopilot.operations.common import Command
+from autopilot.operations.queues import restore_queue, watch_queue
 from autopilot.report import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from tests.workflows.fakes import World
@@ -83,6 +84,15 @@ class Lab:
         return await handle.execute_update(verb, command, result_type=str)
 
 
+async def guards_of(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    """Workflow ids of the guards that one run has started."""
+    return [
+        event.child_workflow_execution_started_event_attributes.workflow_execution.workflow_id
+        for event in (await handle.fetch_history()).events
+        if event.HasField("child_workflow_execution_started_event_attributes")
+    ]
+
+
 @contextlib.asynccontextmanager
 async def effects_on(client: Client, world: World, *, cached: int = 1000) -> AsyncIterator[str]:
     """Workflows and short effects on a queue of their own; gives its name."""
@@ -91,25 +101,45 @@ async def effects_on(client: Client, world: World, *, cached: int = 1000) -> Asy
         client,
         task_queue=queue,
         workflows=WORKFLOWS,
-        activities=[world.acquire, world.apply, world.commit, world.lift, world.count, world.learn, world.archive],
+        activities=[
+            world.acquire,
+            world.apply,
+            world.commit,
+            world.held,
+            world.count,
+            world.learn,
+            world.archive,
+            HeartbeatActivities(client).last,
+        ],
         max_cached_workflows=cached,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
-    async with worker:
+    async with worker, restores_on(client, world.lift):
         yield queue
 
 
-@contextlib.asynccontextmanager
-async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncIterator[Lab]:
-    world = World()
+def restores_on(client: Client, lift: Callable[..., Any]) -> Worker:
+    """A worker of restores, for the mesh that all these operations have."""
+    return Worker(client, task_queue=restore_queue("local"), activities=[lift])
+
+
+def watches_on(client: Client, *activities: Callable[..., Any]) -> Worker:
+    """A worker of long watches whose heartbeats leave at once."""
     soon = timedelta(milliseconds=50)
-    watches = Worker(
-        environment.client,
-        task_queue=WATCH_QUEUE,
-        activities=[world.watch],
+    return Worker(
+        client,
+        task_queue=watch_queue("local"),
+        activities=activities,
         max_heartbeat_throttle_interval=soon,
         default_heartbeat_throttle_interval=soon,
     )
+
+
+@contextlib.asynccontextmanager
+async def lab_on(environment: WorkflowEnvironment, *, cached: int, world: World | None = None) -> AsyncIterator[Lab]:
+    """`world`: another than an empty one."""
+    world = world or World()
+    watches = watches_on(environment.client, world.watch)
     async with effects_on(environment.client, world, cached=cached) as queue, watches:
         yield Lab(environment.client, queue, world)
 

@@ -14,6 +14,7 @@ from activities.signatures import (
     CountRequest,
     Ended,
     EndRequest,
+    HeldRequest,
     Learned,
     LearnRequest,
     MeshSignatures,
@@ -156,6 +157,10 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
             self.lifted_by.append(request.net)
             self.actors.append(request.by)
         return Ended(receipt=None, seconds=0.01)
+
+    @activity.defn(name="mesh.held")
+    async def held(self, request: HeldRequest) -> bool:
+        return self.holds(request.lease)
 
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:

@@ -29,13 +29,15 @@ from activities.experiment_signatures import (
     Steady,
     SteadyRequest,
 )
+from activities.heartbeats import HeartbeatActivities
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
-from activities.signatures import WATCH_QUEUE, AcquireRequest, ApplyRequest, Ended, EndRequest, MeshSignatures
+from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
 from autopilot.findings import Acted, ExperimentInput, ExperimentReport
 from autopilot.mesh.model import FaultSign, Holder, Lease, Receipt
 from autopilot.operations.common import Caller, Command, Exposure, Outcome
 from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord, Verdict
 from autopilot.spec.experiment import ExperimentSpec
+from tests.workflows.conftest import restores_on, watches_on
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from workflows.chaos import ChaosWorkflow
 
@@ -83,11 +85,18 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
-        if self.lease is not None:
+        if self.has(request.lease):
             self.done.append("restore")
             self.lifted_by.append(request.net)
-        self.lease, self.laid = None, 0
+            self.lease, self.laid = None, 0
         return Ended(receipt=None, seconds=0.01)
+
+    @activity.defn(name="mesh.held")
+    async def held(self, request: HeldRequest) -> bool:
+        return self.has(request.lease)
+
+    def has(self, lease: Lease) -> bool:
+        return self.lease is not None and self.lease.holder == lease.holder
 
     @activity.defn(name="chaos.preflight")
     async def preflight(self, request: PreflightRequest) -> Preflight:
@@ -194,7 +203,6 @@ def experiment(*method: dict[str, Any], schedule: str = "", **spec: Any) -> Expe
 async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncIterator[Lab]:
     world = World()
     queue = f"chaos-{next(_NUMBERS)}"
-    soon = timedelta(milliseconds=50)
     effects = Worker(
         environment.client,
         task_queue=queue,
@@ -202,7 +210,8 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncItera
         activities=[
             world.acquire,
             world.apply,
-            world.lift,
+            world.held,
+            HeartbeatActivities(environment.client).last,
             world.preflight,
             world.act,
             world.undo,
@@ -212,14 +221,8 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncItera
         max_cached_workflows=cached,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
-    watches = Worker(
-        environment.client,
-        task_queue=WATCH_QUEUE,
-        activities=[world.steady, world.hold],
-        max_heartbeat_throttle_interval=soon,
-        default_heartbeat_throttle_interval=soon,
-    )
-    async with effects, watches:
+    watches = watches_on(environment.client, world.steady, world.hold)
+    async with effects, watches, restores_on(environment.client, world.lift):
         yield Lab(environment.client, queue, world)
 
 

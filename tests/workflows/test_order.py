@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from activities.signatures import WATCH_QUEUE, AcquireRequest, ApplyRequest, Ended, EndRequest
+from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.prepare import prepare
@@ -25,7 +23,7 @@ from autopilot.mesh.errors import StaleWrite
 from autopilot.mesh.model import Lease, Receipt
 from autopilot.operations.common import Outcome
 from tests.mesh.conftest import MESH, REVIEWS
-from tests.workflows.conftest import Lab, canary, effects_on
+from tests.workflows.conftest import Lab, canary, effects_on, watches_on
 from tests.workflows.fakes import ADVANCE, Hold, World
 
 pytestmark = [pytest.mark.devserver, pytest.mark.timeout(120)]
@@ -88,15 +86,7 @@ async def test_a_first_try_that_wakes_up_late_does_not_undo_the_promotion(
     prepare(mesh_file)
     go_on = asyncio.Event()
     world = Real(script=[ADVANCE, Hold(until=go_on)], ledger=Ledger(Store(mesh_file)))
-    soon = timedelta(milliseconds=50)
-    watches = Worker(
-        dev_server.client,
-        task_queue=WATCH_QUEUE,
-        activities=[world.watch],
-        max_heartbeat_throttle_interval=soon,
-        default_heartbeat_throttle_interval=soon,
-    )
-    async with effects_on(dev_server.client, world) as queue, watches:
+    async with effects_on(dev_server.client, world) as queue, watches_on(dev_server.client, world.watch):
         lab = Lab(dev_server.client, queue, world)
         handle = await lab.start(canary(steps=[{"weight": 10}, {"weight": 100}]))
         async with asyncio.timeout(60):  # the first try is given up after 20 s

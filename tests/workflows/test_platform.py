@@ -10,13 +10,12 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError, WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer
 
-from activities.signatures import WATCH_QUEUE
 from autopilot.operations.common import Caller, Command, Outcome, Promotion
 from starter.operations import KIND, OUTCOME, PHASE, list_operations, progress
 from starter.starting import OperationRunning, start_canary
-from tests.workflows.conftest import Lab, canary, effects_on
+from tests.workflows.conftest import Lab, canary, effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from workflows.canary import CanaryWorkflow
@@ -40,9 +39,10 @@ async def test_a_terminated_rollout_is_restored_by_its_guard(real_lab: Lab) -> N
 
 
 async def test_a_finished_rollout_disarms_its_guard(real_lab: Lab) -> None:
-    spec = canary()
-    await real_lab.run(spec)
-    guard = real_lab.client.get_workflow_handle(f"guard/{spec.workflow_id}/1")
+    handle = await real_lab.start(canary())
+    await handle.result()
+    (guard_id,) = await guards_of(handle)
+    guard = real_lab.client.get_workflow_handle(guard_id)
     assert await guard.result() == "disarmed"
     assert real_lab.world.lifted_by == []
 
@@ -95,7 +95,7 @@ async def test_a_reset_rollout_keeps_its_lease_and_adopts_its_guard(real_lab: La
 
 
 async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starter.starting.WORKFLOW_QUEUE", real_lab.queue)
+    monkeypatch.setattr("starter.starting.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [HARM]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)
@@ -116,7 +116,7 @@ async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch
 async def test_a_second_rollout_of_the_same_name_names_the_first(
     real_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starter.starting.WORKFLOW_QUEUE", real_lab.queue)
+    monkeypatch.setattr("starter.starting.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [Hold()]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)
@@ -145,7 +145,8 @@ async def test_ten_steps_stay_under_300_events_and_replay(real_lab: Lab) -> None
     history = await handle.fetch_history()
     assert len(history.events) < 300
     await replays(history)
-    guard = real_lab.client.get_workflow_handle(f"guard/{spec.workflow_id}/1")
+    (guard_id,) = await guards_of(handle)
+    guard = real_lab.client.get_workflow_handle(guard_id)
     await guard.result()
     await replays(await guard.fetch_history())
 
@@ -154,19 +155,8 @@ async def test_another_worker_goes_on_from_the_last_heartbeat(dev_server: Workfl
     """Stopping the worker that watches is no verdict: the watch is tried again where a worker is left."""
     world = World(script=[Hold(), ADVANCE])
     spec = canary(steps=[{"weight": 100}])
-    soon = timedelta(milliseconds=50)
-
-    def watcher() -> Worker:
-        return Worker(
-            dev_server.client,
-            task_queue=WATCH_QUEUE,
-            activities=[world.watch],
-            max_heartbeat_throttle_interval=soon,
-            default_heartbeat_throttle_interval=soon,
-        )
-
     async with effects_on(dev_server.client, world) as queue:
-        async with watcher():
+        async with watches_on(dev_server.client, world.watch):
             handle = await dev_server.client.start_workflow(
                 CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=queue
             )
@@ -175,7 +165,7 @@ async def test_another_worker_goes_on_from_the_last_heartbeat(dev_server: Workfl
                 while await progress(dev_server.client, spec.workflow_id) is None:
                     await asyncio.sleep(0.02)
         assert world.watched[-1].step == 1
-        async with watcher():
+        async with watches_on(dev_server.client, world.watch):
             assert (await handle.result()).outcome is Outcome.PROMOTED
     assert len(world.watched) == 2
     assert world.resumed_from[-1] is not None
