@@ -175,6 +175,8 @@ class WatchResult(Wire):
     progress: Progress
     ticks: str = ""
     """What was judged, packed (`autopilot.evidence.record`)."""
+    full: bool = False
+    """Whether it ended because its record is full: the next watch goes on from there."""
 
 
 class LastHeartbeatRequest(Wire):

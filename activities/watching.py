@@ -95,7 +95,11 @@ class Watching:
     def result(self, verdict: Verdict) -> WatchResult:
         """The answer to the workflow."""
         return WatchResult(
-            verdict=verdict, state=self._state.model_dump_json(), progress=self._progress, ticks=self._recorder.text()
+            verdict=verdict,
+            state=self._state.model_dump_json(),
+            progress=self._progress,
+            ticks=self._recorder.text(),
+            full=self._recorder.count >= _CHUNK,
         )
 
     def _begin(self, earlier: WatchBeat | None) -> JudgeState:
@@ -121,7 +125,8 @@ class Watching:
             return self._silence(item)
         self._heard = time.time()
         tick = rounded(item.tick.model_copy(update={"readings": self._thresholds.take()}))
-        self._recorder.add(tick)
+        if self._request.record:
+            self._recorder.add(tick)
         self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
         self._show(item)
         if verdict is None or isinstance(verdict, Advance):

@@ -22,6 +22,7 @@ from autopilot.mesh.model import Aspect, Receipt
 from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Outcome, Phase
 from autopilot.report import CanaryInput, CanaryReport
+from autopilot.report_size import fitted_canary
 from autopilot.spec.canary import CanaryStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.judged import JudgedOperation
@@ -62,7 +63,7 @@ class CanaryWorkflow(JudgedOperation):
     async def conclude(self, ending: Ending) -> None:
         """Counts what users met, and archives the report."""
         await self._count_exposure()
-        self._report = self.report(ending)
+        self._report = fitted_canary(self.report(ending))
         await self._archive(self._report)
 
     async def operate(self) -> Ending:
@@ -234,7 +235,8 @@ class CanaryWorkflow(JudgedOperation):
             waiting_for=self.waiting_for,
             exposure=self.exposure,
             evidence=self.diary.evidence,
-            timeline=tuple(self.timeline),
+            evidence_time=self.diary.evidence_time,
+            timeline=self.timeline,
         )
 
     def details(self) -> str:
@@ -260,7 +262,7 @@ class CanaryWorkflow(JudgedOperation):
             steps=tuple(self.diary.steps),
             exposure=self.exposure,
             evidence=self.diary.evidence,
-            timeline=tuple(self.timeline),
+            timeline=self.timeline,
             audit=tuple(digest for digest in self.audited if digest),
             restore_seconds=self.restore_seconds,
         )

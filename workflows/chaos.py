@@ -24,6 +24,7 @@ from autopilot.findings import Acted, ExperimentInput, ExperimentReport
 from autopilot.mesh.model import Aspect, Change, InjectFault, Receipt
 from autopilot.operations.common import Outcome, Phase
 from autopilot.operations.experiment_status import Effect, ExperimentStatus
+from autopilot.report_size import fitted_experiment, fitted_status
 from autopilot.spec.experiment import Action, MethodStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.experiment import ExperimentOperation
@@ -66,7 +67,7 @@ class ChaosWorkflow(ExperimentOperation):
     async def conclude(self, ending: Ending) -> None:
         """Archives the report; where the hypothesis failed, pauses the schedule first."""
         await self.pause_schedule(ending)
-        self._report = self.report(ending)
+        self._report = fitted_experiment(self.report(ending))
         await self.archive(self._report)
 
     async def operate(self) -> Ending:
@@ -232,7 +233,7 @@ class ChaosWorkflow(ExperimentOperation):
     @workflow.query(name="status", description="The current state of the experiment")
     def status(self) -> ExperimentStatus:
         """The current state of the experiment."""
-        return self.standing()
+        return fitted_status(self.standing())
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""

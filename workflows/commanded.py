@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
+from autopilot.operations.bounds import Timeline, bounded
 from autopilot.operations.common import NO_REASON, Caller, Command, Event, Phase
 from workflows.endings import Ending
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
+C = TypeVar("C", bound=Command)
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 
@@ -21,10 +27,15 @@ class Commanded:
         self.caller = caller or Caller()
         self.phase = Phase.STARTING
         self.ending: Ending | None = None
-        self.timeline: list[Event] = []
+        self._timeline = Timeline()
         self._paused: Command | None = None
         self._aborted: Command | None = None
         self._resumes = 0
+
+    @property
+    def timeline(self) -> tuple[Event, ...]:
+        """What happened, line by line."""
+        return self._timeline.events()
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""
@@ -41,7 +52,7 @@ class Commanded:
 
     def note(self, text: str, who: str = "") -> None:
         """One more line in the timeline."""
-        self.timeline.append(Event(time=workflow.time(), text=text, who=who))
+        self._timeline.add(workflow.time(), text, who)
         workflow.set_current_details(self.details())
 
     def _end(self, ending: Ending) -> Ending:
@@ -61,9 +72,7 @@ class Commanded:
 
     @pause.validator
     def _may_pause(self, command: Command) -> None:
-        self._refuse_when_over("pause")
-        if self._paused is not None:
-            raise ApplicationError(f"already paused by {self._paused.caller.who}", type="Refused")
+        refuse(self._no_pause())
 
     @workflow.update(name="resume", description="Continue after a pause")
     async def resume(self, command: Command) -> str:
@@ -73,9 +82,7 @@ class Commanded:
 
     @resume.validator
     def _may_resume(self, command: Command) -> None:
-        self._refuse_when_over("resume")
-        if self._paused is None and self.phase is not Phase.UNDECIDED:
-            raise ApplicationError(f"nothing to resume: the phase is {self.phase.value}, not paused", type="Refused")
+        refuse(self._no_resume())
 
     @workflow.update(name="abort", description="Restore the base, then end as Aborted")
     async def abort(self, command: Command) -> str:
@@ -86,43 +93,97 @@ class Commanded:
 
     @abort.validator
     def _may_abort(self, command: Command) -> None:
-        self._refuse_when_over("abort")
-        if self.phase is Phase.COMMITTING:
-            raise ApplicationError("too late to abort: the rollout is being committed", type="Refused")
+        refuse(self.is_over("abort") or self._too_late("abort"))
 
     @workflow.signal(name="pause", description="Hold the current step")
-    def pause_signal(self, command: Command) -> None:
-        """`pause` for programs that send signals."""
-        if self._paused is None:
-            self._hear_pause(command)
+    def pause_signal(self, command: Any = None) -> None:
+        """`pause` for programs that send signals: checked as the update is; a refusal is a line in the timeline."""
+        self.by_signal("pause", Command, command, lambda _: self._no_pause(), self._hear_pause)
 
     @workflow.signal(name="resume", description="Continue after a pause")
-    def resume_signal(self, command: Command) -> None:
+    def resume_signal(self, command: Any = None) -> None:
         """`resume` for programs that send signals."""
-        self._hear_resume(command)
+        self.by_signal("resume", Command, command, lambda _: self._no_resume(), self._hear_resume)
 
     @workflow.signal(name="abort", description="Restore the base, then end as Aborted")
-    def abort_signal(self, command: Command) -> None:
-        """`abort` for programs that send signals."""
-        self._hear_abort(command)
+    def abort_signal(self, command: Any = None) -> None:
+        """`abort` for programs that send signals. It restores, whatever it says besides, and waits for a commit."""
+        try:
+            told = _read(Command, command)
+        except ValidationError:
+            told = Command(reason="aborted by a signal whose reason cannot be read")
+        self._hear_abort(told)
+
+    def by_signal(
+        self,
+        verb: str,
+        kind: type[C],
+        told: Any,
+        refusal: Callable[[C], str],
+        hear: Callable[[C], None],
+    ) -> None:
+        """Takes a signal as the update of the same name would be taken; a plain text is the reason."""
+        try:
+            command = _read(kind, told)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join(map(str, wrong["loc"])) or "argument"
+            self.note(f"ignored: {verb} by signal, which cannot be read: {where}: {wrong['msg']}")
+            return
+        if why := refusal(command):
+            self.note(f"ignored: {verb} by signal: {why}", command.caller.who)
+        else:
+            hear(command)
 
     def _hear_pause(self, command: Command) -> None:
-        self._paused = command
-        self.note(f"paused{because(command)}", command.caller.who)
+        self._paused = bounded(command)
+        self.note(f"paused{because(self._paused)}", self._paused.caller.who)
 
     def _hear_resume(self, command: Command) -> None:
         self._paused = None
         self._resumes += 1
-        self.note(f"resumed{because(command)}", command.caller.who)
+        self.note(f"resumed{because(bounded(command))}", command.caller.who)
 
     def _hear_abort(self, command: Command) -> None:
         if self._aborted is None and self.phase is not Phase.ENDED:
-            self._aborted = command
+            self._aborted = command = bounded(command)
             self.note(f"abort: {command.reason.strip() or NO_REASON}", command.caller.who)
 
-    def _refuse_when_over(self, verb: str) -> None:
-        if self.phase is Phase.ENDED or self.phase is Phase.RESTORING:
-            raise ApplicationError(f"nothing to {verb}: the operation is {self.phase.value.lower()}", type="Refused")
+    # Why a command is refused; empty where it is not
+
+    def _no_pause(self) -> str:
+        if self._paused is not None:
+            return f"already paused by {self._paused.caller.who}"
+        return self.is_over("pause") or self._too_late("pause")
+
+    def _no_resume(self) -> str:
+        if self._paused is None and self.phase is not Phase.UNDECIDED:
+            return self.is_over("resume") or f"nothing to resume: the phase is {self.phase.value}, not paused"
+        return self.is_over("resume")
+
+    def _too_late(self, verb: str) -> str:
+        return f"too late to {verb}: the rollout is being committed" if self.phase is Phase.COMMITTING else ""
+
+    def is_over(self, verb: str) -> str:
+        """Why nothing can be commanded any more."""
+        over = self.phase in (Phase.ENDED, Phase.RESTORING)
+        return f"nothing to {verb}: the operation is {self.phase.value.lower()}" if over else ""
+
+
+def refuse(why: str) -> None:
+    """Refuses an update.
+
+    Raises:
+        ApplicationError: there is a reason to.
+    """
+    if why:
+        raise ApplicationError(why, type="Refused")
+
+
+def _read(kind: type[C], told: Any) -> C:
+    if told is None:
+        return kind()
+    return kind(reason=told) if isinstance(told, str) else kind.model_validate(told)
 
 
 def _index(*updates: SearchAttributeUpdate[str]) -> None:

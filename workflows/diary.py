@@ -5,11 +5,14 @@ from __future__ import annotations
 from activities.signatures import WatchResult
 from autopilot.evidence.model import Evidence, StepRule
 from autopilot.mesh.model import Receipt
+from autopilot.operations.bounds import cut
 from autopilot.operations.common import Exposure
 from autopilot.report import StepReport, WatchRecord
 
-_KEPT = 1_000_000
-"""Limit for packed ticks in a report, in characters: Temporal accepts two million for the whole payload."""
+_KEPT = 600_000
+"""Limit for packed ticks in a report, in characters: the whole of it has a limit of a million."""
+_WATCHES = 60
+"""Watches kept of a step; of more, the first half and the last."""
 
 
 class Diary:
@@ -20,6 +23,7 @@ class Diary:
         self.evidence: tuple[Evidence, ...] = ()
         self.exposure = Exposure()
         """What the watches counted; requests between two watches are not in it."""
+        self.evidence_time = 0.0
         self._length = 0
 
     @property
@@ -36,22 +40,30 @@ class Diary:
         number = len(self.steps) + 1
         self.steps.append(StepReport(number=number, weight=weight, started=started, receipt=receipt))
 
-    def record(self, result: WatchResult, rule: StepRule, *, fresh: bool, ended: float) -> None:
-        """Records the result of a watch of the current step."""
-        self.evidence = result.progress.evidence
+    def record(self, result: WatchResult, rule: StepRule, *, fresh: bool, ended: float, recorded: bool = True) -> None:
+        """Records the result of a watch of the current step; `recorded`: whether it kept its ticks."""
+        self.evidence, self.evidence_time = result.progress.evidence, result.progress.time
         self.exposure += result.progress.exposure
         self._length += len(result.ticks)
-        fits = self._length <= _KEPT
+        fits = recorded and self._length <= _KEPT
+        verdict = result.verdict.model_copy(update={"reason": cut(result.verdict.reason)})
         watch = WatchRecord(
-            rule=rule, fresh=fresh, verdict=result.verdict, ticks=result.ticks if fits else "", dropped=not fits
+            rule=rule, fresh=fresh, verdict=verdict, ticks=result.ticks if fits else "", dropped=not fits
         )
         step = self.steps[-1]
         self.steps[-1] = step.model_copy(
             update={
                 "ended": ended,
                 "verdict": result.verdict.kind,
-                "reason": result.verdict.reason,
+                "reason": verdict.reason,
                 "exposure": step.exposure + result.progress.exposure,
-                "watches": (*step.watches, watch),
+                "watches": _limited((*step.watches, watch)),
             }
         )
+
+
+def _limited(watches: tuple[WatchRecord, ...]) -> tuple[WatchRecord, ...]:
+    if len(watches) <= _WATCHES:
+        return watches
+    first, last = watches[: _WATCHES // 2], watches[-_WATCHES // 2 :]
+    return (*first, last[0].model_copy(update={"dropped": True, "ticks": ""}), *last[1:])

@@ -267,7 +267,7 @@ class ExperimentOperation(Operation):
             exposure=self.exposure,
             probes=tuple(self.probes),
             effects=self.steps[-1].effects if self.steps else (),
-            timeline=tuple(self.timeline),
+            timeline=self.timeline,
         )
 
     def story(self, ending: Ending, verdict: Verdict) -> ExperimentReport:
@@ -289,7 +289,7 @@ class ExperimentOperation(Operation):
             probes=tuple(self.probes),
             exposure=self.exposure,
             burn=self.burn,
-            timeline=tuple(self.timeline),
+            timeline=self.timeline,
             audit=tuple(digest for digest in self.audited if digest),
             restore_seconds=self.restore_seconds,
             restored=self.restore_seconds is not None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from typing import Any
 
+from temporalio import workflow
+
+from autopilot.operations.bounds import bounded
 from autopilot.operations.common import Approval, Caller, Phase, Promotion
-from workflows.commanded import because
+from workflows.commanded import because, refuse
 from workflows.operation import Operation
 
 _WAITING = (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
@@ -34,16 +36,7 @@ class GatedOperation(Operation):
 
     @approve.validator
     def _may_approve(self, approval: Approval) -> None:
-        self._refuse_when_over("approve")
-        if self.phase is not Phase.WAITING:
-            raise ApplicationError(
-                f"nothing to approve: the rollout waits for no approval (phase {self.phase.value})", type="Refused"
-            )
-        if approval.gate not in (0, self.gate):
-            raise ApplicationError(
-                f"the rollout waits at step {self.gate}, not at step {approval.gate}; approve step {self.gate}",
-                type="Refused",
-            )
+        refuse(self._no_approval(approval))
 
     @workflow.update(name="promote", description="Pass this gate; with full, skip all remaining steps")
     async def promote(self, promotion: Promotion) -> str:
@@ -53,29 +46,41 @@ class GatedOperation(Operation):
 
     @promote.validator
     def _may_promote(self, promotion: Promotion) -> None:
-        self._refuse_when_over("promote")
-        if promotion.full and not promotion.reason.strip():
-            raise ApplicationError("to skip the remaining steps, give a reason (`--full --reason …`)", type="Refused")
-        if not promotion.full and self.phase not in _WAITING:
-            raise ApplicationError(
-                f"no gate to pass: the phase is {self.phase.value}; `--full --reason …` skips the remaining steps",
-                type="Refused",
-            )
+        refuse(self._no_promotion(promotion))
 
     @workflow.signal(name="approve", description="Approve the step that the rollout waits at")
-    def approve_signal(self, approval: Approval) -> None:
-        """`approve` for programs that send signals; ignored unless the rollout waits for an approval."""
-        if self.phase is Phase.WAITING and approval.gate in (0, self.gate):
-            self._hear_pass("approved", approval)
+    def approve_signal(self, approval: Any = None) -> None:
+        """`approve` for programs that send signals: checked as the update is."""
+        self.by_signal(
+            "approve", Approval, approval, self._no_approval, lambda given: self._hear_pass("approved", given)
+        )
 
     @workflow.signal(name="promote", description="Pass this gate; with full, skip all remaining steps")
-    def promote_signal(self, promotion: Promotion) -> None:
-        """`promote` for programs that send signals; with `full` and no reason it is ignored."""
-        waiting = self.phase in _WAITING
-        if promotion.reason.strip() if promotion.full else waiting:
-            self._hear_promote(promotion)
+    def promote_signal(self, promotion: Any = None) -> None:
+        """`promote` for programs that send signals: checked as the update is."""
+        self.by_signal("promote", Promotion, promotion, self._no_promotion, self._hear_promote)
+
+    def _no_approval(self, approval: Approval) -> str:
+        if self.phase is not Phase.WAITING:
+            return (
+                self.is_over("approve")
+                or f"nothing to approve: the rollout waits for no approval (phase {self.phase.value})"
+            )
+        if approval.gate not in (0, self.gate):
+            return f"the rollout waits at step {self.gate}, not at step {approval.gate}; approve step {self.gate}"
+        return ""
+
+    def _no_promotion(self, promotion: Promotion) -> str:
+        if over := self.is_over("promote"):
+            return over
+        if promotion.full and not promotion.reason.strip():
+            return "to skip the remaining steps, give a reason (`--full --reason …`)"
+        if not promotion.full and self.phase not in _WAITING:
+            return f"no gate to pass: the phase is {self.phase.value}; `--full --reason …` skips the remaining steps"
+        return ""
 
     def _hear_promote(self, promotion: Promotion) -> None:
+        promotion = bounded(promotion)
         if promotion.full:
             self._full = promotion
             self.note(f"promoted, the remaining steps are skipped: {promotion.reason}", promotion.caller.who)
@@ -85,4 +90,4 @@ class GatedOperation(Operation):
 
     def _hear_pass(self, verb: str, command: Approval | Promotion) -> None:
         self._passes += 1
-        self.note(f"{verb} step {self.gate}{because(command)}", command.caller.who)
+        self.note(f"{verb} step {self.gate}{because(bounded(command))}", command.caller.who)

@@ -101,7 +101,7 @@ class JudgedOperation(GatedOperation):
         result = watched.result or self._as_told(watched.beat)
         if self.diary.steps:  # before the first step there is nothing to judge and no step to record it in
             self._memory = result.state
-            self._record(result, rule, fresh=fresh)
+            self._record(result, rule, fresh=fresh, recorded=record)
         if watched.canceled is not None:
             raise watched.canceled
         match result.verdict:
@@ -142,14 +142,8 @@ class JudgedOperation(GatedOperation):
                 if after is Outcome.PROMOTED:
                     break
                 return Ending(after, f"no approval or decision came within {format_seconds(timeout or 0)}")
-            result = await self.watch(
-                HARM_ALONE,
-                fresh=True,
-                until=lambda: answered() or self._full is not None,
-                timeout=left,
-                patient=True,
-                halt="ignore",
-                record=False,
+            result = await self._watch_for_harm(
+                until=lambda: answered() or self._full is not None, fresh=True, timeout=left, halt="ignore"
             )
             if isinstance(result.verdict, Harm):
                 return Ending(Outcome.ROLLED_BACK, result.verdict.reason)
@@ -157,6 +151,20 @@ class JudgedOperation(GatedOperation):
         self.waiting_for = ""
         self.enter(Phase.PROGRESSING, "continues")
         return None
+
+    async def _watch_for_harm(
+        self, *, until: Callable[[], bool], fresh: bool, halt: HaltRule, timeout: float | None = None
+    ) -> WatchResult:
+        """A watch while something else is waited for. Its record has a limit; without a record it goes on for weeks."""
+        ends = None if timeout is None else workflow.time() + timeout
+        result = await self.watch(HARM_ALONE, fresh=fresh, until=until, timeout=timeout, patient=True, halt=halt)
+        if not result.full or until():
+            return result
+        self.note("what is seen from here on is judged and no longer recorded: the wait has become long")
+        left = None if ends is None else max(0.0, ends - workflow.time())
+        return await self.watch(
+            HARM_ALONE, fresh=False, until=until, timeout=left, patient=True, halt=halt, record=False
+        )
 
     async def heeding_halts(self, act: Callable[[], Awaitable[_T]]) -> _T:
         """Runs `act`; if a halt refuses it, holds the step until the halt is released, and runs it again."""
@@ -175,13 +183,13 @@ class JudgedOperation(GatedOperation):
             Over: harm was found meanwhile.
         """
         self.enter(Phase.HALTED, reason)
-        result = await self.watch(HARM_ALONE, fresh=False, until=lambda: False, patient=True, halt="over", record=False)
+        result = await self._watch_for_harm(until=lambda: False, fresh=False, halt="over")
         if isinstance(result.verdict, Harm):
             raise Over(Ending(Outcome.ROLLED_BACK, result.verdict.reason))
         self.enter(Phase.PROGRESSING, "the halt was released: continues")
 
-    def _record(self, result: WatchResult, rule: StepRule, *, fresh: bool) -> None:
-        self.diary.record(result, rule, fresh=fresh, ended=workflow.time())
+    def _record(self, result: WatchResult, rule: StepRule, *, fresh: bool, recorded: bool) -> None:
+        self.diary.record(result, rule, fresh=fresh, ended=workflow.time(), recorded=recorded)
         self.exposure = self.diary.exposure
         if not (isinstance(result.verdict, Inconclusive) and result.verdict.cause == "stopped"):
             self.note(f"step {self.gate}: {result.verdict.reason}")

@@ -27,6 +27,8 @@ def canary_details(status: CanaryStatus) -> str:
     if status.waiting_for:
         lines += ["", f"Waiting for {status.waiting_for}"]
     if status.evidence:
+        live = f"`autopilot get {status.workflow_id}` shows it live"
+        lines += ["", f"Evidence as of {_clock(status.evidence_time)}; {live}."]
         lines += ["", "| metric | canary | stable | evidence of harm |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {item.metric} | {_share(item.canary)} | {_share(item.stable)} "
@@ -66,5 +68,10 @@ def _share(value: float | None) -> str:
 
 
 def _line(event: Event) -> str:
-    time = datetime.fromtimestamp(event.time, UTC).strftime("%H:%M:%S")
-    return f"* {time} {event.text}" + (f" ({event.who})" if event.who and event.who not in event.text else "")
+    return f"* {_clock(event.time)} {event.text}" + (
+        f" ({event.who})" if event.who and event.who not in event.text else ""
+    )
+
+
+def _clock(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 from activities.signatures import RESTORE_HEARTBEAT, AcquireRequest, EndRequest, MeshSignatures
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Actor
+from autopilot.operations.bounds import cut
 from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase
 from workflows.commanded import Commanded
 from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, is_already_started, reason_of
@@ -149,6 +151,7 @@ class Operation(Commanded):
 
     async def _clean_up(self, ending: Ending, work: asyncio.Task[Ending] | None) -> Ending:
         """The only way to end: restores first, then tidies up, then reports."""
+        ending = replace(ending, reason=cut(ending.reason))
         self._closing = ending
         if ending.outcome is not Outcome.PROMOTED:
             # Restore first: the mesh is written before a watch is cancelled or anything is reported.

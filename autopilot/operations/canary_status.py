@@ -36,6 +36,8 @@ class CanaryStatus(Wire):
     exposure: Exposure = Exposure()
     """Of finished steps; `Progress` has the step under way."""
     evidence: tuple[Evidence, ...] = ()
+    evidence_time: float = 0.0
+    """When the last watch ended, whose evidence this is, seconds since the epoch; `Progress` has the one under way."""
     timeline: tuple[Event, ...] = ()
 
 

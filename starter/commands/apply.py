@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autopilot.findings import ExperimentInput
+from autopilot.operations.bounds import news
 from autopilot.operations.common import Caller
 from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
@@ -126,10 +127,10 @@ async def _warn_of_no_worker(client: Client, mesh: str) -> None:
 
 async def _end(client: Client, workflow_id: str, timeout: float, *, quiet: bool) -> Snapshot:
     """Follows one rollout, its timeline going to standard error as it grows."""
-    last, told = Snapshot(workflow_id), 0
+    last, told = Snapshot(workflow_id), None
     async for last in follow(client, workflow_id, timeout=timeout):
         events = last.report.timeline if last.report else last.status.timeline if last.status else ()
-        for event in () if quiet else events[told:]:
+        for event in () if quiet else news(events, told):
             note(f"{clock(event.time)} {workflow_id}: {event.text}")
-        told = max(told, len(events))
+        told = events[-1] if events else told
     return last

@@ -95,19 +95,20 @@ async def watch(name: Identity, timeout: Timeout = FOREVER) -> int:
 
 async def _log(client: Client, workflow_id: str, timeout: float) -> int:
     """Where nobody's terminal is: one line an event, then how it ended."""
+    from autopilot.operations.bounds import news  # noqa: PLC0415
     from starter import render  # noqa: PLC0415
     from starter.following import Snapshot, follow  # noqa: PLC0415
     from starter.pictures import clock  # noqa: PLC0415
 
-    snapshot, told, noted = Snapshot(workflow_id), 0, ""
+    snapshot, told, noted = Snapshot(workflow_id), None, ""
     async for snapshot in follow(client, workflow_id, timeout=timeout):
         if snapshot.note and snapshot.note != noted:
             note(f"{workflow_id}: {snapshot.note}")
         noted = snapshot.note
         events = snapshot.status.timeline if snapshot.status else snapshot.report.timeline if snapshot.report else ()
-        for event in events[told:]:
+        for event in news(events, told):
             print(f"{clock(event.time)} {event.text}", flush=True)
-        told = max(told, len(events))
+        told = events[-1] if events else told
     show(render.snapshot(snapshot, timeline=0))
     return snapshot.code
 

@@ -81,12 +81,17 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     fail_apply: list[ApplicationError] = field(default_factory=list)
     fail_acquire: list[ApplicationError] = field(default_factory=list)
     fail_commit: list[ApplicationError] = field(default_factory=list)
+    fail_lift: list[ApplicationError] = field(default_factory=list)
     asked: list[AcquireRequest] = field(default_factory=list)
     """Every time the lease was given."""
     actors: list[Actor] = field(default_factory=list)
     """Who made each write, in their order."""
     fail_learn: list[ApplicationError] = field(default_factory=list)
     learned: Learned = field(default_factory=lambda: Learned(note="nothing to learn from"))
+
+    def reset(self) -> None:
+        """As new; for tests that try many worlds on one server."""
+        vars(self).update(vars(type(self)()))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -150,6 +155,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
 
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
+        if self.fail_lift:
+            raise self.fail_lift.pop(0)
         if self.holds(request.lease):
             self.overlay = self.lease = None
             self.lifted.set()

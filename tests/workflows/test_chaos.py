@@ -67,6 +67,12 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     paused: list[PauseRequest] = field(default_factory=list)
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     lifted_by: list[str] = field(default_factory=list)
+    lifting: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a restore begins."""
+    lift_takes: float = 0.0
+    checks_forever: bool = False
+    """Whether the check after the restore has no end."""
+    reports: list[ExperimentReport] = field(default_factory=list)
 
     @activity.defn(name="mesh.acquire")
     async def acquire(self, request: AcquireRequest) -> Lease:
@@ -86,6 +92,8 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     @activity.defn(name="mesh.lift")
     async def lift(self, request: EndRequest) -> Ended:
         if self.has(request.lease):
+            self.lifting.set()
+            await asyncio.sleep(self.lift_takes)
             self.done.append("restore")
             self.lifted_by.append(request.net)
             self.lease, self.laid = None, 0
@@ -112,6 +120,9 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     @activity.defn(name="chaos.steady")
     async def steady(self, request: SteadyRequest) -> Steady:
         self.done.append(f"check {request.phase}")
+        while self.checks_forever and request.phase == "after":
+            activity.heartbeat()
+            await asyncio.sleep(0.02)
         verdict: Any = self.before if request.phase == "before" else self.after
         record = ProbeRecord(name="web", type="http", phase=request.phase, verdict=verdict, looks=1)
         leaked = (self.leaked,) if request.signs else ()
@@ -156,6 +167,7 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
 
     @activity.defn(name="chaos.archive")
     async def archive(self, report: ExperimentReport) -> str:
+        self.reports.append(report)
         return "kept"
 
     @activity.defn(name="schedule.pause")
