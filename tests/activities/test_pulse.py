@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -104,9 +105,11 @@ async def test_a_server_that_answers_with_an_error_is_not_silent(
     now, health = 1000.0, Health(answer)
     pulse = Pulse(lambda: now)
     now += 130
-    async with pulse.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
-        while health.asked < 3:
-            await asyncio.sleep(0.01)
+    with capture_logs() as logged:
+        async with pulse.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
+            while health.asked < 3:
+                await asyncio.sleep(0.01)
+    assert [one.get("state") for one in logged] == ([state] if silent else []), "said once"
     assert pulse.state == state
     assert pulse.silent == (130 if silent else 0)
     assert REGISTRY.get_sample_value("autopilot_temporal_silent_seconds") == pulse.silent
