@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 WorkflowState = Literal["unknown", "runs", "failing", "notPolled", "closed", "gone"]
 """`unknown`: not looked at yet. `failing`: its own code fails again and again. `notPolled`: a workflow task waits, and
-no worker takes it. `closed`: it has ended. `gone`: Temporal does not know it."""
+no worker takes it. `closed`: it has ended. `gone`: Temporal does not know it, at two looks."""
 
 _EVERY: Final = 15.0
 """Seconds between two looks at one workflow."""
@@ -79,6 +79,8 @@ class _Seen:
     """The workflow task that waits for a worker, by the time it was scheduled."""
     waits: float = 0.0
     """Since when that task is known to wait."""
+    absent: bool = False
+    """Whether Temporal did not know it at the last look that had an answer."""
 
 
 class WorkflowChecks:
@@ -135,10 +137,12 @@ class WorkflowChecks:
             _tell(workflow_id, before.check, found.check)
 
     def _found(self, before: _Seen, answer: Answer[DescribeWorkflowExecutionResponse]) -> _Seen:
-        if answer.status is RPCStatusCode.NOT_FOUND:
-            return replace(before, check=WorkflowCheck("gone"), answered=self._clock(), task=None)
+        if answer.status is RPCStatusCode.NOT_FOUND:  # once, it may be a server that has not read its namespaces yet
+            check = WorkflowCheck("gone") if before.absent else before.check
+            return replace(before, check=check, answered=self._clock(), task=None, absent=True)
         if answer.value is None:
             return before  # what was found earlier is all that is known
+        before = replace(before, absent=False)
         if answer.value.workflow_execution_info.status in _ENDED:  # it may still show a task that waits
             return replace(before, check=WorkflowCheck("closed"), answered=self._clock(), task=None)
         pending = answer.value.pending_workflow_task

@@ -275,7 +275,12 @@ async def test_a_workflow_that_no_worker_polls_for_is_told_apart_from_one_whose_
     ],
 )
 async def test_for_a_workflow_that_has_ended_nothing_is_renewed(clock: Clock, temporal: Temporal, state: str) -> None:
-    pulse, mesh = pulse_of(temporal, Clock()), Mesh()
+    own, mesh = Clock(), Mesh()
+    pulse = pulse_of(temporal, own)
+    first = await found(pulse)
+    assert first.state == ("unknown" if state == "gone" else state), "a server that starts knows nothing for a moment"
+    own.now += 16
+    pulse.beat()
     assert (await found(pulse)).state == state
     await keeper(mesh, pulse).renew()
     assert mesh.renewed == 0
