@@ -40,8 +40,6 @@ from autopilot.operations.experiment_status import Effect
 from autopilot.spec.allowed import beyond, doubtful
 from autopilot.spec.experiment import ExperimentSpec
 
-_LOOK = 0.5
-"""Seconds between checks whether a lease must be renewed."""
 BASELINE = 2.0
 """Length of the baseline in seconds: failures and tries are counted for so long before the first fault."""
 
@@ -216,16 +214,8 @@ class ExperimentActivities(ExperimentSignatures):
             return
         keeper = Keeper(attached.mesh, lease, self._pulse, grace=CHAOS_GRACE, halt="ignore")
 
-        async def keep() -> None:
-            while await keeper.renew() is None:  # noqa: ASYNC110 - the following hold reports what ends it
-                await asyncio.sleep(_LOOK)
-
-        task = asyncio.create_task(keep(), name="lease during an action")
-        try:
+        async with keeper.keeping():  # what ends it is reported by the hold that follows
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _prober(self, attached: Attached, target: Target) -> AsyncIterator[Prober]:

@@ -1,5 +1,6 @@
 """One step of an experiment while its faults are laid: looks, counts, and stops it as soon as it must be.
 
+Its loop waits for nothing but its tick: probes, counters and the lease are asked in tasks beside it.
 Apart from Temporal: what it heartbeats and how it is cancelled belongs to the activity around it.
 """
 
@@ -18,10 +19,11 @@ from activities.meshes import Attached
 from activities.probing import Prober
 from activities.pulse import Pulse
 from activities.sight import Reading, Sight, amplification, both, changes_of, count, met
+from activities.stalls import Stalls
 from autopilot.evidence import caps
 from autopilot.evidence.caps import Count
 from autopilot.evidence.hypothesis import Look, ProbeState, update
-from autopilot.mesh.errors import MeshError
+from autopilot.evidence.model import Inconclusive
 from autopilot.mesh.model import Plain
 from autopilot.operations.common import Exposure
 from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord
@@ -32,6 +34,8 @@ from autopilot.telemetry.witness import Hop
 
 _COUNTING = 2.5
 """Time-out of one reading of the counters, in seconds."""
+_LAST = 1.0
+"""Seconds for which the end of a hold waits for a last reading of all hops: the restore follows."""
 SILENCE = 10.0
 """Seconds without a reading after which the experiment ends, since its exposure is unknown."""
 
@@ -62,6 +66,8 @@ class Holding:
         # Where a lease is lost while nobody is alive, no counter is read again: what was met before is what was told.
         self._effects: tuple[Effect, ...] = self._progress.effects or request.effects
         self._hops: tuple[list[Hop], list[Hop]] | None = None
+        self._sight: Sight | None = None
+        """Reads the faults' own counters, once the mesh has said which they are."""
         self._reading: asyncio.Task[Reading] | None = None
         self._counted_once = False
         self._looked_at: set[str] = set()
@@ -75,28 +81,33 @@ class Holding:
         Raises:
             InvalidChange: nobody can see whether faults take effect.
         """
-        request, spec = self._request, self._spec
-        changes = changes_of(spec, request.step, request.lease.holder.operation)
-        signs = await self._attached.mesh.signs(request.lease, changes)
-        sight = Sight(self._attached, request.target, spec, signs)
+        spec = self._spec
+        sight = Sight(self._attached, self._request.target, spec, ())
         before = asyncio.create_task(sight.hops_if_any(), name="hops before a hold")
         looking, guarding = Looking(prober), Looking(prober, spec.tick)
         self._patience = max((prober.patience(one) + one.timeout for one in self._watched.values()), default=0.0)
         loop = asyncio.get_running_loop()
+        stalls = Stalls("chaos", spec.tick)
         try:
-            async with looking.following(self._believed.values()), guarding.following(self._guards.values()):
+            async with (
+                self._keeper.keeping() as kept,
+                looking.following(self._believed.values()),
+                guarding.following(self._guards.values()),
+            ):
                 due = loop.time()
                 while True:
-                    found = await self._tick(sight, [*looking.take(), *guarding.take()])
+                    stalls.passed()
+                    found = self._tick(sight, [*looking.take(), *guarding.take()], kept)
                     heartbeat(HoldBeat(state=self._state.model_dump_json(), progress=self._progress))
                     if found is not None:
                         break
                     due = max(due + spec.tick, loop.time())
-                    await asyncio.sleep(due - loop.time())
-            if found[0] in ("guard", "limit", "hypothesis"):
-                await self._condemn(found[1])
-            elif before.done():  # a restore must not wait
-                self._hops = (before.result(), await sight.hops_if_any())
+                    await asyncio.wait({kept}, timeout=due - loop.time())
+                if found[0] in ("guard", "limit", "hypothesis"):
+                    await self._keeper.condemn(found[1])
+                elif before.done():  # a restore must not wait
+                    await self._see_hops(sight, before.result())
+            stalls.ended()
             return self.result(*found)
         finally:
             for task in (before, self._reading):
@@ -116,15 +127,17 @@ class Holding:
             burn=self._state.burn,
         )
 
-    async def _tick(self, sight: Sight, looks: Sequence[tuple[Probe, Look]]) -> tuple[HoldCause, str] | None:
+    def _tick(
+        self, sight: Sight, looks: Sequence[tuple[Probe, Look]], kept: asyncio.Task[Inconclusive]
+    ) -> tuple[HoldCause, str] | None:
         """One round: what must end it first, then whether its time is over."""
         self._fold(looks)
-        failed = self._failed() or self._counted(sight)
+        failed = self._failed() or self._counted()
         self._show()
         if failed is not None:
             return failed
-        unheard = await self._keeper.renew()
-        if unheard is not None:
+        if kept.done():
+            unheard = kept.result()
             return _ENDS.get(unheard.cause, "stopped"), unheard.reason
         if self._request.hold is None or self._progress.held < self._request.hold:
             return None
@@ -166,16 +179,33 @@ class Holding:
                 return "hypothesis", f"{name}: {state.reason}"
         return None
 
-    def _counted(self, sight: Sight) -> tuple[HoldCause, str] | None:
+    async def _read(self) -> Reading:
+        """Reads all counters now; the first time it asks the mesh first which counters are the faults'."""
+        if self._sight is None:
+            request = self._request
+            changes = changes_of(self._spec, request.step, request.lease.holder.operation)
+            signs = await self._attached.mesh.signs(request.lease, changes)
+            self._sight = Sight(self._attached, request.target, self._spec, signs)
+        return await self._sight.read(time.time())
+
+    async def _see_hops(self, sight: Sight, before: list[Hop]) -> None:
+        """Reads all hops a last time; amplification is not reported where that takes too long."""
+        try:
+            async with asyncio.timeout(_LAST):
+                self._hops = (before, await sight.hops_if_any())
+        except TimeoutError:
+            self._hops = None
+
+    def _counted(self) -> tuple[HoldCause, str] | None:
         """Takes the last reading of the counters and starts the next one; says which limit is passed."""
         now = time.time()
         task = self._reading
         if task is None:
-            self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
+            self._reading = asyncio.create_task(self._read(), name="counters of an experiment")
             return None
         if not task.done():
             return self._silent(now, "no counters were read yet")
-        self._reading = asyncio.create_task(sight.read(now), name="counters of an experiment")
+        self._reading = asyncio.create_task(self._read(), name="counters of an experiment")
         try:
             reading = task.result()
         except TelemetryError as error:
@@ -256,12 +286,6 @@ class Holding:
             )
             for name, probe in self._watched.items()
         )
-
-    async def _condemn(self, reason: str) -> None:
-        try:
-            await self._attached.mesh.condemn(self._request.lease, reason)
-        except MeshError:
-            return  # the workflow restores in any case; condemning only helps where it cannot
 
 
 _ENDS: dict[str, HoldCause] = {

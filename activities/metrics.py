@@ -43,6 +43,24 @@ GUARD_SWEEP = Gauge(
     ["mesh"],
     registry=REGISTRY,
 )
+TEMPORAL_SILENT = Gauge(
+    "autopilot_temporal_silent_seconds",
+    "Seconds since Temporal last answered this worker, also with an error",
+    registry=REGISTRY,
+)
+JUDGE_STALL = Histogram(
+    "autopilot_judge_stall_seconds",
+    "Seconds by which a round of a judge was later than its tick, and from a verdict until it was told",
+    ["kind"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
+JUDGE_WORST_STALL = Gauge(
+    "autopilot_judge_worst_stall_seconds",
+    "Longest stall of this process's judges since it started",
+    ["kind"],
+    registry=REGISTRY,
+)
 
 
 def serve(address: str) -> None:

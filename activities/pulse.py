@@ -1,4 +1,7 @@
-"""Checks whether Temporal answers and whether workflows run: an activity gets no other notice when they do not."""
+"""Checks whether Temporal answers and whether workflows run: an activity gets no other notice when they do not.
+
+All of it is asked in tasks of its own: whoever wants to know reads what was found last, and waits for nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
+import structlog
 from temporalio.client import Client
-from temporalio.service import RPCError
 
-_LOOK = 15.0
-_FORGET = 600.0
-_ATTEMPTS = 3
-"""Failed attempts of one workflow task from which the failure counts as lasting, not as a worker restart."""
+from activities.answers import Answer, TemporalState, ask
+from activities.metrics import TEMPORAL_SILENT
+from activities.workflow_checks import WorkflowCheck, WorkflowChecks
+
+_log = structlog.get_logger()
 
 
 class Pulse:
@@ -23,14 +27,19 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answered = clock()
+        self._state: TemporalState = "answers"
         self._client: Client | None = None
-        self._parked: dict[str, tuple[float, float]] = {}
-        """Workflow id → when it was looked at, and for how long it had been parked then."""
+        self._checks = WorkflowChecks(clock)
 
     @property
     def silent(self) -> float:
         """Seconds since Temporal last answered."""
         return self._clock() - self._answered
+
+    @property
+    def state(self) -> TemporalState:
+        """How Temporal's server took the last question."""
+        return self._state
 
     def beat(self) -> None:
         """Temporal answered just now."""
@@ -40,42 +49,49 @@ class Pulse:
     async def following(self, client: Client, every: float = 2.0) -> AsyncIterator[None]:
         """Asks the server for its health every `every` seconds while the context lasts."""
 
-        async def ask() -> bool:
-            return await client.service_client.check_health(timeout=timedelta(seconds=every))
+        def health() -> Awaitable[bool]:
+            return client.service_client.check_health(timeout=timedelta(seconds=every))
 
         self._client = client
-        task = asyncio.create_task(self._follow(ask, every), name="pulse of Temporal")
+        task = asyncio.create_task(self._follow(health, every), name="pulse of Temporal")
         try:
             yield
         finally:
             self._client = None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await self._checks.close()
 
-    async def parked(self, workflow_id: str) -> float:
-        """Seconds for which the workflow's own code has been failing; 0.0 while it runs, or where that is unknown.
+    def workflow(self, workflow_id: str) -> WorkflowCheck:
+        """What the last look at a workflow found; a look is started in the background where one is due.
 
-        Temporal is asked at most every fifteen seconds a workflow.
+        While Temporal does not answer no look is started.
         """
-        if self._client is None:
-            return 0.0
-        looked, seconds = self._parked.get(workflow_id, (-_LOOK, 0.0))
-        if self._clock() - looked < _LOOK:
-            return seconds
-        try:
-            description = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=2))
-        except RPCError:
-            return seconds
-        pending = description.raw_description.pending_workflow_task
-        failing = pending.attempt >= _ATTEMPTS
-        seconds = max(0.0, time.time() - pending.original_scheduled_time.ToSeconds()) if failing else 0.0
-        self._parked = {key: seen for key, seen in self._parked.items() if self._clock() - seen[0] < _FORGET}
-        self._parked[workflow_id] = (self._clock(), seconds)
-        return seconds
+        return self._checks.of(workflow_id, self._client if self._state == "answers" else None)
 
-    async def _follow(self, ask: Callable[[], Awaitable[bool]], every: float) -> None:
+    def parked(self, workflow_id: str) -> float:
+        """Seconds for which a workflow has been failing or not polled; 0.0 while it runs, or where that is unknown."""
+        return self.workflow(workflow_id).seconds
+
+    async def settle(self) -> None:
+        """Waits for the looks at workflows that are under way."""
+        await self._checks.settle()
+
+    async def _follow(self, health: Callable[[], Awaitable[bool]], every: float) -> None:
         while True:
-            with contextlib.suppress(RPCError):
-                if await ask():
-                    self.beat()
+            self._take(await ask(health(), every + 0.5))
+            TEMPORAL_SILENT.set(self.silent)
             await asyncio.sleep(every)
+
+    def _take(self, answer: Answer[bool]) -> None:
+        state, error = answer.state, answer.error
+        if answer.value is False:  # a server that says that it does not serve
+            state, error = "refused", "the server reports that it does not serve"
+        if state == "answers":
+            self.beat()
+        if state != self._state:
+            if state == "answers":
+                _log.info("Temporal answers again")
+            else:
+                _log.warning("Temporal does not answer", state=state, error=error, silent=round(self.silent, 1))
+        self._state = state

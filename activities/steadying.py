@@ -4,7 +4,10 @@ restore, when the counters of the faults must no longer rise."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
+from typing import Final, Literal
 
 from activities.experiment_signatures import Steady, SteadyRequest
 from activities.keeping import Keeper
@@ -13,10 +16,17 @@ from activities.meshes import Attached
 from activities.probing import Prober
 from activities.pulse import Pulse
 from autopilot.evidence.hypothesis import ProbeState, settled, update
+from autopilot.evidence.model import Inconclusive
 from autopilot.operations.experiment_status import ProbeRecord
 from autopilot.spec.probes import PHASES, Probe
 
 _PAUSE = 0.05
+_ENDS: Final[dict[str, Literal["leaseLost", "condemned", "takenOver", "halted"]]] = {
+    "leaseLost": "leaseLost",
+    "condemned": "condemned",
+    "takenOver": "takenOver",
+    "halted": "halted",
+}
 
 
 class Steadying:
@@ -37,7 +47,7 @@ class Steadying:
         """Returns once every probe has passed, failed, or had no data for too long."""
         until = time.monotonic() + sum(_patience(prober, probe) for probe in self._probes.values())
         looking = Looking(prober)
-        async with looking.following(self._probes.values()):
+        async with self._kept() as kept, looking.following(self._probes.values()):
             while True:
                 for probe, look in looking.take():
                     state = self._states.get(probe.name, ProbeState())
@@ -46,10 +56,18 @@ class Steadying:
                     return Steady(probes=self.records())
                 if time.monotonic() > until:
                     return Steady(probes=self.records())
-                unheard = await self._keeper.renew() if self._keeper else None
-                if unheard is not None and unheard.cause in ("leaseLost", "condemned", "takenOver", "halted"):
-                    return Steady(probes=self.records(), ended=unheard.cause, reason=unheard.reason)
+                if kept is not None and kept.done() and (unheard := kept.result()).cause in _ENDS:
+                    return Steady(probes=self.records(), ended=_ENDS[unheard.cause], reason=unheard.reason)
                 await asyncio.sleep(_PAUSE)
+
+    @contextlib.asynccontextmanager
+    async def _kept(self) -> AsyncIterator[asyncio.Task[Inconclusive] | None]:
+        """Keeps the lease, where there is one."""
+        if self._keeper is None:
+            yield None
+            return
+        async with self._keeper.keeping() as kept:
+            yield kept
 
     def records(self) -> tuple[ProbeRecord, ...]:
         """What each probe has come to."""

@@ -1,10 +1,11 @@
-"""One watch of one step: turns ticks into a verdict, renews the lease meanwhile, and shows its progress.
+"""One watch of one step: turns ticks into a verdict, and shows its progress; the lease is renewed beside it.
 
 Apart from Temporal: what it heartbeats and how it is cancelled belongs to the activity around it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,19 +17,20 @@ from activities.meshes import Attached
 from activities.metrics import CANARY_WEIGHT, TELEMETRY_AGE
 from activities.pulse import Pulse
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
+from activities.stalls import Stalls
 from activities.thresholds import Thresholds
 from autopilot.evidence import bypass, canary, split
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
-from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Target
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure
 from autopilot.spec.canary import CanaryArms, PromQL
 from autopilot.telemetry.arrivals import Arrived
 from autopilot.telemetry.difference import Gap, HubTick
+from autopilot.telemetry.hub import Feed
 from autopilot.telemetry.model import Subject
 
 _RECENT = 10
@@ -70,7 +72,9 @@ class Watching:
         hub = self._attached.hub(analysis.source)
         queries = [metric for metric in analysis.metrics if isinstance(metric, PromQL)]
         source = self._attached.query_source(queries[0].name) if queries else None
+        stalls = Stalls("canary", analysis.tick)
         async with (
+            self._keeper.keeping() as kept,
             self._thresholds.following(queries, source, request.target, request.arms),
             hub.subscribe(
                 subject_of(request.target, request.arms, request.baseline),
@@ -81,16 +85,16 @@ class Watching:
                 tick=analysis.tick,
             ) as feed,
         ):
-            async for item in feed:
-                verdict = self._fold(item)
+            verdict: Verdict | None = None
+            while verdict is None:
+                item = await _next(feed, kept)
+                stalls.passed()
+                verdict = kept.result() if item is None else self._fold(item)
                 if isinstance(verdict, Harm):
-                    await self._condemn(verdict)
-                elif verdict is None:
-                    verdict = await self._keeper.renew()
+                    await self._keeper.condemn(verdict.reason)
                 heartbeat(self._beat())
-                if verdict is not None:
-                    return self.result(verdict)
-        raise RuntimeError("the telemetry hub was closed while a watch was running")
+        stalls.ended()
+        return self.result(verdict)
 
     def result(self, verdict: Verdict) -> WatchResult:
         """The answer to the workflow."""
@@ -209,11 +213,25 @@ class Watching:
     def _labelled(self, gauge: Gauge) -> Gauge:
         return gauge.labels(self._request.target.namespace, self._request.name)
 
-    async def _condemn(self, harm: Harm) -> None:
-        try:
-            await self._attached.mesh.condemn(self._request.lease, harm.reason)
-        except MeshError:
-            return  # the workflow restores in any case; condemning only helps where it cannot
+
+async def _next(feed: Feed, kept: asyncio.Task[Inconclusive]) -> HubTick | Gap | None:
+    """The next tick; None where the lease's task ends first. A tick that is there already comes first: it may be harm.
+
+    Raises:
+        RuntimeError: the telemetry hub was closed.
+    """
+
+    async def take() -> HubTick | Gap:
+        async for item in feed:
+            return item
+        raise RuntimeError("the telemetry hub was closed while a watch was running")
+
+    ticking = asyncio.create_task(take(), name="next tick")
+    try:
+        await asyncio.wait({ticking, kept}, return_when=asyncio.FIRST_COMPLETED)
+        return ticking.result() if ticking.done() else None
+    finally:
+        ticking.cancel()
 
 
 def subject_of(target: Target, arms: CanaryArms, baseline: str = "") -> Subject:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import PendingWorkflowTaskState, WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import keeping
 from activities.keeping import Keeper
 from activities.pulse import Pulse
 from activities.signatures import HaltRule
+from activities.workflow_checks import WorkflowCheck
 from autopilot.mesh.errors import Condemned, LeaseLost, MeshUnavailable, TakenOver
 from autopilot.mesh.model import Aspect, Holder, Lease, Target
 from autopilot.mesh.orders import Standing
@@ -42,6 +45,30 @@ class Mesh:
 
 
 @dataclass
+class Hanging:
+    """A mesh whose first renewals hang until they are told to come back; condemning a lease hangs for ever."""
+
+    first: int = 0
+    renewed: int = 0
+    cancelled: int = 0
+    under_way: list[asyncio.Event] = field(default_factory=list)
+
+    async def renew(self, lease: Lease) -> Standing:
+        if len(self.under_way) < self.first:
+            self.under_way.append(asyncio.Event())
+            try:
+                await self.under_way[-1].wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        self.renewed += 1
+        return Standing()
+
+    async def condemn(self, lease: Lease, reason: str) -> None:
+        await asyncio.Event().wait()
+
+
+@dataclass
 class Clock:
     now: float = 1000.0
 
@@ -51,34 +78,63 @@ class Clock:
 
 @dataclass
 class Temporal:
-    """A client that describes one workflow: how often its task has failed, and since when."""
+    """A client that describes one workflow: its task that waits, how often it has failed, and since when."""
 
     attempt: int = 0
     since: float = 0.0
+    state: Any = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_UNSPECIFIED
+    status: Any = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+    fails: RPCStatusCode | None = None
+    hangs: bool = False
     asked: list[str] = field(default_factory=list)
-    gone: bool = False
+    namespace: str = "default"
 
-    def get_workflow_handle(self, workflow_id: str) -> Any:
-        async def describe(**_: Any) -> Any:
-            self.asked.append(workflow_id)
-            if self.gone:
-                raise RPCError("unavailable", RPCStatusCode.UNAVAILABLE, b"")
-            task = SimpleNamespace(
-                attempt=self.attempt, original_scheduled_time=SimpleNamespace(ToSeconds=lambda: self.since)
-            )
-            return SimpleNamespace(raw_description=SimpleNamespace(pending_workflow_task=task))
+    @property
+    def workflow_service(self) -> Temporal:
+        return self
 
-        return SimpleNamespace(describe=describe)
+    async def describe_workflow_execution(
+        self, request: DescribeWorkflowExecutionRequest, **_: Any
+    ) -> DescribeWorkflowExecutionResponse:
+        self.asked.append(request.execution.workflow_id)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fails is not None:
+            raise RPCError("failed", self.fails, b"")
+        answer = DescribeWorkflowExecutionResponse()
+        answer.workflow_execution_info.status = self.status
+        if self.attempt:
+            pending = answer.pending_workflow_task
+            pending.attempt, pending.state = self.attempt, self.state
+            pending.scheduled_time.FromSeconds(int(self.since))
+            pending.original_scheduled_time.FromSeconds(int(self.since))
+        return answer
+
+
+SCHEDULED = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
+
+
+def pulse_of(temporal: Temporal, clock: Clock) -> Pulse:
+    made = Pulse(clock)
+    made._client = temporal  # type: ignore[assignment]
+    return made
+
+
+async def found(pulse: Pulse) -> WorkflowCheck:
+    """What a look finds that begins now, where one is due."""
+    pulse.workflow("canary/a")
+    await pulse.settle()
+    return pulse.workflow("canary/a")
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(keeping.time, "monotonic", made)
+    monkeypatch.setattr("activities.keeping.time.monotonic", made)
     return made
 
 
-def keeper(mesh: Mesh, pulse: Pulse | None = None, *, halt: HaltRule = "end", grace: float = 30) -> Keeper:
+def keeper(mesh: Mesh | Hanging, pulse: Pulse | None = None, *, halt: HaltRule = "end", grace: float = 30) -> Keeper:
     return Keeper(mesh, LEASE, pulse or Pulse(), grace=grace, halt=halt)  # type: ignore[arg-type]
 
 
@@ -96,9 +152,9 @@ async def test_it_renews_often_enough_and_not_more(clock: Clock) -> None:
     [(LeaseLost("gone"), "leaseLost"), (TakenOver("ann has it"), "takenOver"), (Condemned("harm"), "condemned")],
 )
 async def test_it_says_why_the_lease_is_gone(clock: Clock, refusal: Exception, cause: str) -> None:
-    found = await keeper(Mesh(refuses=refusal)).renew()
-    assert found is not None
-    assert (found.cause, found.reason) == (cause, str(refusal))
+    ended = await keeper(Mesh(refuses=refusal)).renew()
+    assert ended is not None
+    assert (ended.cause, ended.reason) == (cause, str(refusal))
 
 
 async def test_a_mesh_that_does_not_answer_is_asked_again_at_once(clock: Clock) -> None:
@@ -116,15 +172,15 @@ async def test_a_mesh_that_does_not_answer_is_asked_again_at_once(clock: Clock) 
      ("ignore", "halted by ann", None), ("ignore", "", None)],
 )  # fmt: skip
 async def test_what_the_stop_button_means(clock: Clock, rule: HaltRule, pressed: str, cause: str | None) -> None:
-    found = await keeper(Mesh(Standing(halted=pressed)), halt=rule).renew()
-    assert (found.cause if found else None) == cause
+    ended = await keeper(Mesh(Standing(halted=pressed)), halt=rule).renew()
+    assert (ended.cause if ended else None) == cause
 
 
 async def test_it_gives_way_whatever_else_holds(clock: Clock) -> None:
-    found = await keeper(Mesh(Standing(halted="halted", yield_to="security/b")), halt="ignore").renew()
-    assert found is not None
-    assert found.cause == "takenOver"
-    assert "security/b" in found.reason
+    ended = await keeper(Mesh(Standing(halted="halted", yield_to="security/b")), halt="ignore").renew()
+    assert ended is not None
+    assert ended.cause == "takenOver"
+    assert "security/b" in ended.reason
 
 
 async def test_where_temporal_is_silent_for_its_grace_the_lease_is_left(clock: Clock) -> None:
@@ -145,36 +201,134 @@ async def test_where_temporal_is_silent_for_its_grace_the_lease_is_left(clock: C
 
 async def test_a_parked_workflow_hears_nothing_either(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     own, temporal, mesh = Clock(), Temporal(), Mesh()
-    pulse = Pulse(own)
-    pulse._client = temporal  # type: ignore[assignment]
-    monkeypatch.setattr("activities.pulse.time.time", lambda: 5000.0)
+    pulse = pulse_of(temporal, own)
+    monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)
     one = keeper(mesh, pulse)
     await one.renew()
+    await pulse.settle()
     assert (mesh.renewed, temporal.asked) == (1, ["canary/a"])
     temporal.attempt, temporal.since = 7, 5000.0 - 31  # it has failed for longer than the grace
     own.now += 16
     pulse.beat()
+    assert await found(pulse) == WorkflowCheck("failing", 31)
     clock.now += 11
     assert await one.renew() is None
     assert mesh.renewed == 1
     temporal.attempt = 1  # mended
     own.now += 16
     pulse.beat()
+    assert await found(pulse) == WorkflowCheck("runs")
     await one.renew()
     assert mesh.renewed == 2
 
 
 async def test_one_failed_try_is_not_parked_and_no_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     own, temporal = Clock(), Temporal(attempt=2, since=0.0)
-    pulse = Pulse(own)
-    pulse._client = temporal  # type: ignore[assignment]
-    monkeypatch.setattr("activities.pulse.time.time", lambda: 5000.0)
-    assert await pulse.parked("canary/a") == 0
+    pulse = pulse_of(temporal, own)
+    monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)
+    assert (await found(pulse)).seconds == 0
     temporal.attempt = 3
     own.now += 16
-    assert await pulse.parked("canary/a") == 5000
-    temporal.gone = True
+    assert (await found(pulse)).seconds == 5000
+    temporal.fails = RPCStatusCode.UNAVAILABLE
     own.now += 16
-    assert await pulse.parked("canary/a") == 5000
+    assert pulse.parked("canary/a") == 5000
+    await pulse.settle()
     assert len(temporal.asked) == 3
-    assert await pulse.parked("canary/a") == 5000
+    assert pulse.parked("canary/a") == 5000
+
+
+async def test_a_workflow_that_no_worker_polls_for_is_told_apart_from_one_whose_task_was_just_scheduled(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, temporal, mesh = Clock(), Temporal(attempt=1, since=1400.0, state=SCHEDULED), Mesh()
+    pulse = pulse_of(temporal, own)
+    monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)  # an hour ahead of the server's clock
+    one = keeper(mesh, pulse, grace=30)
+    assert await found(pulse) == WorkflowCheck("runs"), "every task waits for an instant"
+    own.now += 16
+    temporal.since += 16
+    assert (await found(pulse)).state == "notPolled", "it was not there at the last look, and is that old by our clock"
+    temporal.since += 1  # a worker took it, and there is another
+    own.now += 16
+    temporal.state = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
+    assert await found(pulse) == WorkflowCheck("runs")
+    temporal.state = SCHEDULED
+    for waited in (16, 32, 48):
+        own.now += 16
+        pulse.beat()
+        assert await found(pulse) == WorkflowCheck("notPolled", waited)
+        clock.now += 11
+        await one.renew()
+    assert mesh.renewed == 1, "only while it was within the grace"
+
+
+@pytest.mark.parametrize(
+    ("temporal", "state"),
+    [
+        (Temporal(fails=RPCStatusCode.NOT_FOUND), "gone"),
+        (
+            Temporal(status=WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED, attempt=1, state=SCHEDULED),
+            "closed",
+        ),
+        (Temporal(status=WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED), "closed"),
+    ],
+)
+async def test_for_a_workflow_that_has_ended_nothing_is_renewed(clock: Clock, temporal: Temporal, state: str) -> None:
+    own, mesh = Clock(), Mesh()
+    pulse = pulse_of(temporal, own)
+    first = await found(pulse)
+    assert first.state == ("unknown" if state == "gone" else state), "a server that starts knows nothing for a moment"
+    own.now += 16
+    pulse.beat()
+    assert (await found(pulse)).state == state
+    await keeper(mesh, pulse).renew()
+    assert mesh.renewed == 0
+
+
+async def test_looks_that_hang_do_not_pile_up_and_hold_nobody_up() -> None:
+    own, temporal, mesh = Clock(), Temporal(hangs=True), Mesh()
+    pulse = pulse_of(temporal, own)
+    one = keeper(mesh, pulse)
+    for _ in range(5):
+        assert await one.renew() is None
+        one._renewed -= 100
+        own.now += 16
+        pulse.beat()
+    assert mesh.renewed == 5
+    assert len(temporal.asked) == 1
+    await pulse._checks.close()
+
+
+async def test_a_renewal_that_hangs_is_not_waited_for_and_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_LIMIT", 0.05)
+    monkeypatch.setattr(keeping, "_LONGEST", 0.05)
+    mesh = Hanging(first=2)
+    one = keeper(mesh)
+    async with asyncio.timeout(5), one.keeping() as kept:
+        while len(mesh.under_way) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert len(mesh.under_way) == 2, "each may hold a thread that restores need"
+        mesh.under_way[1].set()  # this one comes back late, and counts all the same
+        while mesh.renewed < 3:
+            await asyncio.sleep(0.01)
+        assert not kept.done()
+    assert mesh.cancelled == 1, "nothing lingers"
+
+
+async def test_its_task_ends_at_once_with_what_ends_the_operation() -> None:
+    async with asyncio.timeout(5), keeper(Mesh(refuses=TakenOver("ann has it"))).keeping() as kept:
+        assert (await kept).cause == "takenOver"
+
+
+async def test_an_error_of_ours_is_no_silence() -> None:
+    async with asyncio.timeout(5), keeper(Mesh(refuses=ZeroDivisionError())).keeping() as kept:
+        with pytest.raises(ZeroDivisionError):
+            await kept
+
+
+async def test_a_mesh_that_hangs_does_not_hold_a_verdict_of_harm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_CONDEMN", 0.1)
+    async with asyncio.timeout(5):
+        await keeper(Hanging()).condemn("harm")

@@ -209,9 +209,9 @@ class EnvoyMesh(ThreadedMesh):
     async def renew(self, lease: Lease) -> Standing:
         """Renews the lease."""
         # A deadline by a clock that proxies do not share could bind them for hours: better let the old one pass.
-        falls = await asyncio.to_thread(self.ledger.falls_soon, lease)
+        falls = await self.in_thread(self.ledger.falls_soon, lease)
         extend = not (falls and await self._skewed(lease.target))
-        return await asyncio.to_thread(lambda: self.ledger.renew(lease, extend=extend))
+        return await self.in_thread(lambda: self.ledger.renew(lease, extend=extend))
 
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
         """One round of a guard."""
