@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from temporalio.client import Client, Plugin
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 
 from worker.converter import DATA_CONVERTER
 
@@ -19,7 +20,13 @@ class TemporalUnavailable(Exception):
     """Temporal did not answer; the message names the address and what to do."""
 
 
-async def connect(default_address: str | None = None, *, plugins: Sequence[Plugin] = (), limit: float = 10.0) -> Client:
+async def connect(
+    default_address: str | None = None,
+    *,
+    plugins: Sequence[Plugin] = (),
+    limit: float = 10.0,
+    runtime: Runtime | None = None,
+) -> Client:
     """Connects as `TEMPORAL_*` variables or Temporal's own profile file say.
 
     Args:
@@ -27,6 +34,7 @@ async def connect(default_address: str | None = None, *, plugins: Sequence[Plugi
         plugins: of the client and of every worker made from it. Whoever starts and commands operations needs none;
             a worker needs `worker.plugin.AutopilotPlugin`.
         limit: seconds to wait for an answer.
+        runtime: where the SDK keeps its threads and metrics; by default the process' own.
 
     Raises:
         TemporalUnavailable: nothing answered in time.
@@ -35,7 +43,7 @@ async def connect(default_address: str | None = None, *, plugins: Sequence[Plugi
     address = options.setdefault("target_host", default_address or "localhost:7233")
     try:
         async with asyncio.timeout(limit):
-            return await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=plugins)
+            return await Client.connect(**options, data_converter=DATA_CONVERTER, plugins=plugins, runtime=runtime)
     except (RuntimeError, TimeoutError) as error:
         raise TemporalUnavailable(
             f"Temporal did not answer at {address} ({_cause(error)}): start a local one with `autopilot up`, "

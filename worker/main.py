@@ -23,6 +23,7 @@ from activities.signatures import WATCH_QUEUE, WORKFLOW_QUEUE
 from activities.telemetry import TelemetryActivities
 from worker.connection import connect
 from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.sdk_metrics import SdkMetrics
 from worker.signals import stop_signal
 from worker.visibility import ensure_search_attributes
 
@@ -44,7 +45,7 @@ async def run(
 
     Args:
         mesh_files: the meshes this worker drives.
-        metrics: `host:port` to serve its own metrics at.
+        metrics: `host:port` to serve its own metrics and those of Temporal's SDK at.
         prometheus: base URL for `source: prometheus` and custom queries.
         heartbeat_every: seconds between heartbeats of a watch that reach the server, at the most; also the time an
             approval or a resume may take to be heard.
@@ -55,7 +56,8 @@ async def run(
         RuntimeError: Temporal did not answer.
     """
     meshes = attach(mesh_files, prometheus, stream())
-    client = await connect(plugins=[AutopilotPlugin()])
+    sdk = SdkMetrics() if metrics else None  # before the client, which reports to its runtime
+    client = await connect(plugins=[AutopilotPlugin()], runtime=sdk.runtime if sdk else None)
     await ensure_search_attributes(client)
     stop = stop_signal()
     try:
@@ -67,6 +69,8 @@ async def run(
             _log.info("worker stops; its watches continue on other workers, or when it is started again")
     finally:
         await meshes.close()
+        if sdk:
+            sdk.close()
 
 
 @contextlib.asynccontextmanager

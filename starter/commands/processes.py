@@ -15,11 +15,19 @@ Metrics = Annotated[
     str | None,
     typer.Option("--metrics", metavar="HOST:PORT", help="Address to serve our own metrics at; default: none."),
 ]
+WorkerMetrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Address to serve our own metrics and those of Temporal's SDK at; default: none.",
+    ),
+]
 
 
 async def worker(
     mesh: Meshes = None,
-    metrics: Metrics = None,
+    metrics: WorkerMetrics = None,
     prometheus: Annotated[
         str | None, typer.Option("--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS.")
     ] = None,
