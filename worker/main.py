@@ -40,6 +40,7 @@ async def run(
     *,
     heartbeat_every: float = 5.0,
     reports: Path = Path(".autopilot/reports"),
+    codec: str | None = None,
 ) -> None:
     """Works until SIGTERM or SIGINT.
 
@@ -50,14 +51,16 @@ async def run(
         heartbeat_every: seconds between heartbeats of a watch that reach the server, at the most; also the time an
             approval or a resume may take to be heard.
         reports: where finished operations' reports are kept.
+        codec: name of the payload codec; by default what `AUTOPILOT_CODEC` says.
 
     Raises:
+        CodecError: the codec cannot be used.
         MeshError: a mesh file describes no mesh.
         RuntimeError: Temporal did not answer.
     """
     meshes = attach(mesh_files, prometheus, stream())
     sdk = SdkMetrics() if metrics else None  # before the client, which reports to its runtime
-    client = await connect(plugins=[AutopilotPlugin()], runtime=sdk.runtime if sdk else None)
+    client = await connect(plugins=[AutopilotPlugin()], codec=codec, runtime=sdk.runtime if sdk else None)
     await ensure_search_attributes(client)
     stop = stop_signal()
     try:

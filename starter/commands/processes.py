@@ -40,6 +40,16 @@ async def worker(
             help="Shortest time between heartbeats of a watch; also the longest delay of an approval.",
         ),
     ] = 5.0,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            metavar="NAME|MODULE:ATTRIBUTE",
+            help="Payload codec that encrypts what Temporal stores: an installed entry point "
+            "(group meshautopilot.payload_codecs), or module:attribute; default: $AUTOPILOT_CODEC. "
+            "Every command needs the same one: set AUTOPILOT_CODEC for them.",
+        ),
+    ] = None,
 ) -> int:
     """Run operations until Ctrl-C or SIGTERM; one worker may drive several meshes."""
     from worker import main  # noqa: PLC0415
@@ -50,6 +60,7 @@ async def worker(
         prometheus=prometheus or os.environ.get("AUTOPILOT_PROMETHEUS") or None,
         reports=reports_folder(),
         heartbeat_every=heartbeat,
+        codec=codec,
     )
     return 0
 
