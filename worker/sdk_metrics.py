@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 from temporalio.runtime import (
     BUFFERED_METRIC_KIND_COUNTER,
     BUFFERED_METRIC_KIND_GAUGE,
@@ -52,9 +51,9 @@ class _Histogram:
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
         found, below = [], 0
-        for bound, count in zip((*_BOUNDS, float("inf")), self.counts, strict=True):
+        for bound, count in zip((*map(str, _BOUNDS), "+Inf"), self.counts, strict=True):
             below += count
-            found.append((floatToGoString(bound), float(below)))
+            found.append((bound, float(below)))
         return found
 
 
