@@ -389,7 +389,8 @@ async def test_a_secret_that_a_server_repeats_is_nowhere(lab: Lab, tmp_path: Pat
     async def repeat(request: web.Request) -> web.Response:
         sent.append(request.headers["authorization"])
         good = len(sent) < 4
-        return web.Response(text=f"{'welcome' if good else 'denied'}: {sent[-1]}", status=200 if good else 401)
+        said = f"{'welcome' if good else 'denied'}: {sent[-1].removeprefix('Bearer ')}"
+        return web.Response(text=said, status=200 if good else 401)
 
     application = web.Application()
     application.router.add_get("/", repeat)
