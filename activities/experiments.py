@@ -27,6 +27,7 @@ from activities.experiment_signatures import (
 from activities.holding import Holding
 from activities.keeping import Keeper
 from activities.meshes import Attached, Meshes
+from activities.probe_secrets import Allowed
 from activities.probing import Prober, allowed_probes
 from activities.pulse import Pulse
 from activities.reports import Archive
@@ -56,6 +57,7 @@ class ExperimentActivities(ExperimentSignatures):
         self._pulse = pulse
         self._archive = archive
         self._allowed = allowed_probes(os.environ)
+        Allowed(os.environ)  # a mistake in the variable shows when the worker starts, not in an experiment
 
     @activity.defn(name="chaos.preflight")
     async def preflight(self, request: PreflightRequest) -> Preflight:

@@ -76,6 +76,8 @@ class Objects:
         if probe.tolerance is None:
             return Seen(ok=True, value="present")
         ok, note = await judged(probe.tolerance, body, f"{what}: ")
+        if note and probe.kind == "Secret":
+            note = f"{what}: the tolerance does not hold, or there is nothing to judge; what Secrets hold is not shown"
         return Seen(ok, "present", note)
 
     def close(self) -> None:

@@ -23,10 +23,12 @@ from activities.meshes import Attached
 from activities.probe_judging import Judgement, Seen, judged, together
 from activities.probe_names import Names
 from activities.probe_programs import FunctionError, call, run
+from activities.probe_secrets import Secrets, SecretUnavailable
 from activities.probe_traffic import Traffic
 from autopilot.evidence.hypothesis import Look
 from autopilot.evidence.tolerance import readable
 from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target
 from autopilot.spec.credentials import redacted
@@ -40,7 +42,9 @@ from autopilot.spec.probes import (
     PromqlProbe,
     PythonProbe,
     TcpProbe,
+    secrets_of,
 )
+from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.units import format_seconds
 from autopilot.telemetry.model import TelemetryError
 
@@ -77,6 +81,8 @@ def allowed_probes(environ: Mapping[str, str]) -> frozenset[str]:
 class _Stage:
     """How far one look has come."""
 
+    waits_for_secrets: bool = False
+    """Set while secrets are read: the target has not been asked yet."""
     answered: bool = False
     """Set once the target has answered; time after that is spent by the probe itself."""
 
@@ -88,6 +94,9 @@ class Prober:
         attached: the mesh, and its telemetry.
         target: the experiment's; its namespace is where names without one are looked for.
         allowed: kinds that need the worker's consent and have it; see `allowed_probes`.
+
+    Raises:
+        InvalidChange: `AUTOPILOT_ALLOW_SECRETS` of this worker has another form than is known.
     """
 
     def __init__(self, attached: Attached, target: Target, allowed: frozenset[str] = frozenset()) -> None:
@@ -98,6 +107,7 @@ class Prober:
         self._objects: Objects | None = None
         self._traffic = Traffic(attached)
         self._names = Names()
+        self._secrets = Secrets(target.namespace, self._api)
         self._queries = asyncio.Semaphore(_QUERIES)
         self._asked: set[asyncio.Task[float | None]] = set()
 
@@ -123,16 +133,19 @@ class Prober:
                 seen = await self._see(probe, stage)
         except TimeoutError:
             within = format_seconds(probe.timeout)
-            if stage.answered:
+            if stage.waits_for_secrets:
+                seen = Seen(None, note=f"cannot be measured: the secrets it sends could not be read within {within}")
+            elif stage.answered:
                 seen = Seen(None, note=f"the answer could not be judged within {within}; simplify the tolerance")
             else:
                 ok = False if isinstance(probe, HttpProbe | TcpProbe) else None
                 seen = Seen(ok, note=f"no answer within {within}")
-        except (TelemetryError, MeshError, FunctionError) as error:
+        except (TelemetryError, MeshError, FunctionError, SecretUnavailable) as error:
             seen = Seen(None, note=str(error))
         except Exception as error:  # noqa: BLE001 - an error of the probe is no data; the note names it
             seen = Seen(None, note=f"{type(error).__name__}: {error}")
-        return Look(time=began, ok=seen.ok, value=redacted(seen.value)[:_VALUE], note=redacted(seen.note)[:_NOTE])
+        value, note = (redacted(self._secrets.hidden(text)) for text in (seen.value, seen.note))
+        return Look(time=began, ok=seen.ok, value=value[:_VALUE], note=note[:_NOTE])
 
     async def prime(self, probe: MeshProbe) -> None:
         """Reads counters, so that a look a window later has something to compare with; never raises."""
@@ -168,6 +181,7 @@ class Prober:
         await asyncio.gather(*asked, return_exceptions=True)
         await self._traffic.close()
         await self._names.close()
+        self._secrets.close()
 
     async def _refuse(self, probe: Probe) -> None:
         if probe.type in OPT_IN and probe.type not in self._allowed:
@@ -196,6 +210,11 @@ class Prober:
                     )
             case HttpProbe():
                 _address(probe.url)
+                for name, text in secrets_of(probe).items():
+                    try:
+                        self._secrets.refuse(text.secret_ref)
+                    except InvalidChange as error:
+                        raise InvalidChange(f"header {name}: {error}") from error
             case _:
                 return
 
@@ -236,12 +255,18 @@ class Prober:
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         url = _address(probe.url)
+        stage.waits_for_secrets = True
+        headers = {
+            name: await self._secrets.header(value) if isinstance(value, SecretText) else value
+            for name, value in probe.headers.items()
+        }
+        stage.waits_for_secrets = False
         began = time.monotonic()
         try:
             async with self._session.request(
                 probe.method,
                 url,
-                headers=probe.headers,
+                headers=headers,
                 data=probe.data,
                 ssl=probe.verify_tls,
                 allow_redirects=False,
@@ -253,7 +278,10 @@ class Prober:
         stage.answered = True
         told: list[Judgement] = [await judged(probe.tolerance, response.status, "status: ")]
         if probe.body is not None:
-            told.append(await judged(probe.body, body, "body: "))
+            holds, why = await judged(probe.body, body, "body: ")
+            if why and self._secrets.repeated(body.decode("utf-8", "replace")):
+                why = "body: is not shown, because the answer repeats a secret that the probe sent"
+            told.append((holds, why))
         if probe.latency is not None:
             told.append(await judged(probe.latency, round(took, 4), "seconds: "))
         ok, note = together(told)
@@ -330,6 +358,19 @@ class Prober:
                 )
             self._objects = Objects(mesh.api, self._target.namespace)
         return self._objects
+
+    def _api(self) -> KubeApi:
+        """The API server of the mesh's cluster.
+
+        Raises:
+            InvalidChange: it is in none.
+        """
+        mesh = self._attached.mesh
+        if not isinstance(mesh, KubeMesh):
+            raise InvalidChange(
+                f"mesh {mesh.name} is not in a cluster and has no Secrets; write secretRef: file or env"
+            )
+        return mesh.api
 
 
 def _address(url: str) -> URL:

@@ -92,7 +92,7 @@ def root(
     """Canary rollouts and chaos experiments over service meshes; the base configuration is always restored.
 
     Temporal's address, TLS and API key come from Temporal's own variables and profiles (TEMPORAL_ADDRESS, …); ours are
-    AUTOPILOT_MESH, AUTOPILOT_HOME and AUTOPILOT_PROMETHEUS.
+    AUTOPILOT_MESH, AUTOPILOT_HOME, AUTOPILOT_PROMETHEUS and AUTOPILOT_CODEC.
     """
     del debug  # read by `run`
 

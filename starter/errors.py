@@ -80,7 +80,8 @@ def _ours(error: BaseException) -> Failure | None:
     if isinstance(error, MeshError):
         return _mesh(error)
     # Errors of the embedded stack, a connection or an operation say themselves what to do.
-    return Failure(str(error)) if module.startswith(("autopilot.local.", "worker.connection", "starter.")) else None
+    itself = ("autopilot.local.", "worker.connection", "worker.codecs", "starter.")
+    return Failure(str(error)) if module.startswith(itself) else None
 
 
 def _mesh(error: BaseException) -> Failure:
@@ -106,6 +107,11 @@ def _temporal(error: BaseException) -> Failure | None:
     if isinstance(error, RuntimeError) and "client connect" in text:
         found = re.search(r"\b(\[[0-9a-fA-F:]+\]:\d+|\d+\.\d+\.\d+\.\d+:\d+)", text)
         return explain(unreachable(found[1] if found else temporal_address()))
+    if isinstance(error, KeyError) and "Unknown payload encoding" in text:
+        return Failure(
+            "Temporal's payloads are encoded with a codec that this command does not have",
+            "set AUTOPILOT_CODEC to the name of the worker's codec",
+        )
     return _from_temporal(error) if type(error).__module__.startswith("temporalio") else None
 
 

@@ -15,6 +15,8 @@ from autopilot.mesh.model import InjectFault, Target
 from autopilot.spec.allowed import doubtful, share_allowed
 from autopilot.spec.experiment import MeshExperiment
 from autopilot.spec.faults import describe, describe_scope
+from autopilot.spec.probes import secrets_of
+from autopilot.spec.secret_ref import described
 from autopilot.spec.units import format_seconds
 from starter.meshes import faults_of
 from starter.output import table
@@ -78,6 +80,11 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
         "probes": [f"{probe.name} ({probe.type}, {probe.mode})" for probe in spec.hypothesis.probes],
         "abort": [f"{probe.name} ({probe.type})" for probe in spec.abort],
         "needs_consent": list(spec.needs_consent),
+        "secrets": [
+            f"{described(text.secret_ref, namespace)} (header {name} of probe {probe.name})"
+            for probe in spec.probes
+            for name, text in secrets_of(probe).items()
+        ],
         "limits": {
             "maxTraffic": share_allowed(spec),
             "maxFailures": spec.safety.max_failures,
@@ -124,6 +131,8 @@ def picture(value: dict[str, Any]) -> Group:
     if value["needs_consent"]:
         kinds = ",".join(value["needs_consent"])
         parts.append(Text(f"  needs a worker started with AUTOPILOT_ALLOW_PROBES={kinds}", "yellow"))
+    if value["secrets"]:
+        parts.append(Text(f"  the worker reads and sends: {', '.join(value['secrets'])}"))
     parts += [Text(f"  {doubt}", "yellow") for doubt in value["doubts"]]
     if value["schedule"]:
         parts.append(Text(f"  runs on schedule: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))

@@ -31,6 +31,7 @@ from autopilot.operations.queues import (
 )
 from worker.connection import connect
 from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.sdk_metrics import SdkMetrics
 from worker.signals import stop_signal
 from worker.visibility import ensure_search_attributes
 
@@ -51,23 +52,27 @@ async def run(
     *,
     heartbeat_every: float = 5.0,
     reports: Path = Path(".autopilot/reports"),
+    codec: str | None = None,
 ) -> None:
     """Works until SIGTERM or SIGINT.
 
     Args:
         mesh_files: the meshes this worker drives.
-        metrics: `host:port` to serve its own metrics at.
+        metrics: `host:port` to serve its own metrics and those of Temporal's SDK at.
         prometheus: base URL for `source: prometheus` and custom queries.
         heartbeat_every: seconds between heartbeats of a watch that reach the server, at the most; also the time an
             approval or a resume may take to be heard.
         reports: where finished operations' reports are kept.
+        codec: name of the payload codec; by default what `AUTOPILOT_CODEC` says.
 
     Raises:
+        CodecError: the codec cannot be used.
         MeshError: a mesh file describes no mesh.
         RuntimeError: Temporal did not answer.
     """
     meshes = attach(mesh_files, prometheus, stream())
-    client = await connect(plugins=[AutopilotPlugin()])
+    sdk = SdkMetrics() if metrics else None  # before the client, which reports to its runtime
+    client = await connect(plugins=[AutopilotPlugin()], codec=codec, runtime=sdk.runtime if sdk else None)
     await ensure_search_attributes(client)
     stop = stop_signal()
     try:
@@ -79,6 +84,8 @@ async def run(
             _log.info("worker stops; its watches continue on other workers, or when it is started again")
     finally:
         await meshes.close()
+        if sdk:
+            sdk.close()
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.errors import ErrorInterceptor
-from worker.converter import DATA_CONVERTER
+from worker.converter import keeping_codec
 from workflows.canary import CanaryWorkflow
 from workflows.chaos import ChaosWorkflow
 from workflows.guard import GuardWorkflow
@@ -36,7 +36,7 @@ class AutopilotPlugin(SimplePlugin):
     def __init__(self) -> None:
         super().__init__(
             "meshautopilot.io",
-            data_converter=DATA_CONVERTER,
+            data_converter=keeping_codec,
             interceptors=[ErrorInterceptor()],
             workflow_runner=_pass_through,
             # A payload that cannot be read fails its workflow; any other bug parks it until a fix is deployed.

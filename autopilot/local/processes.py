@@ -41,13 +41,17 @@ def is_alive(pid: int, started: int) -> bool:
     return start_time(pid) == started
 
 
+_KEPT = ("AUTOPILOT_CODEC", "AUTOPILOT_ALLOW_SECRETS")
+"""Settings of ours that a local worker has too: without them it could not read what commands send, or allow more."""
+
+
 def environment(extra: Mapping[str, str], *, drop: Sequence[str] = ("TEMPORAL_", "AUTOPILOT_")) -> dict[str, str]:
     """The environment of a child: ours, without what would point it elsewhere, and with `extra`.
 
     Settings for another Temporal (address, keys, TLS) must not reach a local worker, and traffic to loopback must not
     be sent to a proxy.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(tuple(drop))}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(tuple(drop))}
     for name in ("NO_PROXY", "no_proxy"):
         kept[name] = ",".join(filter(None, (kept.get(name), _LOOPBACK_HOSTS)))
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}

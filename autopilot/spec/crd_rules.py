@@ -33,6 +33,7 @@ from autopilot.spec.faults import (
 )
 from autopilot.spec.probes import KubernetesProbe
 from autopilot.spec.schedule import Freeze, Window
+from autopilot.spec.secret_ref import SecretRef
 from autopilot.spec.structural import Needs, Rule, Rules
 from autopilot.spec.tolerance import Tolerance
 
@@ -173,6 +174,7 @@ RULES: Final[Rules] = {
 
 SOME: Final[Needs] = {
     Scope: ("percentage", "users", "headers", "cookie", "source", "arm"),
+    SecretRef: ("kubernetes", "file", "env"),
     Tolerance: ("equals", "oneOf", "min", "max", "regex", "contains"),
 }
 """Fields of which at least one must be there; rules cannot see all of them."""

@@ -96,6 +96,12 @@ def truth_or_fields(fields: Schema) -> Schema:
     return {key: value for key, value in fields.items() if key != "type"} | only("truth", "fields")
 
 
+def text_or_fields(text: Schema, fields: Schema) -> Schema:
+    """Text within the limits of `text`, or the fields."""
+    limits = {key: value for key, value in text.items() if key not in {"type", "description"}}
+    return {key: value for key, value in fields.items() if key != "type"} | limits | only("text", "fields")
+
+
 UNITS: Final[dict[str, Unit]] = {
     parse_seconds.__name__: SECONDS,
     parse_fraction.__name__: FRACTION,

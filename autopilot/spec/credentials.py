@@ -7,6 +7,7 @@ Every pattern takes linear time, whatever it is given.
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl, urlsplit
 
 WHERE_INSTEAD = (
     "specs stay in Temporal's history for whoever may look: keep credentials in the environment of the worker, "
@@ -36,6 +37,64 @@ _FIND = re.compile("|".join(f"({pattern})" for _, pattern in _SHAPES))
 _KEYS = re.compile(
     r"(?i)^(?:.*[/._-])?(?:password|passwd|api-?key|private-?key|secret-?key|client-?secret|access-?token|auth-?token)$"
 )
+
+
+_ENDINGS = (
+    "authorization", "cookie", "cookies", "cookie2", "token", "tokens", "secret", "secrets", "password", "passwd",
+    "passphrase", "credential", "credentials", "apikey", "accesskey", "secretkey", "privatekey", "jwt", "dpop",
+)  # fmt: skip
+"""A header whose last word ends like this carries a credential: `x-vault-token`, `set-cookie`, `x-mytoken`."""
+_KEYS_OF = frozenset(
+    {"api", "access", "account", "admin", "auth", "client", "encryption", "functions", "license", "master", "private"}
+    | {"secret", "service", "shared", "signing", "subscription"}
+)
+"""Words that make a credential of `-key`: `x-api-key`, `ocp-apim-subscription-key`; not `idempotency-key`."""
+_IN_QUERIES = frozenset({"auth", "pass", "pwd", "sig", "signature", "jwt", "x-amz-signature", "x-goog-signature"})
+"""Further names of parameters of a URL that carry a credential."""
+_SCHEME = re.compile(r"(?i)\s{0,64}(?:bearer|basic|digest|negotiate|ntlm|apikey|aws4-hmac-sha256)\s{1,64}\S")
+_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{4,8192}\.[\w-]")
+"""The beginning of a JSON web token: it shows by its first two parts, signed, encrypted or neither."""
+
+
+def carries_a_credential(header: str) -> bool:
+    """Whether a header of this name is there to prove who asks: its value must not be written down.
+
+    The rule is closed: `x-auth-…`; a last word that ends in one of `_ENDINGS`; `key` after one of `_KEYS_OF`. A
+    trailing `-bin`, as gRPC has it, is left out first.
+    """
+    words = [word for word in re.split(r"[-_.]", header[:256].lower()) if word]
+    if len(words) > 1 and words[-1] == "bin":
+        words.pop()
+    if not words:
+        return False
+    if words[:2] == ["x", "auth"] or words == ["auth"]:
+        return True
+    return words[-1].endswith(_ENDINGS) or (words[-1] == "key" and len(words) > 1 and words[-2] in _KEYS_OF)
+
+
+def proves_identity(value: str) -> bool:
+    """Whether the value of a header is plainly a credential, whatever the header's name: `Bearer …`, `eyJ….…`."""
+    return bool(_SCHEME.match(value) or _TOKEN.search(value)) or bool(credential(value))
+
+
+def credential_in_url(url: str) -> str:
+    """Which part of a URL holds a credential (`the parameter api_key`); empty where none plainly does."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""  # no URL: whoever reads it says so
+    if "@" in parts.netloc:
+        return "the user or password before the host"
+    for name, value in parse_qsl(parts.query.replace(";", "&"), keep_blank_values=False):
+        plain = name.lower().replace("_", "-")
+        if plain in _IN_QUERIES or carries_a_credential(_dashed(name)) or proves_identity(value):
+            return f"the parameter {name}" if len(name) <= 64 and not credential(name) else "a parameter"
+    return ""
+
+
+def _dashed(name: str) -> str:
+    """`accessToken` as `access-Token`: words of a name, however they are told apart."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name[:256])
 
 
 def credential(text: str) -> str:

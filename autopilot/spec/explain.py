@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic_core import ErrorDetails
 
 from autopilot.spec.base import Misplaced
@@ -161,7 +161,9 @@ def _plain(annotation: Any) -> Any:
 
 
 def _tags(model: Any) -> list[str]:
-    """The values of the field that tells a model from others."""
+    """The values of the field that tells a model from others; or the tag, where a function tells them apart."""
+    if get_origin(model) is Annotated and (named_ := [each.tag for each in get_args(model) if isinstance(each, Tag)]):
+        return named_
     fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
     tags = [info for name, info in fields.items() if name == "type" and get_origin(info.annotation) is Literal]
     return [tag for info in tags for tag in get_args(info.annotation)]

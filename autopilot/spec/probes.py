@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from autopilot.spec.addresses import Address
 from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.faults import HeaderName, HeadersOnce, HeaderText
+from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.tolerance import Tolerance
 from autopilot.spec.units import Count, Name, Number, Seconds, explained
 
@@ -21,6 +22,17 @@ Url = Annotated[
 ]
 Text = Annotated[str, Field(max_length=4096)]
 Argument = Annotated[str, Field(pattern=explained(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", "the name of an argument"))]
+
+
+def _text_or_secret(value: object) -> str:
+    """Which of both a value is meant to be, so that a message is about that one alone."""
+    return "secret" if isinstance(value, dict | SecretText) else "text"
+
+
+HeaderValue = Annotated[
+    Annotated[HeaderText, Tag("text")] | Annotated[SecretText, Tag("secret")], Discriminator(_text_or_secret)
+]
+"""Text; or, for what must not be written down, where a worker finds it."""
 
 
 class _Probe(SpecModel):
@@ -49,7 +61,8 @@ class HttpProbe(_Probe):
     type: Literal["http"] = "http"
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"] = "GET"
-    headers: Annotated[dict[HeaderName, HeaderText], Field(max_length=32), HeadersOnce] = Field(default_factory=dict)
+    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=32), HeadersOnce] = Field(default_factory=dict)
+    """Text, or `secretRef` for a credential."""
     data: Text | None = None
     """What is sent."""
     verify_tls: bool = True
@@ -160,6 +173,13 @@ Probe = Annotated[
 
 OPT_IN = ("process", "python")
 """Kinds of probes that run code named in a spec: only on a worker whose administrator allows them."""
+
+
+def secrets_of(probe: Probe) -> dict[str, SecretText]:
+    """The headers of a probe that hold secrets, by name."""
+    headers = probe.headers if isinstance(probe, HttpProbe) else {}
+    return {name: value for name, value in headers.items() if isinstance(value, SecretText)}
+
 
 PHASES: dict[str, frozenset[Mode]] = {
     "before": frozenset({"before", "edge", "continuous"}),

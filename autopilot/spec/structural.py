@@ -16,7 +16,7 @@ from pydantic_core import core_schema
 
 from autopilot.spec.crd_lengths import longest
 from autopilot.spec.crd_union import Unsayable, flattened
-from autopilot.spec.crd_values import KINDS, READERS, RULES, UNTYPED, hidden, only
+from autopilot.spec.crd_values import KINDS, READERS, RULES, UNTYPED, hidden, only, text_or_fields
 from autopilot.spec.crd_words import described, field_docs, spoken
 
 Schema = dict[str, Any]
@@ -94,6 +94,8 @@ class _Converter:
             return described({"type": "object", UNTYPED: True}, node)
         if unknown := node.keys() - _READ - _DROPPED - set(_KEPT):
             raise Unsayable(f"{at}: a structural schema has no {', '.join(sorted(unknown))}")
+        if "oneOf" in node and "discriminator" not in node:
+            return described(self._text_or_fields(node["oneOf"], at, above), node)
         if "oneOf" in node:
             tag = node["discriminator"]["propertyName"]
             return described(flattened(tag, [self.schema(each, at, above) for each in node["oneOf"]], at), node)
@@ -103,6 +105,13 @@ class _Converter:
                 raise Unsayable(f"{at}: say in READERS what the validator {reader!r} reads")
             found = READERS[reader](found)
         return described(found, node, node.get(_READER, ()))
+
+    def _text_or_fields(self, members: list[Schema], at: str, above: frozenset[str]) -> Schema:
+        """A value that is one of two, which a function tells apart: no tag says which."""
+        found = [self.schema(each, at, above) for each in members]
+        if [each.get("type") for each in found] != ["string", "object"]:
+            raise Unsayable(f"{at}: may be one of several types; only text or fields can be said, in this order")
+        return text_or_fields(*found)
 
     def _resolved(self, raw: Schema, at: str, above: frozenset[str]) -> tuple[Schema, frozenset[str], bool]:
         """The node without references and without null, and whether it stands within itself."""

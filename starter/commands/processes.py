@@ -15,11 +15,19 @@ Metrics = Annotated[
     str | None,
     typer.Option("--metrics", metavar="HOST:PORT", help="Address to serve our own metrics at; default: none."),
 ]
+WorkerMetrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Address to serve our own metrics and those of Temporal's SDK at; default: none.",
+    ),
+]
 
 
 async def worker(
     mesh: Meshes = None,
-    metrics: Metrics = None,
+    metrics: WorkerMetrics = None,
     prometheus: Annotated[
         str | None, typer.Option("--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS.")
     ] = None,
@@ -32,6 +40,16 @@ async def worker(
             help="Shortest time between heartbeats of a watch; also the longest delay of an approval.",
         ),
     ] = 5.0,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            metavar="NAME|MODULE:ATTRIBUTE",
+            help="Payload codec that encrypts what Temporal stores: an installed entry point "
+            "(group meshautopilot.payload_codecs), or module:attribute; default: $AUTOPILOT_CODEC. "
+            "Every command needs the same one: set AUTOPILOT_CODEC for them.",
+        ),
+    ] = None,
 ) -> int:
     """Run operations until Ctrl-C or SIGTERM; one worker may drive several meshes."""
     from worker import main  # noqa: PLC0415
@@ -42,6 +60,7 @@ async def worker(
         prometheus=prometheus or os.environ.get("AUTOPILOT_PROMETHEUS") or None,
         reports=reports_folder(),
         heartbeat_every=heartbeat,
+        codec=codec,
     )
     return 0
 

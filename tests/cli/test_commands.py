@@ -298,9 +298,13 @@ def test_worker_and_guard_run_what_they_are_told(
     monkeypatch.setattr(worker.main, "run", run)
     monkeypatch.setattr(worker.guard, "run", run)
     monkeypatch.setenv("AUTOPILOT_PROMETHEUS", "http://p:9090")
-    assert autopilot("worker", "--mesh", "a.yaml", "--mesh", "b.yaml", "--metrics", "127.0.0.1:1").code == 0
+    assert (
+        autopilot("worker", "--mesh", "a.yaml", "--mesh", "b.yaml", "--metrics", "127.0.0.1:1", "--codec", "aes").code
+        == 0
+    )
     assert autopilot("guard").code == 0
     (files, options), (guarded, guard_options) = ran
     assert (files, options["metrics"]) == ([Path("a.yaml"), Path("b.yaml")], "127.0.0.1:1")
     assert options["prometheus"] == "http://p:9090"
+    assert options["codec"] == "aes"
     assert (guarded, guard_options) == ([Path("found/mesh.yaml")], {"metrics": None})

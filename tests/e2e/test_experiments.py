@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from autopilot.findings import ExperimentInput, ExperimentReport
 from autopilot.local import stack
@@ -371,4 +373,58 @@ async def test_the_scenarios_of_the_demo(lab: Lab, scenario: str, outcome: str) 
     if scenario == "chaos-killed":
         assert result["strike"]["healed"] <= result["strike"]["deadline"] + 1
         assert result["exposure"]["requests"] > 0  # what was counted before everything died is not forgotten
+    await at_rest(lab)
+
+
+# Secrets
+
+
+async def test_a_secret_that_a_server_repeats_is_nowhere(lab: Lab, tmp_path: Path) -> None:
+    """The probe sends it at each look; history, heartbeats, report, audit records, logs and messages have its name."""
+    secret = "s3cr3t-of-checkout-0123456789"  # noqa: S105 - made up
+    file = tmp_path / "token"
+    file.write_text(f"{secret}\n")
+    sent: list[str] = []
+
+    async def repeat(request: web.Request) -> web.Response:
+        sent.append(request.headers["authorization"])
+        good = len(sent) < 4
+        said = f"{'welcome' if good else 'denied'}: {sent[-1].removeprefix('Bearer ')}"
+        return web.Response(text=said, status=200 if good else 401)
+
+    application = web.Application()
+    application.router.add_get("/", repeat)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    probe = {
+        "name": "login",
+        "type": "http",
+        "mode": "continuous",
+        "interval": 0.3,
+        "url": f"http://127.0.0.1:{runner.addresses[0][1]}/",
+        "headers": {"authorization": {"prefix": "Bearer ", "secretRef": {"file": str(file)}}},
+        "body": {"contains": "welcome"},
+        "failures": 5,
+    }
+    wanted = experiment("secret", {"type": "delay", "delay": 0.05}, hypothesis={"probes": [probe]})
+    handle = await start_experiment(lab.client, wanted)
+    stored = b""
+    async with asyncio.timeout(60):
+        while (described := await handle.describe()).close_time is None:
+            stored += described.raw_description.SerializeToString()  # with the heartbeats
+            await asyncio.sleep(0.05)
+    report: ExperimentReport = await handle.result()
+    await runner.cleanup()
+    assert report.outcome is Outcome.REFUTED, report.reason
+    assert set(sent) == {f"Bearer {secret}"}
+    stored += (await handle.fetch_history()).to_json().encode()
+    async for event in handle.fetch_history_events():
+        stored += event.SerializeToString()
+    stored += report.model_dump_json().encode()
+    stored += b"".join(each.read_bytes() for each in lab.state.rglob("*") if each.is_file() and not each.is_symlink())
+    assert str(file).encode() in stored  # the reference is there, and what is searched is what was written
+    for form in (secret, secret[:12], secret[-12:], base64.b64encode(secret.encode()).decode().rstrip("=")):
+        assert form.encode() not in stored
+    assert "login" in lab.cli("get", wanted.workflow_id).stdout
     await at_rest(lab)

@@ -256,6 +256,10 @@ def kept(**fields: Any) -> Object:
     return {"type": "kubernetes", "name": "k", "apiVersion": "apps/v1", "kind": "Deployment"} | fields
 
 
+def login(token: Any, **headers: str) -> Object:
+    return {"type": "http", "name": "h", "url": "https://h/p", "headers": {"x-token": token, **headers}}
+
+
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("chaos-*.yaml")), ids=lambda file: file.name)
 def test_examples_of_experiments_are_taken_whole(made: Any, file: Path) -> None:
     document = YAML(typ="safe", pure=True).load(file)
@@ -287,6 +291,9 @@ def test_examples_of_experiments_are_taken_whole(made: Any, file: Path) -> None:
         tolerance(equals="ok", jsonpath="status.conditions[type=Ready].status"),
         tolerance(oneOf=["a", 1, 0.5]),
         probes({"type": "http", "name": "h", "url": "https://h/p", "headers": {"Host": "a"}, "latency": {"max": 1}}),
+        probes(login({"secretRef": {"env": "TOKEN"}}, accept="text/plain")),
+        probes(login({"prefix": "Bearer ", "secretRef": {"kubernetes": {"name": "a", "key": "b", "namespace": "c"}}})),
+        probes(login({"prefix": "", "secretRef": {"file": "/run/secrets/token"}})),
         probes({"type": "python", "name": "p", "function": "a.b:c", "tolerance": {"equals": 0},
                 "arguments": {"a": None, "b": True, "c": 1, "d": "x"}}),
         probes(kept(object="web", namespace="shop", tolerance={"jsonpath": "spec.replicas", "min": 2})),
@@ -344,6 +351,16 @@ def test_experiments_that_the_loader_takes_are_taken_as_they_are(made: Any, good
             probes({"type": "tcp", "name": "a", "address": "h:1", "tolerance": {"min": 1}}),
             "tcp does not take tolerance",
         ),
+        (probes(login({"secretRef": {}})), "headers.x-token.secretRef in body should have at least 1 properties"),
+        (
+            probes(login({"secretRef": {"env": "A", "file": "/b"}})),
+            "headers.x-token.secretRef: Too many: 2: must have at most 1",
+        ),
+        (probes(login({"prefix": "Bearer "})), "headers.x-token.secretRef: Required value"),
+        (probes(login({"secretRef": {"kubernetes": {"name": "a"}}})), "secretRef.kubernetes.key: Required value"),
+        (probes(login(["a"])), "headers.x-token"),
+        (probes(login(3)), "headers.x-token"),
+        (probes({"type": "tcp", "name": "a", "address": "h:1", "headers": {"a": "b"}}), "headers"),
         (probes(kept()), "needs object (its name) or selector"),
         (probes(kept(object="a", absent=True, tolerance={"min": 1})), "checks an object that must not exist"),
         (wanted(method=[{"actions": [{"type": "podKill", "reversible": True}]}]), "Unsupported value: true"),

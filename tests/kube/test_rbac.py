@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import DEPLOYMENT, NETWORK_POLICY, NODE, POD, Resource
+from autopilot.mesh.kube.resources import DEPLOYMENT, NETWORK_POLICY, NODE, POD, SECRET, Resource
 from autopilot.mesh.model import Aspect, InjectFault
 from autopilot.spec.experiment import Cordon, Drain, PodKill, Scale
 from autopilot.spec.faults import Abort, Fault, HeaderMatch, Partition, Scope
@@ -45,9 +46,12 @@ def granted_actions(api: KubeApi, granted: None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _granted(api: KubeApi, *files: str) -> Iterator[None]:
+def _granted(api: KubeApi, *files: str, shop: str = "shop") -> Iterator[None]:
+    """`shop`: the namespace that stands in for the one which the files call so."""
     applied: list[Object] = []
     for body in [body for file in files for body in documents(DEPLOY / file)]:
+        if body["metadata"].get("namespace") == "shop":
+            body["metadata"]["namespace"] = shop
         if "subjects" in body:
             body["subjects"] = [{"kind": "User", "name": "autopilot", "apiGroup": GROUP}]
         api.apply(KINDS[body["kind"]], body)
@@ -91,6 +95,36 @@ async def test_and_for_nothing_else(world: World, granted: None, open_kube: Call
         mesh.api.list(DEPLOYMENT, world.namespace)
     with pytest.raises(Forbidden, match="secrets"):
         mesh.api.list(Resource("", "v1", "secrets", "Secret"), world.namespace)
+
+
+def _once_granted(read: Callable[[], Object | None]) -> Object | None:
+    """The API server learns of a new binding by a watch of its own, a moment after it was written."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return read()
+        except Forbidden:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_a_secret_is_read_where_it_was_named_and_no_other(
+    world: World, granted: None, api: KubeApi, open_kube: Callable[..., KubeMesh]
+) -> None:
+    for name in ("checkout-token", "other"):
+        meta = {"name": name, "namespace": world.namespace}
+        api.apply(SECRET, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": name}})
+    ours = open_kube(world.provider, "autopilot").api
+    with pytest.raises(Forbidden, match="secrets"):
+        ours.get(SECRET, "checkout-token", world.namespace)
+    with _granted(api, "rbac-secrets.yaml", shop=world.namespace):
+        found = _once_granted(lambda: ours.get(SECRET, "checkout-token", world.namespace))
+        assert found is not None
+        assert found["data"] == {"token": "Y2hlY2tvdXQtdG9rZW4="}
+        with pytest.raises(Forbidden, match="secrets"):
+            ours.get(SECRET, "other", world.namespace)
+        with pytest.raises(Forbidden, match="secrets"):
+            ours.list(SECRET, world.namespace)
 
 
 async def test_they_are_enough_for_faults(world: World, granted: None, open_kube: Callable[..., KubeMesh]) -> None:

@@ -68,6 +68,15 @@ def test_a_recycled_pid_is_another_process() -> None:
     assert not is_alive(os.getpid(), started - 1)
 
 
+def test_a_local_worker_has_the_codec_of_commands_and_what_secrets_probes_may_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AUTOPILOT_CODEC", "aes")
+    monkeypatch.setenv("AUTOPILOT_ALLOW_SECRETS", "env:CHECKOUT_*")
+    made = environment({})
+    assert (made["AUTOPILOT_CODEC"], made["AUTOPILOT_ALLOW_SECRETS"]) == ("aes", "env:CHECKOUT_*")
+
+
 def test_environment_has_no_settings_for_another_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_API_KEY", "secret")
     monkeypatch.setenv("TEMPORAL_ADDRESS", "elsewhere:7233")
