@@ -302,7 +302,7 @@ class Operation(Commanded):
         if workflow.patched("guard-per-run"):
             guard_id += f"/{workflow.uuid4().hex[:8]}"
         try:
-            await workflow.start_child_workflow(
+            guard = await workflow.start_child_workflow(
                 GuardWorkflow.run,
                 GuardInput(lease=lease),
                 id=guard_id,
@@ -310,6 +310,7 @@ class Operation(Commanded):
                 cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
                 static_summary=f"restores {lease.target} if {lease.holder} is terminated",
             )
+            guard.add_done_callback(_nobody_waits)
         except FailureError as error:
             if not is_already_started(error):
                 raise
@@ -388,6 +389,12 @@ class Operation(Commanded):
         return Actor(who=asked.who, verified=asked.verified, why=why)
 
 
+def _nobody_waits(guard: asyncio.Future[Any]) -> None:
+    """A guard ends when it likes; how is in its own history."""
+    if not guard.cancelled():
+        guard.exception()
+
+
 def _holder(lease: Lease | None) -> str:
     return str(lease.holder) if lease is not None else ""
 
@@ -401,9 +408,8 @@ def _cancellation(reason: str | None) -> str:
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
-    if task.done():
-        return
-    task.cancel()
+    if not task.done():
+        task.cancel()
     try:
         await task
     except (Over, LeaseGone) as error:

@@ -90,9 +90,9 @@ class Ratings:
         return Counter(f"{status}{' slow' if seconds > 0.5 else ''}" for status, seconds in answers)
 
     async def until(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
-        """Waits until all of a few requests meet that, and then some more."""
+        """Waits until all of many requests meet that, by whatever thread of a proxy, and then looks at more."""
         until = time.monotonic() + within
-        while set(found := await self.met(headers, 5)) != {wanted}:
+        while set(found := await self.met(headers)) != {wanted}:
             assert time.monotonic() < until, f"{headers} meet {found}, and not {wanted}"
             await asyncio.sleep(0.05)
         await self.all(headers, wanted)

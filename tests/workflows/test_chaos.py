@@ -55,6 +55,8 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     """How the holds end, one after the other; `stopped` waits until it is; `held` when it is used up."""
     met: float = 10.0
     """Requests that meet every fault."""
+    told: float = 0.0
+    """Requests that a hold which waits has told of by heartbeat."""
     before: str = "pass"
     after: str = "pass"
     leaked: float = 0.0
@@ -139,7 +141,8 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
             self.holding.set()
             try:
                 while True:
-                    activity.heartbeat(HoldBeat(state="", progress=ChaosProgress(time=0)))
+                    told = Exposure(requests=self.told)
+                    activity.heartbeat(HoldBeat(state="", progress=ChaosProgress(time=0, exposure=told)))
                     await asyncio.sleep(0.02)
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
@@ -212,7 +215,8 @@ def experiment(*method: dict[str, Any], schedule: str = "", **spec: Any) -> Expe
 
 
 @contextlib.asynccontextmanager
-async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncIterator[Lab]:
+async def lab_on(environment: WorkflowEnvironment, *, cached: int, watching: bool = True) -> AsyncIterator[Lab]:
+    """`watching`: whether a worker takes the long watches; otherwise the test starts one."""
     world = World()
     queue = f"chaos-{next(_NUMBERS)}"
     effects = Worker(
@@ -233,8 +237,11 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int) -> AsyncItera
         max_cached_workflows=cached,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
-    watches = watches_on(environment.client, world.steady, world.hold)
-    async with effects, watches, restores_on(environment.client, world.lift):
+    async with contextlib.AsyncExitStack() as running:
+        await running.enter_async_context(effects)
+        await running.enter_async_context(restores_on(environment.client, world.lift))
+        if watching:
+            await running.enter_async_context(watches_on(environment.client, world.steady, world.hold))
         yield Lab(environment.client, queue, world)
 
 

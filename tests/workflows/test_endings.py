@@ -168,6 +168,7 @@ async def test_the_status_says_that_the_canary_gets_nothing_after_a_rollback(lab
 ORDERS = ("cancel", "abort", "pause", "resume")
 
 
+@pytest.mark.devserver
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(st.sampled_from([ADVANCE, HARM, "hold"]), max_size=3),
@@ -177,9 +178,9 @@ ORDERS = ("cancel", "abort", "pause", "resume")
     troubled=st.integers(0, 2),
 )
 async def test_whatever_is_ordered_there_is_one_report_and_the_mesh_is_whole(
-    lab: Lab, script: list[object], orders: list[tuple[str, float]], troubled: int
+    real_lab: Lab, script: list[object], orders: list[tuple[str, float]], troubled: int
 ) -> None:
-    world = lab.world
+    lab, world = real_lab, real_lab.world
     world.reset()
     world.script = [Hold() if one == "hold" else one for one in script]  # type: ignore[misc]
     world.fail_commit, world.lift_takes, world.apply_takes = [UNAVAILABLE] * troubled, 0.05, 0.02
