@@ -86,7 +86,7 @@ def _until_allowed() -> Iterator[None]:
 async def _show(mesh: Mesh) -> None:
     """Exports the leases as metrics; a failure is logged and changes nothing else."""
     try:
-        show_leases(await mesh.leases())
+        show_leases(mesh.name, await mesh.leases())
     except MeshError as error:
         activity.logger.warning("the metrics of leases could not be updated: %s", error)
 
