@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autopilot.mesh.abilities import ability
-from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
+from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
@@ -155,6 +155,13 @@ class Faulting:
         found = self._partitions.marked(mesh)
         for one in (self._routes, self._filters):
             found += one.marked(mesh) if one is not None else []
+        return found
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Marks of faults, and objects of our own that say them, that cannot be read."""
+        found = self._partitions.unread(mesh)
+        for one in (self._routes, self._filters):
+            found += one.unread(mesh) if one is not None else []
         return found
 
     def tier(self, injected: Sequence[InjectFault]) -> Tier:

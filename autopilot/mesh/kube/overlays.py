@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.routes import Route, Routes
@@ -40,6 +41,10 @@ class Overlays(Protocol):
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every overlay of this mesh in the cluster."""
+        ...
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """What is laid in the cluster and cannot be read; marks name no mesh."""
         ...
 
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
