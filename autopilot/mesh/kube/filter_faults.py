@@ -118,6 +118,10 @@ class FilterFaults:
         """Those of this mesh that cannot be read."""
         return self._kept.unread(mesh)
 
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with EnvoyFilters that do not say whose they are."""
+        self._kept.refuse_unread(target)
+
     def marked(self, mesh: str) -> list[Marked]:
         """Every EnvoyFilter of this mesh that says faults."""
         return self._kept.marked(mesh)

@@ -72,6 +72,11 @@ class FilterOverlayer:
         """Marks and EnvoyFilters that cannot be read."""
         return [*self._plain.unread(mesh), *self._kept.unread(mesh)]
 
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target with marks or EnvoyFilters that cannot be read."""
+        self._plain.refuse_unread(target, routes)
+        self._kept.refuse_unread(target)
+
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
         """Writes the overlay's EnvoyFilter; what earlier holders left goes."""
 

@@ -98,6 +98,17 @@ class KeptFilters:
         )
         return [error for body in bodies if (error := unread_of(body)) is not None]
 
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with one that does not even say by its labels whose it is.
+
+        Raises:
+            UnreadableRecord: with its name.
+        """
+        labels = f"{selector(labels_of(target))},{self._only}"
+        for body in self._api.list(ENVOY_FILTER, self._namespace, labels=labels):
+            if laid_by(body) is None and (error := unread_of(body)) is not None:
+                raise error
+
     def write(self, body: Object, before: Kept | None) -> Object:
         """Creates it, or changes it as it was read; see `write_as_read`."""
         return write_as_read(self._api, ENVOY_FILTER, body, before.body if before is not None else None)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from autopilot.mesh.admission import Admission, Claim, refuse_other_write, refuse_stale
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, UnreadableRecord
-from autopilot.mesh.kube import faults, marks
 from autopilot.mesh.kube.api import Conflict
 from autopilot.mesh.kube.book import OpenBook
 from autopilot.mesh.kube.ending import Ending, injected_of, lays, unknown, weights_of
@@ -121,12 +120,11 @@ class KubeLedger(Ending):
         target, aspects, operation = claim.target, claim.aspects, claim.operation
         if Aspect.FAULTS in aspects and Aspect.TRAFFIC not in aspects:
             routes = self.faults.found(target)
+            self.faults.refuse_unread(target, routes)
         else:
             routes = self.overlayer.found(target)
             self.arms(target, routes)
-        for route in routes:
-            marks.own_mark(route.body, target.service)
-            faults.own_mark(route.body, target.service)
+        self.overlayer.refuse_unread(target, routes)
         self._ask_leave(routes)
         while True:
             found = self.store.step(target, lambda book: self._admit(book, claim, ttl, planned_end))

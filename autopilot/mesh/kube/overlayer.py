@@ -80,6 +80,11 @@ class Overlayer:
                     found += marks.unread_marks(body, marks.PREFIX, Mark)
         return found
 
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target whose marks cannot be read."""
+        for route in routes:
+            marks.own_mark(route.body, target.service)
+
     def lay(
         self,
         target: Target,

@@ -47,6 +47,14 @@ class Overlays(Protocol):
         """What is laid in the cluster and cannot be read; marks name no mesh."""
         ...
 
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target over whose routes something lies that cannot be read.
+
+        Raises:
+            UnreadableRecord: with its place.
+        """
+        ...
+
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
         """Gives the arms their weights, until the deadline where proxies can tell; returns what was written.
 

@@ -140,6 +140,16 @@ class Partitions:
         bodies = self.bodies(target, holder, injected, deadline)
         return [(None, self._api.create(NETWORK_POLICY, body, dry_run=True)) for body in bodies]
 
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with policies of ours that cannot be read.
+
+        Raises:
+            UnreadableRecord: with its name.
+        """
+        for body in self.of(target):
+            if (error := unread_of(body)) is not None:
+                raise error
+
     def unread(self, mesh: str) -> list[UnreadableRecord]:
         """Policies of this mesh that cannot be read."""
         return [error for body in self._all_of(mesh) if (error := unread_of(body)) is not None]
