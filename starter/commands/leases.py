@@ -66,9 +66,7 @@ async def leases(
     for one in unreadable:
         show(Text(f"cannot be read: {one.where}: {one.why}; {one.effect}", "bold red"))
     if unreadable:
-        note(
-            "run the version of Mesh Autopilot that wrote these, or remove them once their operations have ended"
-        )
+        note("run the version of Mesh Autopilot that wrote these, or remove them once their operations have ended")
     if not found and not unreadable:
         note(f"no lease is held on {name}: the mesh has its base configuration")
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from autopilot.mesh.errors import TargetUnreadable, UnreadableRecord
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.book import ANNOTATION, MANAGED
+from autopilot.mesh.kube.filters_render import labels_of
 from autopilot.mesh.kube.marks import PREFIX
-from autopilot.mesh.kube.resources import CONFIG_MAP, LEASE
+from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh.kube.resources import CONFIG_MAP, ENVOY_FILTER, LEASE
 from autopilot.mesh.model import Target
 from autopilot.mesh.orders import Actor
 from tests.faults import next_release
@@ -208,3 +211,24 @@ async def test_a_mark_that_cannot_be_read_is_kept(world: World) -> None:
     world.edit({"op": "replace", "path": place, "value": good})
     await world.mesh.lift(lease, ME)
     assert world.written() == [100, 0]
+
+
+@pytest.mark.parametrize("world", ["istio"], indirect=True)
+async def test_an_envoyfilter_that_does_not_say_whose_it_is_refuses_its_target_alone(
+    world: World, api: KubeApi, open_kube: Callable[..., KubeMesh]
+) -> None:
+    mesh = open_kube("istio", driver="envoyfilter")
+    filters = mesh.spec.filters_namespace
+    labels = labels_of(world.target)
+    meta: dict[str, Any] = {"name": f"autopilot.{world.namespace}.reviews.next", "namespace": filters, "labels": labels}
+    head = {"apiVersion": ENVOY_FILTER.api_version, "kind": ENVOY_FILTER.kind}
+    api.create(ENVOY_FILTER, {**head, "metadata": meta, "spec": {"configPatches": []}})
+    try:
+        with pytest.raises(TargetUnreadable, match=meta["name"]):
+            await world.take(mesh=mesh)
+        mesh.look_every = 0
+        assert any(meta["name"] in one.where for one in await mesh.unreadable())
+    finally:
+        api.delete(ENVOY_FILTER, meta["name"], filters)
+    lease = await world.take(mesh=mesh)
+    await mesh.lift(lease, ME)

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, combined, narrowed, said_in
-from autopilot.mesh.kube.marks import annotated, read_mark, told_apart, unannotated, unchanged
+from autopilot.mesh.kube.marks import annotated, told_apart, unannotated, unchanged
+from autopilot.mesh.kube.marks_read import read_mark
 from autopilot.mesh.kube.routes import rule_key
 from autopilot.mesh.model import Holder, Plain, Writer
 

@@ -18,6 +18,7 @@ from autopilot.mesh.kube.filters_kept import PLANNED, Kept, KeptFilters, own, re
 from autopilot.mesh.kube.filters_read import Reader
 from autopilot.mesh.kube.filters_render import FOR_EVER, Laid, overlay, same, with_deadline
 from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.marks_read import own_mark
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
@@ -211,7 +212,7 @@ class FilterOverlayer:
         return self.routes.make(target, marks.integers(weights), mark)[1]
 
     def _marks(self, target: Target, route: Route) -> list[Mark]:
-        mark = marks.own_mark(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         return [] if mark is None else [mark]
 
 

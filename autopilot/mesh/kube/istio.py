@@ -8,7 +8,8 @@ from typing import Any
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList, has_mark, mark_of, told_apart
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import (
     Route,

@@ -12,16 +12,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from pydantic import ValidationError
 
-from autopilot.mesh.errors import InvalidChange, UnreadableRecord
+from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.model import Plain
-from autopilot.mesh.unreadable import why_of
 
-_Mark = TypeVar("_Mark", bound=Plain)
 PREFIX = "overlay.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one route may lead to several targets."""
 _MOST = 10_000
@@ -126,48 +123,6 @@ def marks_of(body: Object) -> list[Mark]:
 def mark_of(body: Object, service: str) -> Mark | None:
     """The mark of one target, as far as it can be read: for those who only look."""
     return next((mark for mark in marks_of(body) if mark.service == service), None)
-
-
-def has_mark(body: Object, service: str) -> bool:
-    """Whether something is laid over the object for a target, readable or not."""
-    return PREFIX + service in (body.get("metadata", {}).get("annotations") or {})
-
-
-def own_mark(body: Object, service: str) -> Mark | None:
-    """The mark of one target: for whoever is about to write the object.
-
-    Raises:
-        UnreadableRecord: there is one that cannot be read, and so nobody here knows what was there before.
-    """
-    return read_mark(body, PREFIX + service, Mark)
-
-
-def read_mark(body: Object, name: str, model: type[_Mark]) -> _Mark | None:
-    """One mark on an object.
-
-    Raises:
-        UnreadableRecord: it cannot be read.
-    """
-    meta = body.get("metadata") or {}
-    text = (meta.get("annotations") or {}).get(name)
-    if text is None:
-        return None
-    try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        where = f"{body.get('kind', 'object')} {meta.get('namespace')}/{meta.get('name')}, annotation {name}"
-        raise UnreadableRecord(where, why_of(error)) from error
-
-
-def unread_marks(body: Object, prefix: str, model: type[Plain]) -> list[UnreadableRecord]:
-    """What is wrong with the marks of one kind on an object, where they cannot be read."""
-    found = []
-    for name in (body.get("metadata") or {}).get("annotations") or {}:
-        try:
-            _ = name.startswith(prefix) and read_mark(body, name, model)
-        except UnreadableRecord as error:
-            found.append(error)
-    return found
 
 
 def told_apart(keys: Iterable[str]) -> list[str]:

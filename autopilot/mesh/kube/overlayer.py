@@ -14,6 +14,7 @@ from autopilot.mesh.errors import InvalidChange, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import MANAGER, Absent, Conflict, Object
 from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.marks_read import own_mark, unread_marks
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.routes import Route, Routes
@@ -77,13 +78,13 @@ class Overlayer:
         for kind in self.routes.kinds:
             with contextlib.suppress(Absent):
                 for body in self._api.list(kind):
-                    found += marks.unread_marks(body, marks.PREFIX, Mark)
+                    found += unread_marks(body, marks.PREFIX, Mark)
         return found
 
     def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
         """Refuses a target whose marks cannot be read."""
         for route in routes:
-            marks.own_mark(route.body, target.service)
+            own_mark(route.body, target.service)
 
     def lay(
         self,
@@ -120,7 +121,7 @@ class Overlayer:
         """
         done = []
         for route in self.found(target):
-            mark = marks.own_mark(route.body, target.service)
+            mark = own_mark(route.body, target.service)
             if mark is not None and mark.fencing == holder.fencing and not mark.made:
                 self._refuse_foreign(route, mark)
             if mark is None or (mark.fencing == holder.fencing and marks.reapplied(route.lists, mark)):
@@ -162,7 +163,7 @@ class Overlayer:
             return [(None, self._api.create(resource, body, dry_run=True))]
 
         def ask(route: Route) -> tuple[Route | None, Object]:
-            mark = marks.own_mark(route.body, target.service)
+            mark = own_mark(route.body, target.service)
             operations, _ = self._patch(target, route, weights, self._mark(target, holder), mark)
             name = route.body["metadata"]["name"]
             return route, self._api.patch(route.resource, name, target.namespace, operations, dry_run=True)
@@ -181,7 +182,7 @@ class Overlayer:
         return {}, {}
 
     def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
-        mark = marks.own_mark(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         if mark is not None:
             refuse_later(mark, holder, route.name)
         if mark is not None and mark.fencing < holder.fencing:
@@ -215,7 +216,7 @@ class Overlayer:
     def _take_away(
         self, target: Target, route: Route, up_to: tuple[int, int], commit: Mapping[str, float] | None
     ) -> list[str]:
-        mark = marks.own_mark(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         if mark is None or mark.order > up_to:
             return []
         name, namespace = route.body["metadata"]["name"], target.namespace

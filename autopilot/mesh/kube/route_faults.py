@@ -15,7 +15,8 @@ from autopilot.mesh.kube.api import Absent, Conflict, Object
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Mark, changes, unread_marks, version
+from autopilot.mesh.kube.marks import Mark, changes, version
+from autopilot.mesh.kube.marks_read import unread_marks
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE

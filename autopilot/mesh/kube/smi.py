@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList, has_mark
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import SERVICE, TRAFFIC_SPLIT, Resource
 from autopilot.mesh.kube.routes import Route, addresses, is_named_after, own, service_of
 from autopilot.mesh.model import Target
