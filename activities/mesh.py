@@ -103,7 +103,7 @@ def _whatever_it_takes() -> Iterator[None]:
 async def _show(mesh: Mesh) -> None:
     """Exports the leases as metrics; a failure is logged and changes nothing else."""
     try:
-        show_leases(await mesh.leases())
+        show_leases(mesh.name, await mesh.leases())
     except MeshError as error:
         activity.logger.warning("the metrics of leases could not be updated: %s", error)
 

@@ -37,6 +37,12 @@ TELEMETRY_AGE = Gauge(
     ["namespace", "name"],
     registry=REGISTRY,
 )
+UNREADABLE = Gauge(
+    "autopilot_unreadable_records",
+    "Records of a mesh that this version cannot read: of another version, or damaged",
+    ["mesh"],
+    registry=REGISTRY,
+)
 GUARD_SWEEP = Gauge(
     "autopilot_guard_last_sweep_timestamp_seconds",
     "Time of a guard's last sweep of a mesh",
@@ -61,6 +67,8 @@ JUDGE_WORST_STALL = Gauge(
     ["kind"],
     registry=REGISTRY,
 )
+_SHOWN: dict[str, set[tuple[str, str, str, str]]] = {}
+"""Mesh → the labels of its leases that are exported."""
 
 
 def serve(address: str) -> None:
@@ -73,14 +81,17 @@ def serve(address: str) -> None:
     start_http_server(port, addr=host, registry=REGISTRY)
 
 
-def show_leases(statuses: Iterable[LeaseStatus]) -> None:
-    """Exports when each lease ends; leases that are gone are no longer exported."""
-    LEASE_EXPIRY.clear()
+def show_leases(mesh: str, statuses: Iterable[LeaseStatus]) -> None:
+    """Exports when each lease of a mesh ends; those that are gone are no longer exported, other meshes' still are."""
+    shown = set()
     for status in statuses:
         target = status.lease.target
-        LEASE_EXPIRY.labels(target.mesh, target.namespace, target.service, status.lease.holder.operation).set(
-            status.renewed + status.lease.ttl
-        )
+        labels = (mesh, target.namespace, target.service, status.lease.holder.operation)
+        LEASE_EXPIRY.labels(*labels).set(status.renewed + status.lease.ttl)
+        shown.add(labels)
+    for labels in _SHOWN.get(mesh, set()) - shown:
+        LEASE_EXPIRY.remove(*labels)
+    _SHOWN[mesh] = shown
 
 
 def forget_canary(namespace: str, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, StaleWrite, TakenOver
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.mesh.orders import Halt, Tombstone, priority_of
-from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Overlay, Ticket
+from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Ticket
 
 EXCLUDES = {
     Aspect.TRAFFIC: {Aspect.TRAFFIC, Aspect.FAULTS},
@@ -64,8 +64,8 @@ class Shelf(Protocol):
         """Every lease held."""
         ...
 
-    def overlay_of(self, lease: Lease) -> Overlay | None:
-        """What this lease has laid."""
+    def committing(self, lease: Lease) -> bool:
+        """Whether what this lease has laid is becoming the base."""
         ...
 
     def write_lease(self, record: LeaseRecord) -> None:
@@ -153,11 +153,10 @@ class Admission:
             holder = record.lease.holder.operation
             if mine <= priority_of(holder):
                 self._refuse_or_queue(claim, holder, now)
-            overlay = self._store.overlay_of(record.lease)
             if not record.yield_to or priority_of(record.yield_to) < mine:
                 asked = record.model_copy(update={"yield_to": claim.operation, "yield_asked": now})
                 self._store.write_lease(asked)
-            elif overlay is not None and overlay.committing:
+            elif self._store.committing(record.lease):
                 pass  # it can only be finished, and is about to be
             elif now - record.yield_asked > YIELD_GRACE:
                 late.append(record)

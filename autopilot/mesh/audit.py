@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from autopilot.mesh.model import Change, Plain
 from autopilot.mesh.orders import Actor
@@ -49,8 +49,34 @@ class AuditRecord(Plain):
     @property
     def digest(self) -> str:
         """SHA-256 over the record as canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest(self.model_dump(mode="json"))
+
+
+def link_of(line: str | bytes) -> tuple[int, str]:
+    """Number and digest of a record as it was written: what the next one continues.
+
+    The record may be of another version, which knows more actions and changes. Its digest is over what that version
+    wrote, so it is computed from the text and not from what this version understands of it.
+
+    Raises:
+        ValueError: it is no audit record.
+    """
+    said = json.loads(line)
+    if not isinstance(said, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - of the text, not of a caller's argument
+    try:
+        record = AuditRecord.model_validate_json(line)
+    except ValidationError:
+        numbered = isinstance(said.get("sequence"), int)
+        if not numbered or not {"time", "action", "actor", "target", "previous"} <= said.keys():
+            raise
+        return said["sequence"], _digest(said)
+    return record.sequence, _digest(said) if said.keys() - AuditRecord.model_fields.keys() else record.digest
+
+
+def _digest(said: object) -> str:
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def verify(records: Iterable[AuditRecord], known: Mapping[str, str] | None = None) -> list[str]:

@@ -9,6 +9,8 @@ MeshError
 │       ├── Condemned    harm was found under it
 │       ├── StaleWrite   a later write of the same operation was accepted before
 │       └── TakenOver    a person or a higher priority has the target now
+├── UnreadableRecord     a record that this version cannot read concerns the target (retryable)
+│   └── TargetUnreadable no operation can start on the target before that record is dealt with
 ├── Halted               a halt is in force: nothing may be changed, existing overlays may stay
 ├── ClockSkew            a proxy's clock is wrong: its deadlines would be at another time
 └── InvalidChange        the change names something unknown, or is not supported here
@@ -61,6 +63,35 @@ class StaleWrite(LeaseLost):
 
 class TakenOver(LeaseLost):
     """A person or an operation of a higher priority has the target now: nothing was written."""
+
+
+class UnreadableRecord(MeshError):
+    """A record of the very target cannot be read here: nothing was written, and the record is kept as it is.
+
+    A retry may meet a process of the version that wrote it.
+
+    Args:
+        where: the file, or the object and its part.
+        why: what is wrong with it.
+        damaged: whether no version could read it.
+    """
+
+    retryable = True
+
+    def __init__(self, where: str, why: str, *, damaged: bool = False) -> None:
+        super().__init__(
+            f"{where} cannot be read ({why}) and is kept as it is; run the version of Mesh Autopilot that wrote it, or "
+            "remove it by hand once its operation has ended (`autopilot leases` lists such records)"
+        )
+        self.where = where
+        self.why = why
+        self.damaged = damaged
+
+
+class TargetUnreadable(UnreadableRecord):
+    """No operation can start on the target: a record of it cannot be read, and may be of a live lease."""
+
+    retryable = False
 
 
 class Halted(MeshError):

@@ -5,11 +5,13 @@ Orders are stored with the leases, not in Temporal: a halt must work when nothin
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.model import Plain, Target
 from autopilot.operations.common import NO_REASON, kind_of
 from autopilot.spec.characters import visible
@@ -133,6 +135,24 @@ class Halt(Plain):
     def ends(self, operation: str) -> bool:
         """Whether such an operation is restored at once, and not only held: experiments always are."""
         return self.restore or kind_of(operation) == "chaos"
+
+
+def unread_halt(name: str, error: UnreadableRecord) -> Halt | None:
+    """What a halt that cannot be read counts as: nothing in its scope starts; None where its name gives no scope."""
+    kind, _, namespace = name.partition(".")
+    if not kind or not re.fullmatch(SCOPE, kind) or not namespace or not re.fullmatch(SCOPE, namespace):
+        return None
+    kind, namespace = ("" if one == "all" else one for one in (kind, namespace))
+    return Halt(kind=kind, namespace=namespace, actor=_unread(error), since=0)
+
+
+def unread_tombstone(target: Target, error: UnreadableRecord) -> Tombstone:
+    """What a tombstone that cannot be read counts as: its target is blocked."""
+    return Tombstone(target=target, operation="", actor=_unread(error), since=0)
+
+
+def _unread(error: UnreadableRecord) -> Actor:
+    return Actor(who="somebody", why=f"{error.where} cannot be read: {error.why}")
 
 
 class Standing(Plain):

@@ -20,6 +20,7 @@ from autopilot.mesh.model import (
     TargetState,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
+from autopilot.mesh.unreadable import Unreadable
 from autopilot.spec.ceilings import Ceilings
 
 
@@ -162,6 +163,13 @@ class Mesh(Protocol):
 
     async def leases(self) -> list[LeaseStatus]:
         """Every lease held on this mesh."""
+        ...
+
+    async def unreadable(self) -> list[Unreadable]:
+        """Records that this version cannot read: another one wrote them, or they are damaged.
+
+        Each is kept as it is. Nothing starts on its target, and nothing else is stopped by it.
+        """
         ...
 
     async def sweep(self, by: Actor = ...) -> list[str]:

@@ -21,6 +21,8 @@ from starter.output import emit, note, show, table
 from starter.places import local_stack
 
 MINIMUM = (3, 11)
+_MOST = 5
+"""Records that are named one by one."""
 PATIENCE = 3.0
 """Seconds to wait for anything that should answer."""
 
@@ -156,7 +158,15 @@ async def the_mesh(named: Path | None) -> Finding:
     try:
         async with meshes.open_mesh(named) as mesh:
             await mesh.leases()  # a cluster answers, and lets us read
-            return Finding("mesh", True, f"{mesh.name} ({meshes.mesh_file(named)})", needed_for=needed_for)
+            found = f"{mesh.name} ({meshes.mesh_file(named)})"
+            if unreadable := await mesh.unreadable():
+                said = "; ".join(f"{one.where}: {one.why}" for one in unreadable[:_MOST])
+                more = f"; and {len(unreadable) - _MOST} more" if len(unreadable) > _MOST else ""
+                fix = "run the version that wrote them, or remove them once their operations have ended"
+                return Finding(
+                    "mesh", False, f"{found} has records that cannot be read: {said}{more}", fix, wanted, needed_for
+                )
+            return Finding("mesh", True, found, needed_for=needed_for)
     except (MeshError, SpecError, OSError) as error:
         what, _, fix = explain(error).message.partition(": ")
         return Finding("mesh", False, what, fix or "examples/mesh.yaml shows one", wanted, needed_for)

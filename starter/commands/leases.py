@@ -57,13 +57,20 @@ async def leases(
             return await _hand_back(opened, hand_back, actor(who, reason))
         name, found = opened.name, await opened.leases()
         halts, stones = await opened.orders()
+        unreadable = await opened.unreadable()
     stones = [stone for stone in stones if stone.stands(time.time())]
     if output.machine:
-        emit({"mesh": name, "leases": found, "halts": halts, "taken_over": stones}, output)
+        emit({"mesh": name, "leases": found, "halts": halts, "taken_over": stones, "unreadable": unreadable}, output)
         return 0
     _orders(halts, stones)
-    if not found:
+    for one in unreadable:
+        show(Text(f"cannot be read: {one.where}: {one.why}; {one.effect}", "bold red"))
+    if unreadable:
+        note("run the version of Mesh Autopilot that wrote these, or remove them once their operations have ended")
+    if not found and not unreadable:
         note(f"no lease is held on {name}: the mesh has its base configuration")
+        return 0
+    if not found:
         return 0
     columns = ["target", "holder", "aspects", "phase", "tier", "expires in", "state"]
     wide = output is Output.WIDE

@@ -121,6 +121,9 @@ class FakeMesh:
     async def leases(self) -> list[LeaseStatus]:
         return self.stage.leases
 
+    async def unreadable(self) -> list[Any]:
+        return []
+
     async def orders(self) -> tuple[list[Any], list[Any]]:
         return [], []
 

@@ -13,6 +13,7 @@ from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import Halted, TakenOver
 from autopilot.mesh.model import Lease
+from tests.faults import next_release
 from tests.mesh.conftest import MESH, REVIEWS, split, take
 
 from .conftest import Result
@@ -148,3 +149,31 @@ def test_what_is_no_name_is_refused_and_nothing_is_written(
     assert refused.code == 1
     assert "hint:" in refused.err
     assert ledger.store.orders.halts() == []
+
+
+def test_leases_names_what_cannot_be_read(autopilot: Run, ledger: Ledger, held: Lease) -> None:
+    written = next_release.write(ledger.store.mesh_file, "ratings")
+    path = next(path for path in written.files if path.parent.name == "leases")
+    shown = autopilot("leases")
+    assert shown.code == 0, shown.err
+    said = " ".join(shown.out.split())
+    assert "canary/a" in said
+    assert "cannot be read:" in said
+    assert path.name in "".join(shown.out.split())
+    assert "run the version of Mesh Autopilot that wrote these" in " ".join(shown.err.split())
+    told = json.loads(autopilot("leases", "-o", "json").out)
+    assert {one["where"] for one in told["unreadable"]} == {str(one) for one in written.files}
+    lifted = autopilot("leases", "--lift", "canary/a")
+    assert lifted.code == 0, lifted.err
+    assert "no lease is held" not in autopilot("leases").err
+    assert written.changed() == []
+
+
+def test_doctor_names_what_cannot_be_read(autopilot: Run, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starter.commands.doctor.temporal_address", lambda: "127.0.0.1:1")
+    next_release.write(ledger.store.mesh_file, "ratings")
+    found = {each["name"]: each for each in json.loads(autopilot("doctor", "-o", "json").out)["findings"]}
+    assert not found["mesh"]["ok"]
+    assert "has records that cannot be read: " in found["mesh"]["found"]
+    assert "; and 1 more" in found["mesh"]["found"]
+    assert "run the version that wrote them" in found["mesh"]["fix"]

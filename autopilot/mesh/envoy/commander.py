@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.envoy.ledger import Ledger
-from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.model import Holder, Receipt, Target
 from autopilot.mesh.orders import Actor, Halt, Tombstone
 
@@ -31,6 +31,7 @@ class Commander:
             if not records:
                 raise InvalidChange(f"{operation} holds no lease here; `autopilot leases` lists the holders")
             receipts = []
+            failed: list[MeshError] = []
             for record in records:
                 # First the tombstone: whoever asks between the two is refused.
                 self._store.orders.write_tombstone(
@@ -38,7 +39,12 @@ class Commander:
                         target=record.lease.target, operation=operation, actor=by, since=self._clock(), until=until
                     )
                 )
-                receipts.append(self._ledger.end(record, by))
+                try:
+                    receipts.append(self._ledger.end(record, by))
+                except MeshError as error:
+                    failed.append(error)  # one target's trouble is not another's
+            if failed:
+                raise failed[0]
             return receipts
 
     def hand_back(self, target: Target, by: Actor) -> bool:
@@ -57,10 +63,16 @@ class Commander:
             self._note("halt", halt.name, halt.actor)
             self._store.orders.write_halt(halt)
             ended = []
+            failed: list[MeshError] = []
             for record in self._store.leases():
                 operation = record.lease.holder.operation
                 if halt.covers(operation, record.lease.target) and halt.ends(operation):
-                    ended.append((record.lease.holder, self._ledger.end(record, halt.actor)))
+                    try:
+                        ended.append((record.lease.holder, self._ledger.end(record, halt.actor)))
+                    except MeshError as error:
+                        failed.append(error)  # one target's trouble is not another's
+            if failed:
+                raise failed[0]
             return ended
 
     def unhalt(self, kind: str, namespace: str, by: Actor) -> bool:

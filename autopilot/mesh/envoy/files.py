@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from autopilot.mesh.errors import MeshError, MeshUnavailable
+from autopilot.mesh.errors import MeshUnavailable, UnreadableRecord
 from autopilot.mesh.model import Plain
+from autopilot.mesh.unreadable import is_damaged, why_of
 
 _Record = TypeVar("_Record", bound=Plain)
 
@@ -70,11 +71,26 @@ def parse(path: Path, model: type[_Record]) -> _Record | None:
     """Reads one record; None where there is none.
 
     Raises:
-        MeshError: the file is damaged.
+        UnreadableRecord: another version wrote it, or it is damaged.
+    """
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise UnreadableRecord(str(path), why_of(error), damaged=is_damaged(error)) from error
+
+
+def read_text(path: Path) -> str | None:
+    """The content of one record; None where there is none.
+
+    Raises:
+        UnreadableRecord: it is no UTF-8, or not a file.
     """
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        raise MeshError(f"{path} is damaged: {error}; remove it, then the next sweep restores the base") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableRecord(str(path), why_of(error), damaged=is_damaged(error)) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from autopilot.mesh.audit import GENESIS, AuditRecord
+from autopilot.mesh.audit import GENESIS, AuditRecord, link_of
 from autopilot.mesh.errors import MeshError, MeshUnavailable
 
 _LONGEST = 65536
@@ -34,13 +34,8 @@ class Journal:
         try:
             with self.path.open("a+b") as stream:
                 whole, last = _end(stream.fileno())
-                before = _parsed(last, self.path) if last else None
-                sealed = record.model_copy(
-                    update={
-                        "sequence": before.sequence + 1 if before else 1,
-                        "previous": before.digest if before else GENESIS,
-                    }
-                )
+                number, digest = _linked(last, self.path) if last else (0, GENESIS)
+                sealed = record.model_copy(update={"sequence": number + 1, "previous": digest})
                 if whole < os.fstat(stream.fileno()).st_size:
                     stream.truncate(whole)  # cut off by a full disk or a crash: its write was never confirmed
                 try:
@@ -63,10 +58,10 @@ class Journal:
         """
         if not self.path.exists():
             return
-        with self.path.open(encoding="utf-8") as stream:
+        with self.path.open("rb") as stream:
             for line in stream:
-                if line.endswith("\n"):
-                    yield _parsed(line.encode(), self.path)
+                if line.endswith(b"\n"):
+                    yield _parsed(line, self.path)
 
 
 def _end(descriptor: int) -> tuple[int, bytes]:
@@ -79,10 +74,22 @@ def _end(descriptor: int) -> tuple[int, bytes]:
     return start + whole, line
 
 
+def _linked(line: bytes, path: Path) -> tuple[int, str]:
+    try:
+        return link_of(line)
+    except ValueError as error:
+        raise _not_a_record(path) from error
+
+
 def _parsed(line: bytes, path: Path) -> AuditRecord:
     try:
         return AuditRecord.model_validate_json(line)
     except ValidationError as error:
-        raise MeshError(
-            f"{path} has a line that is not an audit record; move the file away, then a new one is started"
-        ) from error
+        raise _not_a_record(path) from error
+
+
+def _not_a_record(path: Path) -> MeshError:
+    return MeshError(
+        f"{path} has a line that is not an audit record of this version; run the version that wrote it, or move the "
+        "file away, then a new one is started"
+    )

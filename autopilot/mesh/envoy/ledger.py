@@ -6,18 +6,14 @@ test that plays a zombie. Every step is recorded (`autopilot.mesh.audit`), ahead
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 
 from autopilot.mesh.admission import Admission, Claim, refuse_other_write, refuse_stale
 from autopilot.mesh.audit import Action, AuditRecord
-from autopilot.mesh.books import Books
 from autopilot.mesh.envoy import sayable
-from autopilot.mesh.envoy.base import set_weights
-from autopilot.mesh.envoy.faults import REROUTED, Laid
-from autopilot.mesh.envoy.render import ProxyFiles
-from autopilot.mesh.envoy.routes import effective_weights, folded
+from autopilot.mesh.envoy.ending import Ending, unknown
+from autopilot.mesh.envoy.faults import REROUTED
 from autopilot.mesh.envoy.store import Store
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost
 from autopilot.mesh.model import (
@@ -36,14 +32,10 @@ from autopilot.mesh.model import (
 )
 from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay, Spare
-from autopilot.spec.mesh import MeshService
-
-_LINGERING = 30.0
-"""Seconds beyond the longest answer that clusters of faults outlive them."""
-BY_DEADLINE = Actor(who="autopilot", net="mesh", why="its deadline passed")
+from autopilot.mesh.unreadable import taking
 
 
-class Ledger:
+class Ledger(Ending):
     """Leases and overlays of one standalone mesh.
 
     Args:
@@ -58,22 +50,8 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         told: Callable[[AuditRecord], None] = lambda _: None,
     ) -> None:
-        self.store = store
+        super().__init__(store, clock, told)
         self.admission = Admission(store)
-        self._clock = clock
-        self.books = Books(lambda: store.journal, told)
-
-    def service(self, target: Target) -> MeshService:
-        """The target as the base describes it.
-
-        Raises:
-            InvalidChange: no such service in this mesh.
-        """
-        service = self.store.mesh.spec.service(target.ref)
-        if service is None:
-            known = ", ".join(sorted(service.ref for service in self.store.mesh.spec.services))
-            raise InvalidChange(f"mesh {self.store.mesh.metadata.name} has no service {target.ref}; it has {known}")
-        return service
 
     def check(self, target: Target, changes: Sequence[Change]) -> None:
         """Refuses changes that name what is not there.
@@ -113,9 +91,10 @@ class Ledger:
         """Takes the lease; see `Mesh.acquire`."""
         self.service(target)
         claim = Claim(target, tuple(aspects), operation, token, queue, asked)
-        with self.store.locked():
+        with taking(target), self.store.locked():
             now = self._clock()
             self.admission.refuse_ordered(claim, now)
+            self._refuse_hidden(target)
             blockers = []
             for record in self.store.leases():
                 if record.lease.target != target or not claim.excludes(record.lease.aspects):
@@ -138,6 +117,8 @@ class Ledger:
                     record,
                     by.model_copy(update={"why": f"{operation} has a higher priority than {record.lease.holder}"}),
                 )
+            if (blind := self.store.blind(target, now)) is not None:
+                raise blind
             self.admission.take_turn(claim, now)
             lease = Lease(
                 target=target,
@@ -150,6 +131,12 @@ class Ledger:
             lease = lease.model_copy(update={"audit": self._record("acquire", lease, by, now)})
             self.store.write_lease(LeaseRecord(lease=lease, token=token, acquired=now, renewed=now, asked=asked))
             return lease
+
+    def _refuse_hidden(self, target: Target) -> None:
+        """Refuses a target that somebody may hold by a lease that cannot be read."""
+        hidden = next((one for one in self.store.lease_records.unread() if one.ref == target.ref), None)
+        if hidden is not None:
+            raise hidden.error
 
     def make_ready(self, lease: Lease, changes: Sequence[Change]) -> bool:
         """Has proxies make the clusters that some faults need, before any route leads there; says whether any do.
@@ -191,7 +178,8 @@ class Ledger:
             record = self._held(lease)
             now = self._clock()
             overlay = self.store.overlay_of(lease)
-            if extend and overlay and self._falls_soon(lease, overlay, now):
+            blind = self.store.blind(lease.target, now, lease)  # then the deadline is left to pass
+            if extend and not blind and overlay and self._falls_soon(lease, overlay, now):
                 deadline = lease.deadline(now)
                 if deadline > overlay.deadline:
                     by = Actor(who=lease.holder.operation, why="half of its time had passed")
@@ -202,6 +190,8 @@ class Ledger:
 
     def falls_soon(self, lease: Lease) -> bool:
         """Whether the next renewal will set a new deadline in the proxies."""
+        if self.store.overlay_records.unread_of(lease) is not None:
+            return False
         overlay = self.store.overlay_of(lease)
         return overlay is not None and self._falls_soon(lease, overlay, self._clock())
 
@@ -228,6 +218,8 @@ class Ledger:
                 self._held(lease)
                 refuse_other_write(lease, overlay.lease)
                 self._refuse_halted(lease)
+                if (blind := self.store.blind(lease.target, self._clock(), lease)) is not None:
+                    raise blind
                 # One rename decides: before it every net goes back, after it every net goes on.
                 self.store.write_overlay(overlay.model_copy(update={"phase": LeasePhase.COMMITTING}))
             return self.end(record, by)
@@ -235,33 +227,31 @@ class Ledger:
     def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away; see `Mesh.lift`."""
         with self.store.locked():
-            record = self.store.lease_of(lease)
-            if record is None and self.store.overlay_of(lease) is None:
+            # Its holder itself ends it, so nobody need read its record, which stays where it cannot be read.
+            record = None if self.store.lease_records.unread_of(lease) else self.store.lease_of(lease)
+            laid = self.store.overlay_records.unread_of(lease) or self.store.overlay_of(lease)
+            if record is None and laid is None:
                 return None
-            return self.end(record or LeaseRecord(lease=lease, token="", acquired=0, renewed=0), by)
-
-    def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
-        """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
-        with self.store.locked():
-            record = self.store.lease_of(seen.lease)
-            if record is None or record.beats != seen.beats:
-                return False
-            self.end(record, by)
-            return True
+            return self.end(record or unknown(lease), by)
 
     def leases(self) -> list[LeaseStatus]:
-        """Every lease held."""
+        """Every lease whose record can be read; of overlays that cannot, the changes are missing."""
         found = []
         for record in self.store.leases():
-            overlay = self.store.overlay_of(record.lease)
+            unread = self.store.overlay_records.unread_of(record.lease)
+            overlay = self.store.overlay_of(record.lease) if unread is None else None
+            deadline = overlay.deadline if overlay else None
+            if unread is not None and unread.envelope is not None:
+                deadline = unread.envelope.deadline
+            committing = self.store.committing(record.lease)
             found.append(
                 LeaseStatus(
                     lease=record.lease,
-                    phase=overlay.phase if overlay else LeasePhase.ACTIVE,
+                    phase=LeasePhase.COMMITTING if committing else LeasePhase.ACTIVE,
                     tier=Tier.PROXY,
                     acquired=record.acquired,
                     renewed=record.renewed,
-                    deadline=overlay.deadline if overlay else None,
+                    deadline=deadline,
                     condemned=record.condemned,
                     halted=self.admission.halted(record.lease.holder.operation, record.lease.target),
                     yield_to=record.yield_to,
@@ -269,94 +259,6 @@ class Ledger:
                 )
             )
         return found
-
-    def tidy(self, by: Actor = BY_DEADLINE) -> list[str]:
-        """Restores overlays whose lease is gone, and makes every file what it should be; returns what was done."""
-        done = []
-        with self.store.locked():
-            now = self._clock()
-            held = {str(record.lease.holder) for record in self.store.leases()}
-            self._drop_spares(held, now)
-            for overlay in self.store.overlays():
-                if str(overlay.lease.holder) not in held:
-                    self.end(LeaseRecord(lease=overlay.lease, token="", acquired=0, renewed=0), by)
-                    done.append(
-                        f"{overlay.lease.target}: removed an overlay of {overlay.lease.holder} that had no lease any "
-                        "more"
-                    )
-            if written := self.store.publish(self.store.rendered(now)):
-                done.append(f"rewrote {', '.join(path.parent.name + '/' + path.name for path in written)}")
-                for overlay in self.store.overlays():
-                    if not overlay.alive(now):
-                        self._record("expire", overlay.lease, by, now, vital=True)
-            self.books.settle()
-        return done
-
-    def weights(self, target: Target, overlays: Sequence[Overlay] | None = None) -> dict[str, float]:
-        """The target's weights in percent: in force now, or under these overlays."""
-        now = self._clock()
-        changes = [
-            change
-            for overlay in (self.store.overlays() if overlays is None else overlays)
-            if overlay.lease.target == target and overlay.alive(now)
-            for change in overlay.changes
-        ]
-        return folded(effective_weights(self.service(target), changes))
-
-    def end(self, record: LeaseRecord, by: Actor) -> Receipt:
-        """Takes what the lease has laid away, or finishes its commit where one had begun. Needs the store's lock."""
-        lease = record.lease
-        overlay = self.store.overlay_of(lease)
-        others = [item for item in self.store.overlays() if item.lease.holder != lease.holder]
-        now, commit = self._clock(), overlay is not None and overlay.committing
-        before = self.weights(lease.target)
-        if commit and overlay is not None:
-            service = self.service(lease.target)
-            set_weights(self.store.mesh_file, service.ref, folded(effective_weights(service, overlay.changes)))
-            self.store.remember_commit(lease)
-        if record.condemned:
-            self.store.remember_condemned(record)
-        if spare := self.store.spare_of(lease):
-            # Requests that are on their way through these clusters must find them there until they are answered.
-            self.store.write_spare(spare.model_copy(update={"until": now + self._lingering(lease.target)}))
-        files = self.store.rendered(now, others)
-        receipt = self._receipt(lease, files, now, None, overlay.changes if overlay else ())
-        action: Action = "commit" if commit else "lift"
-        digest = self._record(
-            action, lease, by, now, before=before, after=self.weights(lease.target, others), receipt=receipt, vital=True
-        )
-        self.store.publish(files)
-        self.store.remember_run(record)
-        self.store.forget(lease)
-        return receipt.model_copy(update={"audit": digest})
-
-    def _record(
-        self,
-        action: Action,
-        lease: Lease,
-        by: Actor,
-        now: float,
-        *,
-        changes: Sequence[Change] = (),
-        before: dict[str, float] | None = None,
-        after: dict[str, float] | None = None,
-        receipt: Receipt | None = None,
-        vital: bool = False,
-    ) -> str:
-        record = AuditRecord(
-            sequence=0,
-            time=now,
-            action=action,
-            actor=by,
-            target=str(lease.target),
-            operation=lease.holder.operation,
-            fencing=lease.holder.fencing,
-            changes=tuple(changes),
-            before=before or {},
-            after=after or {},
-            receipt=receipt.digest if receipt else "",
-        )
-        return self.books.write(record, vital=vital)
 
     def _held(self, lease: Lease) -> LeaseRecord:
         record = self.store.lease_of(lease)
@@ -388,11 +290,14 @@ class Ledger:
     def _publish(self, action: Action, overlay: Overlay, by: Actor, now: float) -> Receipt:
         """Records and writes an overlay, then the files that follow from it."""
         lease = overlay.lease
+        if (blind := self.store.blind(lease.target, now, lease)) is not None:
+            raise blind
         overlays = [*(item for item in self.store.overlays() if item.lease.holder != lease.holder), overlay]
         files = self.store.rendered(now, overlays)
         earlier = self.store.overlay_of(lease)
         both = (*overlay.changes, *(earlier.changes if earlier else ()))
-        receipt = self._receipt(lease, files, now, overlay.deadline, both)
+        answering = self._answering(lease.target, both)
+        receipt = self._receipt(lease, files, now, overlay.deadline, answering=answering)
         digest = self._record(
             action,
             lease,
@@ -406,33 +311,3 @@ class Ledger:
         self.store.write_overlay(overlay)
         self.store.publish(files)
         return receipt.model_copy(update={"audit": digest})
-
-    def _lingering(self, target: Target) -> float:
-        service = self.store.mesh.spec.service(target.ref)
-        return (service.timeout if service else 0.0) + _LINGERING
-
-    def _drop_spares(self, held: set[str], now: float) -> None:
-        for spare in self.store.spares():
-            if str(spare.lease.holder) in held:
-                continue
-            if spare.until is None:  # its end was not recorded: count from now
-                self.store.write_spare(spare.model_copy(update={"until": now + self._lingering(spare.lease.target)}))
-            elif now > spare.until:
-                self.store.drop_spare(spare)
-
-    def _receipt(
-        self,
-        lease: Lease,
-        files: dict[str, ProxyFiles],
-        now: float,
-        deadline: float | None,
-        changes: Sequence[Change] = (),
-    ) -> Receipt:
-        service = self.store.mesh.spec.service(lease.target.ref)
-        laid = [Laid(service, 0, one) for one in changes if service and isinstance(one, InjectFault)]
-        answering = any(one.inbound for one in laid)
-        versions = self.store.route_versions(files, lease.target, answering=answering)
-        digest = hashlib.sha256("\n".join(f"{name} {versions[name]}" for name in sorted(versions)).encode()).hexdigest()
-        return Receipt(
-            target=lease.target, holder=lease.holder, digest=digest, versions=versions, deadline=deadline, written=now
-        )

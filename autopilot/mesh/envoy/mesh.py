@@ -18,10 +18,11 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.admin import AdminClient
 from autopilot.mesh.envoy.commander import Commander
 from autopilot.mesh.envoy.faults import Laid, clusters, sign_of
+from autopilot.mesh.envoy.inventory import inventory
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.errors import ClockSkew, MeshUnavailable
+from autopilot.mesh.errors import ClockSkew, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.model import (
     ArmState,
     Aspect,
@@ -40,6 +41,7 @@ from autopilot.mesh.model import (
 from autopilot.mesh.orders import NOBODY, Actor, Halt, Standing, Tombstone
 from autopilot.mesh.records import Overlay, Spare
 from autopilot.mesh.threaded import ThreadedMesh
+from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.mesh import Proxy
@@ -214,18 +216,36 @@ class EnvoyMesh(ThreadedMesh):
         return await self.in_thread(lambda: self.ledger.renew(lease, extend=extend))
 
     async def sweep(self, by: Actor = SWEEPER) -> list[str]:
-        """One round of a guard."""
+        """One round of a guard.
+
+        Raises:
+            MeshError: of the first target that could not be restored, after all the others. Records that cannot be
+                read are no failure of a round: `unreadable` names them.
+        """
 
         def run() -> list[str]:
-            done = []
+            done: list[str] = []
+            failed: list[MeshError] = []
             for record, seconds in self._watchman.silent(self.store.leases()):
                 lease = record.lease
                 why = f"{lease.holder} had not renewed its lease for {seconds:.0f} s"
-                if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
-                    done.append(f"{lease.target}: restored, {why}")
-            return done + self.ledger.tidy(by)
+                try:
+                    if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
+                        done.append(f"{lease.target}: restored, {why}")
+                except UnreadableRecord:
+                    continue  # only another version can restore it: `unreadable` names the record
+                except MeshError as error:
+                    failed.append(error)  # one target's trouble is not another's
+            done += self.ledger.tidy(by)
+            if failed:
+                raise failed[0]
+            return done
 
         return await asyncio.to_thread(run)
+
+    async def unreadable(self) -> list[Unreadable]:
+        """Every record that cannot be read here."""
+        return await asyncio.to_thread(inventory, self.store)
 
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
         """Every halt, and every target that a person has."""

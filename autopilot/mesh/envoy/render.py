@@ -185,6 +185,10 @@ def socket_address(address: str) -> dict[str, Any]:
 
 
 def _response(kind: str, resources: list[dict[str, Any]]) -> str:
-    typed = [{"@type": _TYPE + kind, **resource} for resource in resources]
+    return response([{"@type": _TYPE + kind, **resource} for resource in resources], _TYPE + kind)
+
+
+def response(typed: Sequence[dict[str, Any]], kind: str | None = None) -> str:
+    """A file of resources, each with its `@type`; `kind` is that of all, and needed where there are none."""
     digest = hashlib.sha256(json.dumps(typed, sort_keys=True).encode()).hexdigest()[:16]
-    return json.dumps({"version_info": digest, "type_url": _TYPE + kind, "resources": typed}, indent=1)
+    return json.dumps({"version_info": digest, "type_url": kind or typed[0]["@type"], "resources": typed}, indent=1)

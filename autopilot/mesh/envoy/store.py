@@ -8,6 +8,7 @@
       autopilot/spares/<ns>.<service>.<fencing>.json
       autopilot/orders/                   what people ordered, and who waits (`orderbook`)
       autopilot/audit.jsonl               one record a change (`journal`)
+      autopilot/unreadable/               damaged records whose operation has ended
       proxies/<proxy>/                    bootstrap.json, clusters.json, listeners.json, routes-<listener>.json
 
 What must be undone lies here before the first change: whoever can read this directory can restore the base.
@@ -17,23 +18,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.files import exclusive, parse, write_atomically
-from autopilot.mesh.envoy.journal import Journal
-from autopilot.mesh.envoy.orderbook import OrderBook
+from autopilot.mesh.envoy.files import exclusive, read_text, write_atomically
+from autopilot.mesh.envoy.keeping import Stays, keep
+from autopilot.mesh.envoy.kept import Records
 from autopilot.mesh.envoy.render import ProxyFiles, render, version
-from autopilot.mesh.errors import MeshUnavailable
-from autopilot.mesh.model import Holder, Lease, Plain, Target
-from autopilot.mesh.records import Condemnation, LastRun, LeaseRecord, Overlay, Spare
+from autopilot.mesh.errors import MeshUnavailable, UnreadableRecord
+from autopilot.mesh.model import Lease, Target
+from autopilot.mesh.records import Overlay, Spare
 from autopilot.spec.mesh import Mesh, Proxy
 
-_Record = TypeVar("_Record", bound=Plain)
 
-
-class Store:
+class Store(Records):
     """The directory of one standalone mesh. Methods that write must run under `locked()`."""
 
     def __init__(self, mesh_file: Path) -> None:
@@ -75,108 +74,20 @@ class Store:
         with exclusive(own / "lock"):
             yield
 
-    @property
-    def orders(self) -> OrderBook:
-        """People's orders, and the queue."""
-        return OrderBook(self.directory / "autopilot" / "orders")
-
-    @property
-    def journal(self) -> Journal:
-        """The audit records."""
-        return Journal(self.directory / "autopilot" / "audit.jsonl")
-
-    # Records
-
-    def leases(self) -> list[LeaseRecord]:
-        """Every lease held."""
-        return self._read("leases", LeaseRecord)
-
-    def overlays(self) -> list[Overlay]:
-        """Every overlay, in force or not."""
-        return self._read("overlays", Overlay)
-
-    def lease_of(self, lease: Lease) -> LeaseRecord | None:
-        """The record of this very lease (same target, same holder), or None when it is gone."""
-        path = self._path("leases", lease.target, lease.holder)
-        record = parse(path, LeaseRecord)
-        return record if record and record.lease.holder == lease.holder else None
-
-    def overlay_of(self, lease: Lease) -> Overlay | None:
-        """What this lease has laid, or None."""
-        overlay = parse(self._path("overlays", lease.target, lease.holder), Overlay)
-        return overlay if overlay and overlay.lease.holder == lease.holder else None
-
-    def next_fencing(self, target: Target) -> int:
-        """Counts one holder more for the target; never gives the same number twice."""
-        path = self.directory / "autopilot" / "fencing" / _stem(target)
-        number = int(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
-        write_atomically(path, f"{number}\n")
-        return number
-
-    def write_lease(self, record: LeaseRecord) -> None:
-        """Writes a lease record."""
-        write_atomically(self._path("leases", record.lease.target, record.lease.holder), record.model_dump_json())
-
-    def write_overlay(self, overlay: Overlay) -> None:
-        """Writes an overlay record; `publish` makes proxies follow it."""
-        write_atomically(self._path("overlays", overlay.lease.target, overlay.lease.holder), overlay.model_dump_json())
-
-    def spares(self) -> list[Spare]:
-        """Clusters that were made for faults, in use or not."""
-        return self._read("spares", Spare)
-
-    def write_spare(self, spare: Spare) -> None:
-        """Writes which clusters a lease needs; `publish` makes proxies have them."""
-        write_atomically(self._path("spares", spare.lease.target, spare.lease.holder), spare.model_dump_json())
-
-    def spare_of(self, lease: Lease) -> Spare | None:
-        """The clusters made for this lease, or None."""
-        return parse(self._path("spares", lease.target, lease.holder), Spare)
-
-    def drop_spare(self, spare: Spare) -> None:
-        """Removes a spare: no request is in flight through its clusters any more."""
-        self._path("spares", spare.lease.target, spare.lease.holder).unlink(missing_ok=True)
-
-    def forget(self, lease: Lease) -> None:
-        """Removes the overlay first and the lease last, so that a crash between leaves a lease to be swept."""
-        self._path("overlays", lease.target, lease.holder).unlink(missing_ok=True)
-        self._path("leases", lease.target, lease.holder).unlink(missing_ok=True)
-
-    def remember_commit(self, lease: Lease) -> None:
-        """Notes which holder was the last to commit, so that a repeated commit is told from a late one."""
-        write_atomically(self._committed_file(lease.target), str(lease.holder))
-
-    def committed(self, lease: Lease) -> bool:
-        """Whether this lease was the last to be committed on its target."""
-        path = self._committed_file(lease.target)
-        return path.exists() and path.read_text(encoding="utf-8") == str(lease.holder)
-
-    def remember_condemned(self, record: LeaseRecord) -> None:
-        """Notes whose harm was found last: its run must not take the target again."""
-        noted = Condemnation(
-            operation=record.lease.holder.operation, token=record.token, reason=record.condemned or "harm was found"
-        )
-        write_atomically(self._condemned_file(record.lease.target), noted.model_dump_json())
-
-    def condemned(self, target: Target) -> Condemnation | None:
-        """Whose harm was found last on the target."""
-        return parse(self._condemned_file(target), Condemnation)
-
-    def remember_run(self, record: LeaseRecord) -> None:
-        """Notes whose lease ended last: an earlier run of the same operation must not take the target."""
-        if (last := LastRun.of(record)) is not None:
-            write_atomically(self._last_run_file(record.lease.target), last.model_dump_json())
-
-    def last_run(self, target: Target) -> LastRun | None:
-        """Whose lease on the target ended last."""
-        return parse(self._last_run_file(target), LastRun)
-
     # Proxies' files
 
     def rendered(
-        self, now: float, overlays: list[Overlay] | None = None, spares: list[Spare] | None = None
+        self,
+        now: float,
+        overlays: list[Overlay] | None = None,
+        spares: list[Spare] | None = None,
+        *,
+        ending: Lease | None = None,
     ) -> dict[str, ProxyFiles]:
-        """What every proxy should have: the base and the overlays in force at `now` (seconds since the epoch)."""
+        """What every proxy should have: the base and the overlays in force at `now` (seconds since the epoch).
+
+        Targets with an overlay that cannot be read keep the routes they have. `ending`: a lease whose own goes.
+        """
         spec = self.mesh.spec
         alive = [overlay for overlay in (self.overlays() if overlays is None else overlays) if overlay.alive(now)]
         paths = {
@@ -186,7 +97,25 @@ class Store:
             }
             for proxy in spec.proxies
         }
-        return render(spec, alive, paths, self.spares() if spares is None else spares)
+        files = render(spec, alive, paths, self.spares() if spares is None else spares)
+        stays = Stays(
+            hosts={one.ref for one in self.hidden(now, ending)},
+            clusters={one.ref for one in self.spare_records.unread()},
+        )
+        if not stays.hosts and not stays.clusters:
+            return files
+        return {
+            proxy.name: keep(spec, proxy, files[proxy.name], partial(self._present, proxy.name), stays)
+            for proxy in spec.proxies
+        }
+
+    def _present(self, proxy: str, name: str) -> str | None:
+        """What a proxy has now: a listener's route table, or with no name its clusters; None where none can be read."""
+        path = self.proxy_folder(proxy) / "clusters.json" if not name else self.routes_file(proxy, name)
+        try:
+            return read_text(path)
+        except UnreadableRecord:
+            return None
 
     def publish(self, files: dict[str, ProxyFiles]) -> list[Path]:
         """Writes what differs, clusters before the routes that need them; returns the files written."""
@@ -231,29 +160,9 @@ class Store:
         """The proxy of that name."""
         return next(proxy for proxy in self.mesh.spec.proxies if proxy.name == name)
 
-    def _committed_file(self, target: Target) -> Path:
-        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.committed"
-
-    def _condemned_file(self, target: Target) -> Path:
-        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.condemned"
-
-    def _last_run_file(self, target: Target) -> Path:
-        return self.directory / "autopilot" / "fencing" / f"{_stem(target)}.last-run"
-
-    def _path(self, folder: str, target: Target, holder: Holder) -> Path:
-        return self.directory / "autopilot" / folder / f"{_stem(target)}.{holder.fencing}.json"
-
-    def _read(self, folder: str, model: type[_Record]) -> list[_Record]:
-        paths = sorted((self.directory / "autopilot" / folder).glob("*.json"))
-        return [record for path in paths if (record := parse(path, model)) is not None]
-
-
-def _stem(target: Target) -> str:
-    return f"{target.namespace}.{target.service}"
-
 
 def _differs(path: Path, content: str) -> bool:
     try:
-        return path.read_text(encoding="utf-8") != content
-    except FileNotFoundError:
+        return read_text(path) != content
+    except UnreadableRecord:
         return True

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.resources import CONFIG_MAP
 from autopilot.mesh.kube.store import KubeStore, config_map
 from autopilot.mesh.model import Plain
+from autopilot.mesh.unreadable import why_of
 
 NAME = "autopilot-actions"
 """Of the ConfigMap, in Autopilot's own namespace."""
@@ -54,8 +56,8 @@ class KeptActions:
             made = body or config_map(NAME, self._namespace)
             data: dict[str, str] = dict(made.get("data") or {})
             name = hashlib.sha256(key.encode()).hexdigest()[:40]
-            if (known := _read(data.get(name))) is not None:
-                return known.pods
+            if name in data:
+                return self._known(name, data[name]).pods
             pods = tuple(_pod(one) for one in choose())
             kept = _Kept(key=key, time=time.time(), pods=pods)
             made["data"] = _shortened({**data, name: kept.model_dump_json()})
@@ -64,27 +66,46 @@ class KeptActions:
 
         return self._store.persistently(once, f"ConfigMap {self._namespace}/{NAME}")
 
+    def _known(self, name: str, text: str) -> _Kept:
+        try:
+            return _Kept.model_validate_json(text)
+        except ValidationError as error:  # chosen anew, the action would mean more pods
+            where = f"ConfigMap {self._namespace}/{NAME}, entry {name}"
+            raise UnreadableRecord(where, why_of(error)) from error
+
+
+def unread_in(data: Mapping[str, str], namespace: str) -> list[UnreadableRecord]:
+    """The entries that cannot be read."""
+    found = []
+    for name, text in sorted(data.items()):
+        try:
+            _Kept.model_validate_json(text)
+        except ValidationError as error:
+            found.append(UnreadableRecord(f"ConfigMap {namespace}/{NAME}, entry {name}", why_of(error)))
+    return found
+
 
 def _pod(body: Object) -> KeptPod:
     meta = body["metadata"]
     return KeptPod(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
 
 
-def _read(text: str | None) -> _Kept | None:
+def _read(text: str) -> _Kept | None:
     try:
-        return _Kept.model_validate_json(text) if text else None
+        return _Kept.model_validate_json(text)
     except ValidationError:
-        return None  # edited by hand: as if it had never been
+        return None
 
 
 def _shortened(data: dict[str, str]) -> dict[str, str]:
-    """The latest entries that find room."""
+    """The latest entries that find room; those that cannot be read stay."""
     times = {name: kept.time for name, text in data.items() if (kept := _read(text)) is not None}
-    found: dict[str, str] = {}
-    room = _ROOM
+    found = {name: text for name, text in data.items() if name not in times}
+    room = _ROOM - sum(len(text.encode()) for text in found.values())
+    unread = len(found)
     for name in sorted(times, key=lambda name: -times[name])[:_MOST]:
         room -= len(data[name].encode())
-        if room < 0 and found:
+        if room < 0 and len(found) > unread:
             break
         found[name] = data[name]
     return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
-from autopilot.mesh.errors import LeaseLost, MeshError, MeshUnavailable
+from autopilot.mesh.errors import LeaseLost, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube.api import Refused
 from autopilot.mesh.kube.book import Book, OpenBook
 from autopilot.mesh.kube.faulting import Faulting
@@ -66,12 +66,16 @@ class Ending:
             books: every book, where they have just been read.
 
         Raises:
-            MeshError: of the first target that could not be tidied, after all the others.
+            MeshError: of the first target that could not be tidied, after all the others. A record that cannot be
+                read is no failure: only another version can end what it is about.
         """
-        done, failed = [], []
+        done: list[str] = []
+        failed: list[MeshError] = []
         for book in self.store.books() if books is None else books:
             try:
                 done += self._tidy(book, by)
+            except UnreadableRecord:
+                continue
             except MeshError as error:
                 failed.append(error)
         if time.monotonic() - self._looked >= LOOK_EVERY:
@@ -86,7 +90,7 @@ class Ending:
         done, now = [], self._clock()
         held = {str(record.lease.holder) for record in book.leases}
         for overlay in book.overlays:
-            if str(overlay.lease.holder) not in held:
+            if str(overlay.lease.holder) not in held and not book.maybe_held(overlay.lease.holder.fencing):
                 self.end(unknown(overlay.lease), by)
                 done.append(f"{book.target}: removed an overlay of {overlay.lease.holder} that had no lease any more")
         for record in book.leases:
@@ -103,7 +107,11 @@ class Ending:
         """Removes the lease's overlay, or completes its commit where one had begun.
 
         Routes first, the record next, the lease last: a failure in between leaves the lease, and all of it is done
-        again. A lease that no longer exists has no overlay any more.
+        again. A lease that no longer exists has no overlay any more. What was laid is told by marks on the objects, so
+        the overlay's record need not be understood.
+
+        Raises:
+            UnreadableRecord: the overlay may be becoming the base, which only a version that can read it completes.
         """
         lease = record.lease
         overlay = self._begin_end(lease)
@@ -114,8 +122,8 @@ class Ending:
         after, _ = self.overlayer.in_force(lease.target, routes)
 
         def forget(book: OpenBook) -> None:
-            current = book.overlay_of(lease)
-            if current is not None and current.committing and commit is None:
+            book.refuse_unknown_end(lease)
+            if book.committing(lease) and commit is None:
                 raise LeaseLost(f"{lease.holder} started to commit {lease.target} meanwhile")
             if commit is not None:
                 book.remember_commit(lease)
@@ -129,6 +137,14 @@ class Ending:
         action: Action = "lift" if commit is None else "commit"
         digest = self._record(action, lease, by, before=before, after=after, vital=True)
         self.store.step(lease.target, forget, orders=False)
+        return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
+
+    def restore_beside(self, lease: Lease, by: Actor) -> Receipt:
+        """Removes what a lease has laid, for its holder, where the book is damaged and so stays as it is."""
+        before = self._shared(lease)
+        notes = self._take_away(lease)
+        routes = self.overlayer.found(lease.target) if lays(lease, Aspect.TRAFFIC) else []
+        digest = self._record("lift", lease, by, before=before, after=self._shared(lease), vital=True)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
 
     def _take_away(
@@ -154,7 +170,8 @@ class Ending:
         """
 
         def mark(book: OpenBook) -> Overlay | None:
-            record, overlay = book.lease_of(lease), book.overlay_of(lease)
+            book.refuse_unknown_end(lease)
+            record, overlay = book.readable_lease_of(lease), book.readable_overlay_of(lease)
             if record is not None and not (overlay is not None and overlay.committing):
                 book.write_lease(record.model_copy(update={"ending": True}))
             return overlay
@@ -162,7 +179,9 @@ class Ending:
         try:
             return self.store.step(lease.target, mark, orders=False)
         except (MeshUnavailable, Refused):  # a restore does not wait for that
-            return self.store.open(lease.target, orders=False).overlay_of(lease)
+            opened = self.store.open(lease.target, orders=False)
+            opened.refuse_unknown_end(lease)
+            return opened.readable_overlay_of(lease)
 
     def lift_if_unchanged(self, seen: LeaseRecord, by: Actor) -> bool:
         """Ends a lease that stood still, unless it was renewed since `seen` was read; says whether it did."""
@@ -174,11 +193,14 @@ class Ending:
 
     def _sweep_marks(self, by: Actor) -> list[str]:
         """Removes marks without a lease; raises the first failure after all the others were tried."""
-        done, failed = [], []
+        done: list[str] = []
+        failed: list[MeshError] = []
         marked = [*self.overlayer.marked(self.store.mesh), *self.faults.marked(self.store.mesh)]
         for found in marked:
             try:
                 done += self._sweep_mark(found, by)
+            except UnreadableRecord:
+                continue  # whether its lease is alive cannot be told
             except MeshError as error:
                 failed.append(error)
         self._seen = {_place(found) for found in marked}
@@ -188,6 +210,8 @@ class Ending:
 
     def _sweep_mark(self, found: Marked, by: Actor) -> list[str]:
         book, mark = self.store.open(found.target, orders=False), found.mark
+        if book.book.maybe_held(mark.fencing):
+            return []
         left, why = f"{mark.operation}#{mark.fencing}", "that had no lease any more"
         last = next((one.lease.write for one in book.leases() if one.lease.holder.fencing == mark.fencing), LAST_WRITE)
         if last != LAST_WRITE:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autopilot.mesh.abilities import ability
-from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
+from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.faults import own_mark
 from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.overlays import Marked
@@ -155,6 +156,25 @@ class Faulting:
         found = self._partitions.marked(mesh)
         for one in (self._routes, self._filters):
             found += one.marked(mesh) if one is not None else []
+        return found
+
+    def refuse_unread(self, target: Target, routes: Sequence[Route]) -> None:
+        """Refuses a target over which faults are laid that cannot be read.
+
+        Raises:
+            UnreadableRecord: with their place.
+        """
+        self._partitions.refuse_unread(target)
+        for route in routes if self._routes is not None else ():
+            own_mark(route.body, target.service)
+        if self._filters is not None:
+            self._filters.refuse_unread(target)
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Marks of faults, and objects of our own that say them, that cannot be read."""
+        found = self._partitions.unread(mesh)
+        for one in (self._routes, self._filters):
+            found += one.unread(mesh) if one is not None else []
         return found
 
     def tier(self, injected: Sequence[InjectFault]) -> Tier:

@@ -20,6 +20,7 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, combined, narrowed, said_in
 from autopilot.mesh.kube.marks import annotated, told_apart, unannotated, unchanged
+from autopilot.mesh.kube.marks_read import read_mark
 from autopilot.mesh.kube.routes import rule_key
 from autopilot.mesh.model import Holder, Plain, Writer
 
@@ -84,8 +85,24 @@ def marks_of(body: Object) -> list[FaultMark]:
 
 
 def mark_of(body: Object, service: str) -> FaultMark | None:
-    """The mark of one target."""
+    """The mark of one target, as far as it can be read: for those who only look."""
     return next((mark for mark in marks_of(body) if mark.service == service), None)
+
+
+def own_mark(body: Object, service: str) -> FaultMark | None:
+    """The mark of one target: for whoever is about to write the object.
+
+    Raises:
+        UnreadableRecord: there is one that cannot be read, and so nobody here knows what was there before.
+    """
+    read_mark(body, PREFIX + service, FaultMark)
+    return mark_of(body, service)
+
+
+def bears_mark(body: Object, service: str) -> bool:
+    """Whether something of ours lies over the object for this service, readable or not."""
+    noted = PREFIX + service in (body.get("metadata", {}).get("annotations") or {})
+    return noted or mark_of(body, service) is not None
 
 
 def is_ours(body: Object) -> bool:
@@ -165,7 +182,7 @@ def lay(
     Raises:
         InvalidChange: it would overwrite a fault of the user's, or meet requests that it is not meant for.
     """
-    before = mark_of(body, service)
+    before = own_mark(body, service)
     base = base_of(body, service, before)
     wanted, laid = said_over(base, wishes, shares, service=service, fencing=holder.fencing, adopt=adopt)
     if not laid and not any(_is_copy_for(rule, service) for rule in wanted):

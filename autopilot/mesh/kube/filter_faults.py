@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
-from autopilot.mesh.errors import InvalidChange, MeshUnavailable
+from autopilot.mesh.errors import InvalidChange, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
@@ -113,6 +113,14 @@ class FilterFaults:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         self._kept.remove(one for one in self._kept.of(target) if one.laid.order <= (fencing, write))
         return []
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Those of this mesh that cannot be read."""
+        return self._kept.unread(mesh)
+
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with EnvoyFilters that do not say whose they are."""
+        self._kept.refuse_unread(target)
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every EnvoyFilter of this mesh that says faults."""

@@ -11,13 +11,14 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from autopilot.mesh.errors import InvalidChange, TakenOver
+from autopilot.mesh.errors import InvalidChange, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import filters_beside, filters_standing, marks
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.filters_kept import PLANNED, Kept, KeptFilters, own, renewed, why
 from autopilot.mesh.kube.filters_read import Reader
 from autopilot.mesh.kube.filters_render import FOR_EVER, Laid, overlay, same, with_deadline
 from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.marks_read import own_mark
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
@@ -67,6 +68,15 @@ class FilterOverlayer:
     def marked(self, mesh: str) -> list[Marked]:
         """Every overlay of this mesh, marks of the plain driver among them."""
         return [*self._plain.marked(mesh), *self._kept.marked(mesh)]
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Marks and EnvoyFilters that cannot be read."""
+        return [*self._plain.unread(mesh), *self._kept.unread(mesh)]
+
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target with marks or EnvoyFilters that cannot be read."""
+        self._plain.refuse_unread(target, routes)
+        self._kept.refuse_unread(target)
 
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
         """Writes the overlay's EnvoyFilter; what earlier holders left goes."""
@@ -154,6 +164,8 @@ class FilterOverlayer:
     def _keep(self, target: Target, fencing: int) -> Kept | None:
         """A commit that has begun does not fall back: the overlay stays until the base says the same."""
         mine = own(self._kept.of(target), fencing)
+        if mine is not None and mine.unread is not None:
+            raise mine.unread  # what was there before, and so what is somebody else's by now, is not known
         if mine is not None and mine.laid.deadline < FOR_EVER:
             self._api.patch(ENVOY_FILTER, mine.name, self._namespace, with_deadline(mine.body, mine.laid, FOR_EVER))
         return mine
@@ -200,7 +212,7 @@ class FilterOverlayer:
         return self.routes.make(target, marks.integers(weights), mark)[1]
 
     def _marks(self, target: Target, route: Route) -> list[Mark]:
-        mark = marks.mark_of(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         return [] if mark is None else [mark]
 
 

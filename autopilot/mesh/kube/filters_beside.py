@@ -40,10 +40,11 @@ def routes_of(body: Object) -> set[tuple[str, str, str]]:
     """What an EnvoyFilter of ours gives a deadline: (context, virtual host, route; empty for all of them)."""
     found = set()
     for patch in body["spec"].get("configPatches") or []:
-        if patch["patch"]["operation"] == "MERGE":
-            host = dict(patch["match"]["routeConfiguration"]["vhost"])
-            route = host.pop("route", {}).get("name", "")
-            found.add((patch["match"]["context"], json.dumps(host, sort_keys=True), route))
+        match = patch.get("match") or {}
+        host = dict((match.get("routeConfiguration") or {}).get("vhost") or {})
+        if (patch.get("patch") or {}).get("operation") == "MERGE" and host:  # other versions may patch other things
+            route = (host.pop("route", None) or {}).get("name", "")
+            found.add((str(match.get("context")), json.dumps(host, sort_keys=True), route))
     return found
 
 

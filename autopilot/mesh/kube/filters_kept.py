@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.filters_render import (
     FAULT,
@@ -17,6 +18,7 @@ from autopilot.mesh.kube.filters_render import (
     labels_of,
     laid_by,
     selector,
+    unread_of,
 )
 from autopilot.mesh.kube.filters_standing import MANAGED
 from autopilot.mesh.kube.marks import Mark
@@ -36,6 +38,11 @@ class Kept:
 
     body: Object
     laid: Laid
+
+    @property
+    def unread(self) -> UnreadableRecord | None:
+        """What is wrong with what it says of itself; then its labels alone tell whose it is."""
+        return unread_of(self.body)
 
     @property
     def name(self) -> str:
@@ -83,6 +90,24 @@ class KeptFilters:
                 mark = Mark(service=target.service, operation=one.laid.operation, fencing=fencing, write=write)
                 found.append(Marked(target, Route(ENVOY_FILTER, one.body, ()), mark))
         return found
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Those of a mesh that cannot be read."""
+        bodies = self._api.list(
+            ENVOY_FILTER, self._namespace, labels=f"{selector({**MANAGED, MESH: mesh})},{self._only}"
+        )
+        return [error for body in bodies if (error := unread_of(body)) is not None]
+
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with one that does not even say by its labels whose it is.
+
+        Raises:
+            UnreadableRecord: with its name.
+        """
+        labels = f"{selector(labels_of(target))},{self._only}"
+        for body in self._api.list(ENVOY_FILTER, self._namespace, labels=labels):
+            if laid_by(body) is None and (error := unread_of(body)) is not None:
+                raise error
 
     def write(self, body: Object, before: Kept | None) -> Object:
         """Creates it, or changes it as it was read; see `write_as_read`."""

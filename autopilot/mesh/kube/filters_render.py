@@ -19,11 +19,13 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import Object, Operation
 from autopilot.mesh.kube.filters_standing import FILTER, MANAGED
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.model import Holder, Plain, Target
+from autopilot.mesh.unreadable import why_of
 
 LABEL = "meshautopilot.io/"
 FAULT = LABEL + "fault"
@@ -143,6 +145,16 @@ def laid_by(body: Object) -> Laid | None:
             return None
         operation = annotations.get(LEASE, "").rpartition("#")[0]
         return Laid(operation=operation, fencing=int(fencing), deadline=0, token="", weights={})
+
+
+def unread_of(body: Object) -> UnreadableRecord | None:
+    """What is wrong with what an EnvoyFilter of ours says of itself; None where it can be read."""
+    meta = body["metadata"]
+    try:
+        Laid.model_validate_json((meta.get("annotations") or {}).get(OVERLAY, ""))
+    except ValidationError as error:
+        return UnreadableRecord(f"EnvoyFilter {meta['namespace']}/{meta['name']}", why_of(error))
+    return None
 
 
 def same(one: Object, other: Object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, SERVICE, Resource
 from autopilot.mesh.kube.routes import (
     Route,
@@ -40,7 +41,8 @@ class GatewayRoutes:
         rules = spec.get("rules") or []
         mark = mark_of(body, target.service)
         concerned = _concerned(target, body, rules)
-        if not any(concerned) and mark is None:
+        marked = has_mark(body, target.service)
+        if not any(concerned) and not marked:
             return None
         keys = told_apart(rule_key(rule.get("name"), rule.get("matches")) for rule in rules)
         lists = [
@@ -59,7 +61,7 @@ class GatewayRoutes:
             for index, (key, rule, ours) in enumerate(zip(keys, rules, concerned, strict=True))
         ]
         found = split_rules(lists, mark)
-        return Route(resource, body, found) if found or mark else None
+        return Route(resource, body, found) if found or marked else None
 
     def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
         """Services that the routes name, and those that are versions of the target by their names or selectors."""

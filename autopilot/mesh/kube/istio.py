@@ -9,6 +9,7 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, KubeApi, Object
 from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import (
     Route,
@@ -51,7 +52,7 @@ class IstioRoutes:
             listed = self._listed(target, rule, host, known, key=key, path=path)
             lists.append((listed, not rule.get("match")))
         concerned = split_rules(lists, mark)
-        return Route(resource, body, concerned) if concerned or mark else None
+        return Route(resource, body, concerned) if concerned or has_mark(body, target.service) else None
 
     def shares(self, target: Target, body: Object) -> Callable[[Object], Mapping[str, float]]:
         """Tells of a rule of this VirtualService how it shares its requests: percent by arm, elsewhere under ""."""

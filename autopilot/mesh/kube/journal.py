@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-from autopilot.mesh.audit import GENESIS, AuditRecord
+from autopilot.mesh.audit import GENESIS, AuditRecord, link_of
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.resources import CONFIG_MAP
@@ -53,11 +53,9 @@ class KubeJournal:
 
     def _append(self, record: AuditRecord) -> AuditRecord:
         number, body = self._last()
-        before = list(_records(body)) if body else []
-        last = before[-1] if before else None
-        sealed = record.model_copy(
-            update={"sequence": last.sequence + 1 if last else 1, "previous": last.digest if last else GENESIS}
-        )
+        before = _lines(body) if body else []
+        last, digest = _linked(before[-1], body) if before and body else (0, GENESIS)
+        sealed = record.model_copy(update={"sequence": last + 1, "previous": digest})
         line = sealed.model_dump_json() + "\n"
         if body is None or len(before) >= _PER_PAGE:
             number += body is not None
@@ -88,13 +86,28 @@ def _number(name: str) -> int:
     return int(name.rpartition(".")[2])
 
 
+def _lines(body: Object) -> list[str]:
+    found: list[str] = (body.get("data") or {}).get(_LINES, "").splitlines()
+    return found
+
+
+def _linked(line: str, body: Object) -> tuple[int, str]:
+    try:
+        return link_of(line)
+    except ValueError as error:
+        raise _not_a_record(body) from error
+
+
 def _records(body: Object) -> Iterator[AuditRecord]:
-    for line in (body.get("data") or {}).get(_LINES, "").splitlines():
+    for line in _lines(body):
         try:
             yield AuditRecord.model_validate_json(line)
         except ValidationError as error:
-            name = body["metadata"]["name"]
-            raise MeshError(
-                f"ConfigMap {name} has a line that is not an audit record; export it and delete it, then a new "
-                "one is started"
-            ) from error
+            raise _not_a_record(body) from error
+
+
+def _not_a_record(body: Object) -> MeshError:
+    return MeshError(
+        f"ConfigMap {body['metadata']['name']} has a line that is not an audit record of this version; run the version "
+        "that wrote it, or export it and delete it, then a new one is started"
+    )

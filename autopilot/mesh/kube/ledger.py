@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.admission import Admission, Claim, refuse_other_write, refuse_stale
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError
+from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, UnreadableRecord
 from autopilot.mesh.kube.api import Conflict
 from autopilot.mesh.kube.book import OpenBook
 from autopilot.mesh.kube.ending import Ending, injected_of, lays, unknown, weights_of
@@ -36,6 +36,7 @@ from autopilot.mesh.model import (
 )
 from autopilot.mesh.orders import NOBODY, Actor, Standing
 from autopilot.mesh.records import LeaseRecord, Overlay
+from autopilot.mesh.unreadable import taking
 
 
 class KubeLedger(Ending):
@@ -112,13 +113,19 @@ class KubeLedger(Ending):
         Raises:
             Forbidden: routes may not be written: better said now than with the lease in hand.
         """
+        with taking(target):
+            return self._acquire(Claim(target, tuple(aspects), operation, token, queue, asked), ttl, planned_end, by)
+
+    def _acquire(self, claim: Claim, ttl: float, planned_end: float | None, by: Actor) -> Lease:
+        target, aspects, operation = claim.target, claim.aspects, claim.operation
         if Aspect.FAULTS in aspects and Aspect.TRAFFIC not in aspects:
             routes = self.faults.found(target)
+            self.faults.refuse_unread(target, routes)
         else:
             routes = self.overlayer.found(target)
             self.arms(target, routes)
+        self.overlayer.refuse_unread(target, routes)
         self._ask_leave(routes)
-        claim = Claim(target, tuple(aspects), operation, token, queue, asked)
         while True:
             found = self.store.step(target, lambda book: self._admit(book, claim, ttl, planned_end))
             if isinstance(found, LeaseRecord):
@@ -241,24 +248,32 @@ class KubeLedger(Ending):
 
     def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
         """Takes the overlay away; see `Mesh.lift`."""
-        book = self.store.open(lease.target, orders=False)
-        record = book.lease_of(lease)
-        if record is None and book.overlay_of(lease) is None:
+        try:
+            book = self.store.open(lease.target, orders=False)
+        except UnreadableRecord as error:
+            if not error.damaged:
+                raise  # a commit may have begun, which only a version that reads the book can complete
+            return self.restore_beside(lease, by)
+        # Its holder itself ends it, so nobody need read its record, which stays where it cannot be read.
+        record = book.readable_lease_of(lease)
+        hidden = book.book.maybe_held(lease.holder.fencing) or book.unread_of(lease) is not None
+        if record is None and book.readable_overlay_of(lease) is None and not hidden:
             return None
         return self.end(record or unknown(lease), by)
 
     def leases(self) -> list[LeaseStatus]:
-        """Every lease held."""
+        """Every lease whose record can be read; of overlays that cannot, deadline and changes are missing."""
         halts = self.store.halts()
         found = []
         for book in self.store.books():
             opened = OpenBook(book, halts=halts)
             for record in book.leases:
-                overlay = opened.overlay_of(record.lease)
+                overlay = opened.readable_overlay_of(record.lease)
+                committing = opened.committing(record.lease)
                 found.append(
                     LeaseStatus(
                         lease=record.lease,
-                        phase=overlay.phase if overlay else LeasePhase.ACTIVE,
+                        phase=LeasePhase.COMMITTING if committing else LeasePhase.ACTIVE,
                         tier=self.tier(overlay.changes if overlay else ()),
                         acquired=record.acquired,
                         renewed=record.renewed,
@@ -284,6 +299,7 @@ class KubeLedger(Ending):
         now = self._clock()
         admission = Admission(book)
         admission.refuse_ordered(claim, now)
+        book.refuse_hidden()
         blockers = []
         for record in book.leases():
             if not claim.excludes(record.lease.aspects):
@@ -301,6 +317,7 @@ class KubeLedger(Ending):
             return record.lease
         if late := admission.overdue(claim, blockers, now):
             return late[0]
+        book.refuse_blind(now)
         admission.take_turn(claim, now)
         lease = Lease(
             target=claim.target,

@@ -121,7 +121,7 @@ def marks_of(body: Object) -> list[Mark]:
 
 
 def mark_of(body: Object, service: str) -> Mark | None:
-    """The mark of one target."""
+    """The mark of one target, as far as it can be read: for those who only look."""
     return next((mark for mark in marks_of(body) if mark.service == service), None)
 
 

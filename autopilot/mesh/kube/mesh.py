@@ -14,13 +14,14 @@ from ruamel.yaml import YAML
 
 from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.errors import MeshError, MeshUnavailable
+from autopilot.mesh.errors import MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.commander import KubeCommander
 from autopilot.mesh.kube.ending import injected_of, weights_of
 from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.inventory import inventory
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
@@ -42,6 +43,7 @@ from autopilot.mesh.model import (
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.threaded import ThreadedMesh
+from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
@@ -92,6 +94,10 @@ class KubeMesh(ThreadedMesh):
         self.sweep_every = 1.0
         """Seconds between two rounds of a guard at the least."""
         self._swept = -math.inf
+        self.look_every = 5.0
+        """Seconds between two looks for records that cannot be read."""
+        self._looked = -math.inf
+        self._unreadable: list[Unreadable] = []
 
     @property
     def name(self) -> str:
@@ -197,11 +203,13 @@ class KubeMesh(ThreadedMesh):
         """One round of a guard; asked again too soon it does nothing, to spare the API server.
 
         Raises:
-            MeshError: of the first target that could not be restored, after all the others.
+            MeshError: of the first target that could not be restored, after all the others. Records that cannot be
+                read are no failure of a round: `unreadable` names them.
         """
 
         def run() -> list[str]:
-            done, failed = [], []
+            done: list[str] = []
+            failed: list[MeshError] = []
             books = self.ledger.store.books()
             for record, seconds in self._watchman.silent([record for book in books for record in book.leases]):
                 lease = record.lease
@@ -209,9 +217,10 @@ class KubeMesh(ThreadedMesh):
                 try:
                     if self.ledger.lift_if_unchanged(record, by.model_copy(update={"why": why})):
                         done.append(f"{lease.target}: restored, {why}")
+                except UnreadableRecord:
+                    continue  # only another version can restore it
                 except MeshError as error:
                     failed.append(error)
-            failed += self.ledger.store.damaged
             done += self.ledger.tidy(by, books)
             if failed:
                 raise failed[0]
@@ -222,6 +231,14 @@ class KubeMesh(ThreadedMesh):
             return []
         self._swept = now
         return await self.in_thread(run)
+
+    async def unreadable(self) -> list[Unreadable]:
+        """Every record that cannot be read here, as of the last few seconds: to look costs requests."""
+        now = time.monotonic()
+        if now - self._looked >= self.look_every:
+            self._unreadable = await self.in_thread(inventory, self.ledger)
+            self._looked = now
+        return list(self._unreadable)
 
     async def orders(self) -> tuple[list[Halt], list[Tombstone]]:
         """Every halt, and every target that a person has."""

@@ -5,14 +5,16 @@ Every write is one patch of one object that holds for the version that was read;
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from autopilot.mesh.errors import InvalidChange, TakenOver
+from autopilot.mesh.errors import InvalidChange, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import MANAGER, Absent, Conflict, Object
 from autopilot.mesh.kube.marks import Mark, WeightList
+from autopilot.mesh.kube.marks_read import own_mark, unread_marks
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.routes import Route, Routes
@@ -69,6 +71,21 @@ class Overlayer:
                     found.append(Marked(target, route, mark))
         return found
 
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Marks that cannot be read, on any route of the cluster: they name no mesh."""
+        del mesh
+        found = []
+        for kind in self.routes.kinds:
+            with contextlib.suppress(Absent):
+                for body in self._api.list(kind):
+                    found += unread_marks(body, marks.PREFIX, Mark)
+        return found
+
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target whose marks cannot be read."""
+        for route in routes:
+            own_mark(route.body, target.service)
+
     def lay(
         self,
         target: Target,
@@ -104,7 +121,7 @@ class Overlayer:
         """
         done = []
         for route in self.found(target):
-            mark = marks.mark_of(route.body, target.service)
+            mark = own_mark(route.body, target.service)
             if mark is not None and mark.fencing == holder.fencing and not mark.made:
                 self._refuse_foreign(route, mark)
             if mark is None or (mark.fencing == holder.fencing and marks.reapplied(route.lists, mark)):
@@ -121,9 +138,15 @@ class Overlayer:
             What could not be restored because somebody else had changed it, one sentence each.
         """
         notes: list[str] = []
+        failed: list[UnreadableRecord] = []
         up_to = (fencing, write)
         for route in self.found(target):
-            notes += self._persistently(target, route, lambda now: self._take_away(target, now, up_to, commit))
+            try:
+                notes += self._persistently(target, route, lambda now: self._take_away(target, now, up_to, commit))
+            except UnreadableRecord as error:
+                failed.append(error)  # one object's trouble is not another's
+        if failed:
+            raise failed[0]
         return notes
 
     def planned(
@@ -140,7 +163,7 @@ class Overlayer:
             return [(None, self._api.create(resource, body, dry_run=True))]
 
         def ask(route: Route) -> tuple[Route | None, Object]:
-            mark = marks.mark_of(route.body, target.service)
+            mark = own_mark(route.body, target.service)
             operations, _ = self._patch(target, route, weights, self._mark(target, holder), mark)
             name = route.body["metadata"]["name"]
             return route, self._api.patch(route.resource, name, target.namespace, operations, dry_run=True)
@@ -159,7 +182,7 @@ class Overlayer:
         return {}, {}
 
     def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
-        mark = marks.mark_of(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         if mark is not None:
             refuse_later(mark, holder, route.name)
         if mark is not None and mark.fencing < holder.fencing:
@@ -193,7 +216,7 @@ class Overlayer:
     def _take_away(
         self, target: Target, route: Route, up_to: tuple[int, int], commit: Mapping[str, float] | None
     ) -> list[str]:
-        mark = marks.mark_of(route.body, target.service)
+        mark = own_mark(route.body, target.service)
         if mark is None or mark.order > up_to:
             return []
         name, namespace = route.body["metadata"]["name"], target.namespace

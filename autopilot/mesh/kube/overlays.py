@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.routes import Route, Routes
@@ -40,6 +41,18 @@ class Overlays(Protocol):
 
     def marked(self, mesh: str) -> list[Marked]:
         """Every overlay of this mesh in the cluster."""
+        ...
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """What is laid in the cluster and cannot be read; marks name no mesh."""
+        ...
+
+    def refuse_unread(self, target: Target, routes: Iterable[Route]) -> None:
+        """Refuses a target over whose routes something lies that cannot be read.
+
+        Raises:
+            UnreadableRecord: with its place.
+        """
         ...
 
     def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:

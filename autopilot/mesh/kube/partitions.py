@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.errors import InvalidChange, UnreadableRecord
 from autopilot.mesh.kube.api import Forbidden, KubeApi, Object
 from autopilot.mesh.kube.filters_render import DEADLINE, FAULT, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.filters_standing import MANAGED
@@ -105,6 +105,8 @@ class Partitions:
         wanted = {body["metadata"]["name"]: body for body in self.bodies(target, holder, injected, deadline)}
         there = {str(body["metadata"]["name"]): body for body in self.of(target)}
         for name, body in there.items():
+            if (unread := unread_of(body)) is not None:
+                raise unread
             refuse_later(_mark(target, body), holder, f"NetworkPolicy {target.namespace}/{name}")
         written, done = [], []
         for name, body in wanted.items():
@@ -126,7 +128,7 @@ class Partitions:
     def take_away(self, target: Target, fencing: int, *, write: int = LAST_WRITE) -> list[str]:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         for body in self.of(target):
-            if _mark(target, body).order <= (fencing, write):
+            if unread_of(body) is None and _mark(target, body).order <= (fencing, write):
                 self._api.delete(NETWORK_POLICY, str(body["metadata"]["name"]), target.namespace)
         return []
 
@@ -138,14 +140,33 @@ class Partitions:
         bodies = self.bodies(target, holder, injected, deadline)
         return [(None, self._api.create(NETWORK_POLICY, body, dry_run=True)) for body in bodies]
 
-    def marked(self, mesh: str) -> list[Marked]:
+    def refuse_unread(self, target: Target) -> None:
+        """Refuses a target with policies of ours that cannot be read.
+
+        Raises:
+            UnreadableRecord: with its name.
+        """
+        for body in self.of(target):
+            if (error := unread_of(body)) is not None:
+                raise error
+
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Policies of this mesh that cannot be read."""
+        return [error for body in self._all_of(mesh) if (error := unread_of(body)) is not None]
+
+    def _all_of(self, mesh: str) -> list[Object]:
         """Every policy of this mesh in the cluster."""
         try:
-            bodies = self._api.list(NETWORK_POLICY, labels=selector({**_OURS, MESH: mesh}))
+            return self._api.list(NETWORK_POLICY, labels=selector({**_OURS, MESH: mesh}))
         except Forbidden:  # who has not this right has laid nothing: it is asked for before. A lease's end says so
             return []
+
+    def marked(self, mesh: str) -> list[Marked]:
+        """Every policy of this mesh in the cluster, and whose it is."""
         found = []
-        for body in bodies:
+        for body in self._all_of(mesh):
+            if unread_of(body) is not None:
+                continue  # whose it is, and so whether its lease is alive, cannot be told
             meta = body["metadata"]
             target = Target(mesh=mesh, namespace=meta["namespace"], service=meta["labels"].get(SERVICE, ""))
             found.append(Marked(target, Route(NETWORK_POLICY, body, ()), _mark(target, body)))
@@ -184,6 +205,16 @@ def _arm(scope: Scope | None) -> str | None:
 def _fencing(body: Object) -> int:
     told = str(body["metadata"]["labels"].get(FENCING, ""))
     return int(told) if told.isdigit() else 0
+
+
+def unread_of(body: Object) -> UnreadableRecord | None:
+    """What is wrong with what a policy of ours says of itself; None where it can be read."""
+    meta = body["metadata"]
+    labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
+    for name, said in ((FENCING, labels.get(FENCING, "")), (WRITE, notes.get(WRITE, "0"))):
+        if not str(said).isdecimal():
+            return UnreadableRecord(f"NetworkPolicy {meta['namespace']}/{meta['name']}", f"{name} is not a number")
+    return None
 
 
 def _mark(target: Target, body: Object) -> Mark:

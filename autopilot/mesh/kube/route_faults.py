@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver
+from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, Conflict, Object
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.marks import Mark, changes, version
+from autopilot.mesh.kube.marks_read import unread_marks
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
@@ -165,6 +166,11 @@ class RouteFaults:
                 found.append(Marked(target, _route(body), said))
         return found
 
+    def unread(self, mesh: str) -> list[UnreadableRecord]:
+        """Marks of faults that cannot be read, on any VirtualService of the cluster: they name no mesh."""
+        del mesh
+        return [error for body in self._list(None) for error in unread_marks(body, PREFIX, FaultMark)]
+
     def _said(
         self, target: Target, body: Object, wishes: Sequence[Wish], holder: Holder, *, adopt: bool = False
     ) -> tuple[list[Object], FaultMark | None]:
@@ -198,7 +204,7 @@ class RouteFaults:
         return any(share for rule in rules for arm, share in shares(rule).items() if arm)
 
     def _refuse_later(self, target: Target, body: Object, holder: Holder) -> FaultMark | None:
-        mark = faults.mark_of(body, target.service)
+        mark = faults.own_mark(body, target.service)
         if mark is not None:
             refuse_later(mark, holder, _route(body).name)
         return mark
@@ -230,7 +236,7 @@ class RouteFaults:
         )
 
     def _take_away(self, target: Target, body: Object, up_to: tuple[int, int]) -> list[str]:
-        mark = faults.mark_of(body, target.service)
+        mark = faults.own_mark(body, target.service)
         if mark is None or mark.order > up_to:
             return []
         if mark.made:
@@ -294,7 +300,7 @@ class RouteFaults:
         return [
             body
             for body in self._list(target.namespace)
-            if self._leads(target, body) or faults.mark_of(body, target.service) is not None
+            if self._leads(target, body) or faults.bears_mark(body, target.service)
         ]
 
     def _weighted(self, target: Target) -> list[Route]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of
+from autopilot.mesh.kube.marks import Destination, Mark, WeightList
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import SERVICE, TRAFFIC_SPLIT, Resource
 from autopilot.mesh.kube.routes import Route, addresses, is_named_after, own, service_of
 from autopilot.mesh.model import Target
@@ -25,7 +26,7 @@ class SplitRoutes:
         spec = body.get("spec") or {}
         if str(spec.get("service", "")).split(".")[0] != target.service:
             # Somebody has led it elsewhere since we laid something: nothing of it concerns us but the mark.
-            return Route(resource, body, ()) if mark_of(body, target.service) else None
+            return Route(resource, body, ()) if has_mark(body, target.service) else None
         backends = tuple(
             Destination(arm=str(one.get("service", "")), weight=one.get("weight")) for one in spec.get("backends") or []
         )

@@ -13,12 +13,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from autopilot.mesh.errors import MeshError, MeshUnavailable
+from autopilot.mesh.errors import MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube.api import Conflict, KubeApi, Object
-from autopilot.mesh.kube.book import SELECTOR, Book, OpenBook, from_object, name_of, to_object
+from autopilot.mesh.kube.book import SELECTOR, Book, OpenBook, name_of
+from autopilot.mesh.kube.pages import from_object, to_object
 from autopilot.mesh.kube.resources import CONFIG_MAP, LEASE
 from autopilot.mesh.model import Target
-from autopilot.mesh.orders import Halt
+from autopilot.mesh.orders import Halt, unread_halt
+from autopilot.mesh.unreadable import why_of
 
 _T = TypeVar("_T")
 _LIMIT = 10.0
@@ -43,8 +45,10 @@ class KubeStore:
         self.mesh = mesh
         self.namespace = namespace
         self._clock = clock
-        self.damaged: list[MeshError] = []
-        """What was wrong with books, when all were last read."""
+        self.damaged: list[UnreadableRecord] = []
+        """The books that could not be read, when all were last read."""
+        self.unread_halts: list[UnreadableRecord] = []
+        """The halts that could not be read, when they were last read."""
         self._halts: tuple[float, list[Halt]] = (-_FRESH, [])
 
     def open(self, target: Target, *, orders: bool = True) -> OpenBook:
@@ -60,7 +64,7 @@ class KubeStore:
         body = self.api.get(LEASE, name_of(target), target.namespace)
         book, version = (Book(target=target), "") if body is None else from_object(body)
         if book.target != target:
-            if book.leases or book.overlays:
+            if book.leases or book.overlays or book.unread:
                 raise MeshError(
                     f"{target.ref} is held through mesh {book.target.mesh!r} of the same cluster, and this one is "
                     f"called {self.mesh!r}; end that operation first, and use one name for a cluster"
@@ -122,7 +126,7 @@ class KubeStore:
         for body in self.api.list(LEASE, labels=SELECTOR):
             try:
                 found.append(from_object(body)[0])
-            except MeshError as error:
+            except UnreadableRecord as error:
                 self.damaged.append(error)
         return [book for book in found if book.target.mesh == self.mesh]
 
@@ -154,12 +158,15 @@ class KubeStore:
         self.persistently(once, f"ConfigMap {self.namespace}/{_HALTS}")
 
     def _remember(self, body: Object | None) -> list[Halt]:
-        try:
-            found = [Halt.model_validate_json(text) for _, text in sorted(((body or {}).get("data") or {}).items())]
-        except ValidationError as error:
-            raise MeshError(
-                f"ConfigMap {self.namespace}/{_HALTS} has an entry that is not a halt: {error}; remove that entry"
-            ) from error
+        found: list[Halt] = []
+        self.unread_halts = []
+        for name, text in sorted(((body or {}).get("data") or {}).items()):
+            try:
+                found.append(Halt.model_validate_json(text))
+            except ValidationError as wrong:
+                error = UnreadableRecord(f"ConfigMap {self.namespace}/{_HALTS}, entry {name}", why_of(wrong))
+                self.unread_halts.append(error)
+                found += [halt] if (halt := unread_halt(name, error)) is not None else []
         self._halts = (self._clock(), found)
         return found
 
