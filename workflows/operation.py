@@ -246,7 +246,9 @@ class Operation(Commanded):
         await self._start_guard(self.lease)
 
     async def _until_ended(self, work: asyncio.Task[Ending], deadline: float) -> Ending:
-        while not work.done() and (due := self.due()) is None:
+        while not work.done():
+            if (due := self.due()) is not None:
+                return due
             left = None if self._late else timedelta(seconds=max(0.0, deadline - workflow.time()))
             try:
                 await workflow.wait_condition(
@@ -256,7 +258,7 @@ class Operation(Commanded):
                 )
             except TimeoutError:
                 self._late = True
-        return self._ending_of(work) if work.done() else due or self._ending_of(work)
+        return self._ending_of(work)
 
     def _ending_of(self, work: asyncio.Task[Ending]) -> Ending:
         try:

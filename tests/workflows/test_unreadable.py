@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from activities.signatures import WATCH_QUEUE
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.common import Outcome
 from tests.faults import next_release
 from tests.mesh.conftest import MESH, REVIEWS, published
-from tests.workflows.conftest import Lab, canary, effects_on
+from tests.workflows.conftest import Lab, canary, effects_on, watches_on
 from tests.workflows.fakes import HARM, Hold
 from tests.workflows.test_order import Real
 
@@ -31,15 +28,7 @@ async def test_the_workflow_itself_restores(dev_server: WorkflowEnvironment, tmp
     base = published(mesh.ledger)
     go = asyncio.Event()
     world = Real(script=[Hold(until=go, then=HARM)], ledger=mesh.ledger, tries=1)
-    soon = timedelta(milliseconds=50)
-    watches = Worker(
-        dev_server.client,
-        task_queue=WATCH_QUEUE,
-        activities=[world.watch],
-        max_heartbeat_throttle_interval=soon,
-        default_heartbeat_throttle_interval=soon,
-    )
-    async with effects_on(dev_server.client, world) as queue, watches:
+    async with effects_on(dev_server.client, world) as queue, watches_on(dev_server.client, world.watch):
         lab = Lab(dev_server.client, queue, world)
         handle = await lab.start(canary())
         async with asyncio.timeout(60):
