@@ -193,6 +193,11 @@ def main() -> int:
         "violations": violations,
         "late_in_the_crowd": len(found.late),
         "late_writes_landed": sum(len(cell.landed) for cell in found.cells),
+        "lost_reports": sum(cell.lost_reports for cell in found.cells),
+        "worst_restore_wait_s": round(
+            max((cell.restore_began or 0.0 for cell in found.cells if "slot" in cell.event), default=0.0), 2
+        ),
+        "worst_judge_stall_s": round(max((cell.stall for cell in found.cells), default=0.0), 2),
         "worst_cleanup_s": round(worst(cleaned) or 0.0, 2),
         "worst_terminate_s": round(worst(terminated) or 0.0, 2),
         "worst_lease_over_ttl_s": round(

@@ -17,6 +17,7 @@ from tests.faults.cell import Cell
 from tests.faults.dataplane import Routes
 from tests.faults.events import Event
 from tests.faults.judge import Seen, Terms, restored_after, violations
+from tests.faults.kept_reports import check_reports
 from tests.faults.sampler import Sampler
 from tests.faults.scene import Scene
 from tests.faults.waiting import WaitedInVain, until
@@ -50,12 +51,16 @@ async def run(world: World, event: Event, points: Sequence[Point]) -> list[Cell]
     sampler = Sampler(list(world.planes.values()))
     scene = Scene(world, cells, sampler)
     async with sampler.looking(), scene.driven():
-        await scene.assemble(ttl=event.ttl, heartbeat=1.5 if event.ttl < 5 else 5.0)
+        begun = time.time()
+        await scene.assemble(ttl=event.ttl, heartbeat=1.5 if event.ttl < 5 else 5.0, grace=event.grace)
         await event.strike(scene)
         scene.go_all()
         ended = await rest(scene, event.patience)
         await sampler.look()
         await _judge(scene, event, ended)
+        stall = world.control.worst_stall(begun)
+        for cell in cells:
+            cell.stall = stall
         await clear(scene)
     return cells
 
@@ -148,6 +153,8 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             committed=sampler.committed.get(name),
             ended=ended or outcome != "",
         )
+        await check_reports(scene, cell, event)
+        cell.restore_began = scene.restore_began(cell)
         cell.landed = world.control.landings(cell.operation)
         cell.violations += violations(cell.terms, cell.seen) if cell.stood else []
         cell.violations += [f"a late {name} was not refused" for name in dict.fromkeys(cell.landed)]

@@ -36,6 +36,12 @@ class Cell:
     seen: Seen | None = None
     restored: float | None = None
     """Seconds from the event to the last request that version 2 answered."""
+    restore_began: float | None = None
+    """Seconds from the event to the begin of the workflow's own restore."""
+    lost_reports: int = 0
+    """Runs that Temporal saw end and of which no report is kept."""
+    stall: float = 0.0
+    """Seconds for which a judge of the batch was held up at the longest."""
     landed: list[str] = field(default_factory=list)
     """Late attempts that were not refused."""
     violations: list[str] = field(default_factory=list)

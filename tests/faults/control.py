@@ -5,6 +5,7 @@
 <folder>/go/<operation>       that it may go on
 <folder>/switches/<name>      a failure that is on
 <folder>/landed.log           every late attempt that was not refused: operation, name
+<folder>/stalls.log           whenever a judge was held up for longer than any of its process before: time, seconds
 <folder>/points.log           every point that was passed: time, operation, label, `held` or empty
 """
 
@@ -38,6 +39,8 @@ class Control:
         self._log.touch()
         self._landed = folder / "landed.log"
         self._landed.touch()
+        self._stalls = folder / "stalls.log"
+        self._stalls.touch()
         self._read = 0
 
     # The suite's side
@@ -81,6 +84,11 @@ class Control:
         lines = (line.split("\t") for line in self._landed.read_text(encoding="utf-8").splitlines())
         return [name for of, name in lines if of == operation]
 
+    def worst_stall(self, since: float = 0.0) -> float:
+        """Seconds for which a judge was held up at the longest, as noted since then (seconds since the epoch)."""
+        lines = (line.split("\t") for line in self._stalls.read_text(encoding="utf-8").splitlines())
+        return max((float(seconds) for when, seconds in lines if float(when) >= since), default=0.0)
+
     def forget(self) -> None:
         """Before the next batch: nothing is stopped, held, let go or switched on."""
         for name in ("stops", "held", "go", "switches"):
@@ -96,6 +104,10 @@ class Control:
     def landed(self, operation: str, name: str) -> None:
         """Notes that a late attempt was not refused."""
         _append(self._landed, f"{operation}\t{name}\n")
+
+    def stalled(self, seconds: float) -> None:
+        """Notes for how long a judge was held up."""
+        _append(self._stalls, f"{time.time():.3f}\t{seconds:.3f}\n")
 
     def passes(self, operation: str, label: str) -> bool:
         """Notes that the operation comes by a point; says whether it is to be held there."""

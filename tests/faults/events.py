@@ -36,6 +36,10 @@ class Event:
     moves_clocks: bool = False
     reruns: bool = False
     """Whether rollouts begin again: what the last run reports is not all that happened once one had begun to commit."""
+    grace: float = 120.0
+    """Seconds without Temporal, or with nobody who polls for the workflow, after which leases are no longer renewed."""
+    harmless: bool = False
+    """Whether nothing of it is a reason for an operation to fail, or to lose its lease."""
 
 
 EVENTS: dict[str, Event] = {}
@@ -52,11 +56,15 @@ def event(
     patience: float = 6.0,
     moves_clocks: bool = False,
     reruns: bool = False,
+    grace: float = 120.0,
+    harmless: bool = False,
 ) -> Callable[[Strike], Strike]:
     """Puts an event into the table."""
 
     def put(strike: Strike) -> Strike:
-        EVENTS[name] = Event(name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns)
+        EVENTS[name] = Event(
+            name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns, grace, harmless
+        )
         return strike
 
     return put

@@ -25,6 +25,11 @@ class Written:
         """The files that are gone or have other bytes now."""
         return [str(path) for path, content in self.files.items() if not path.is_file() or path.read_bytes() != content]
 
+    def remove(self) -> None:
+        """Takes them away again."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+
 
 def lease(target: Target, *, fencing: int = 1, ttl: float = 3600, **more: Any) -> dict[str, Any]:
     """A lease of the next release, with a field that this one does not know."""

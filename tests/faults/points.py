@@ -27,20 +27,24 @@ from temporalio.worker import (
 from activities.meshes import Meshes
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Lease
+from autopilot.operations.queues import operation_queue
 from tests.faults.control import Control
 from tests.faults.late import LateAttempts
+from tests.faults.switches import SLOTS_TAKEN
 
 _LOOK = 0.02
 """Seconds between looks whether the one that is held may go on."""
 _KEEP = 0.5
 """Seconds between signs of life of the one that is held."""
 _GUARD = "guard/"
+_LOOKS = ("operation.last_heartbeat", "mesh.held")
+"""Activities that change nothing and come when they like: no points of a walk."""
 
 
 def operation_of(workflow_id: str) -> tuple[str, str]:
     """The operation that a workflow belongs to, and what its points' names begin with."""
     if workflow_id.startswith(_GUARD):
-        return workflow_id.removeprefix(_GUARD).rpartition("/")[0], "guard "
+        return "/".join(workflow_id.removeprefix(_GUARD).split("/")[:4]), "guard "
     return workflow_id, ""
 
 
@@ -113,6 +117,9 @@ class _Activity(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         info = activity.info()
+        if info.activity_type in _LOOKS:
+            return await super().execute_activity(input)
+        await self._wait_for_a_slot(info.task_queue)
         self._operation, prefix = operation_of(info.workflow_id or "")
         key = f"{info.workflow_run_id}/{info.activity_id}"
         self._name = self._points.label(self._operation, prefix + info.activity_type, key)
@@ -130,6 +137,14 @@ class _Activity(ActivityInboundInterceptor):
                     await self._stand(lease)
         await self._points.late.after(self._operation, input.args[0] if input.args else None)
         return result
+
+    async def _wait_for_a_slot(self, queue: str) -> None:
+        """While the switch is on, every slot of the queues of short effects is taken."""
+        control = self._points.control
+        while control.is_on(SLOTS_TAKEN) and queue.startswith(operation_queue("")):
+            if activity.info().heartbeat_timeout and self._beats is not None:
+                self._beats.repeat()  # it has not begun: nobody takes it for dead
+            await asyncio.sleep(_LOOK)
 
     def during(self) -> bool:
         """The activity has begun to say how it goes; says whether it is to be held at its end."""

@@ -37,7 +37,7 @@ class Scene:
         self._free: set[str] = set()
         self._due: list[Cell] = []
 
-    async def assemble(self, *, ttl: float, heartbeat: float, limit: float = 8.0) -> None:
+    async def assemble(self, *, ttl: float, heartbeat: float, grace: float = 120.0, limit: float = 8.0) -> None:
         """Starts every rollout so that all come to their points together, and waits until they stand there."""
         furthest = max(cell.point.offset for cell in self.cells)
         begun = time.monotonic()
@@ -47,7 +47,7 @@ class Scene:
                 self.world.control.stop_at(cell.operation, cell.point.label)
             name = cell.operation.rpartition("/")[2]
             cell.started = time.time()
-            await cell.point.walk.start(self.world.client, cell.target, name, ttl=ttl, heartbeat=heartbeat)
+            await cell.point.walk.start(self.world.client, cell.target, name, ttl=ttl, heartbeat=heartbeat, grace=grace)
         with contextlib.suppress(WaitedInVain):  # whoever does not get there is not covered, and says so
             await until(lambda: all(cell.reached for cell in self.cells), "points", limit=limit, every=0.02)
 
@@ -98,6 +98,17 @@ class Scene:
     async def say(self, cell: Cell, verb: str) -> None:
         """Sends one signal; nobody may be there to hear it."""
         await self.tolerant(self.handle(cell).signal(verb, _WORD))
+
+    def restore_began(self, cell: Cell) -> float | None:
+        """Seconds from the event to the begin of the workflow's own restore; None where there was none after it."""
+        return next(
+            (
+                item.time - cell.struck
+                for item in self.passed
+                if item.operation == cell.operation and item.time > cell.struck and item.label == "before mesh.lift 1"
+            ),
+            None,
+        )
 
     def handle(self, cell: Cell) -> WorkflowHandle[object, object]:
         """The rollout in Temporal."""

@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
+from tests.faults import next_release
 from tests.faults.cell import Cell
 from tests.faults.clocks import HOUR
 from tests.faults.events import EVENTS, LONG, SHORT, event
 from tests.faults.judge import LATE
 from tests.faults.late import LATE_ATTEMPTS
 from tests.faults.scene import Scene
-from tests.faults.switches import DISK_FULL, REFUSING, TELEMETRY_DOWN
+from tests.faults.switches import DISK_FULL, REFUSING, SLOTS_TAKEN, TELEMETRY_DOWN
 
 _OUTAGE = 3.0
 """Seconds that something is down which comes back: longer than the short TTL."""
 _DEAD = SHORT + 2.5
 """Seconds that everything stays dead: past what the nets are given."""
+_DEAF = 26.0
+"""Seconds until a watch that looks every fifteen has seen that nobody polls for its workflow, and its lease is gone."""
 _WORKER_DIED = 26.0
 """Seconds until Temporal gives up on what a killed worker had begun, and something to spare."""
 
@@ -45,6 +48,26 @@ async def aborted(scene: Scene) -> None:
 @event("cancel", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30)
 async def cancelled(scene: Scene) -> None:
     await scene.each(lambda cell: scene.tolerant(scene.handle(cell).cancel()))
+
+
+@event("abort, then cancel", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30)
+async def aborted_and_cancelled(scene: Scene) -> None:
+    """A cancel that comes when the end is settled: while it restores, or tidies up, or reports."""
+    await scene.each(lambda cell: _abort_and_cancel(scene, cell))
+
+
+@event("abort, every slot taken", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30)
+async def aborted_with_every_slot_taken(scene: Scene) -> None:
+    """Short effects wait for others to end: a restore must not."""
+    scene.world.control.switch(SLOTS_TAKEN, on=True)
+    await scene.each(lambda cell: scene.say(cell, "abort"))
+    await asyncio.sleep(_OUTAGE)
+    scene.world.control.switch(SLOTS_TAKEN, on=False)
+
+
+async def _abort_and_cancel(scene: Scene, cell: Cell) -> None:
+    await scene.say(cell, "abort")
+    await scene.tolerant(scene.handle(cell).cancel())
 
 
 @event("terminate", "guard child", ttl=LONG, bound=2.0, lives=False, ends=True, patience=30)
@@ -71,6 +94,16 @@ async def terminated_without_a_worker(scene: Scene) -> None:
 @event("reset to the first task", "none", bound=SHORT + 2, reruns=True)
 async def reset(scene: Scene) -> None:
     await scene.each(lambda cell: scene.tolerant(_reset(scene, cell)))
+
+
+@event("reset to any task, terminated", "guard child", ttl=LONG, bound=2.0, lives=False, patience=30, reruns=True)
+async def reset_and_terminated(scene: Scene) -> None:
+    """The run that begins by the reset must have a guard of its own."""
+    for number, cell in enumerate(scene.cells):
+        await scene.tolerant(_reset(scene, cell, number))
+        scene.go(cell)
+    await asyncio.sleep(1.0)  # Temporal has begun the new runs, and each its guard
+    await scene.each(_terminate(scene))
 
 
 # Late attempts
@@ -100,19 +133,20 @@ def _terminate(scene: Scene) -> Callable[[Cell], Awaitable[None]]:
     return lambda cell: scene.tolerant(scene.handle(cell).terminate("the crash suite"))
 
 
-async def _reset(scene: Scene, cell: Cell) -> None:
+async def _reset(scene: Scene, cell: Cell, number: int = 0) -> None:
+    """Resets to the end of a workflow task: the first, or another for each number."""
     client = scene.world.client
     description = await scene.handle(cell).describe()
     history = await client.get_workflow_handle(cell.operation, run_id=description.run_id).fetch_history()
     completed = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-    first = next((item.event_id for item in history.events if item.event_type == completed), None)
-    if first is None:
+    tasks = [item.event_id for item in history.events if item.event_type == completed]
+    if not tasks:
         return  # not one task is done: there is nothing to go back to
     await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=cell.operation, run_id=description.run_id),
-            workflow_task_finish_event_id=first,
+            workflow_task_finish_event_id=tasks[number % len(tasks)],
             request_id=f"reset-{cell.operation}",
             reason="the crash suite",
         )
@@ -130,6 +164,17 @@ async def worker_killed(scene: Scene) -> None:
     await scene.world.worker.start()
 
 
+@event("worker SIGKILL, a person answers meanwhile", "lease", patience=_WORKER_DIED)
+async def answered_while_the_worker_is_dead(scene: Scene) -> None:
+    """Whoever waits for a person is answered while nobody watches: a watch that died must be no reason to fail."""
+    scene.struck_now()
+    await scene.world.worker.kill()
+    scene.go_all()
+    for cell in scene.cells:
+        await scene.say(cell, "resume")
+    await scene.world.worker.start()
+
+
 @event("Temporal SIGKILL, restarted", "lease", patience=_WORKER_DIED)
 async def temporal_killed(scene: Scene) -> None:
     scene.struck_now()
@@ -137,6 +182,40 @@ async def temporal_killed(scene: Scene) -> None:
     scene.go_all()
     await asyncio.sleep(_OUTAGE)
     await scene.world.temporal.start()
+
+
+@event("Temporal hangs", "lease", patience=_WORKER_DIED)
+async def temporal_hangs(scene: Scene) -> None:
+    scene.struck_now()
+    scene.world.temporal.freeze()
+    scene.go_all()
+    await asyncio.sleep(_OUTAGE)
+    scene.world.temporal.thaw()
+
+
+@event("Temporal answers errors", "lease", patience=_WORKER_DIED, grace=1.0, harmless=True)
+async def temporal_answers_errors(scene: Scene) -> None:
+    """A server that answers is there: no lease may be given up, though no call succeeds for longer than the grace."""
+    await scene.world.door.answer_errors(on=True)
+    scene.struck_now()
+    scene.go_all()
+    await asyncio.sleep(_OUTAGE + SHORT)
+    await scene.world.door.answer_errors(on=False)
+
+
+@event("nobody polls for workflows, aborted", "lease", grace=2.0, bound=_DEAF, patience=_DEAF + _WORKER_DIED)
+async def nobody_polls(scene: Scene) -> None:
+    """Long watches go on elsewhere, and hear nothing of an abort: they must not keep the leases alive."""
+    world = scene.world
+    await world.watcher.start()
+    scene.struck_now()
+    await world.worker.kill()
+    scene.go_all()
+    for cell in scene.cells:
+        await scene.say(cell, "abort")
+    await asyncio.sleep(_DEAF)
+    await world.watcher.kill()
+    await world.worker.start()
 
 
 @event("guard SIGKILL, restarted", "none")
@@ -176,6 +255,36 @@ async def only_envoy_lives(scene: Scene) -> None:
     await asyncio.sleep(_DEAD)
     await asyncio.gather(world.temporal.start(), world.guard.start())
     await world.worker.start()
+
+
+# Records of other versions
+
+
+@event("beside foreign records, terminate", "guard child", ttl=LONG, bound=2.0, lives=False, ends=True, patience=30)
+async def terminated_beside_a_foreign_record(scene: Scene) -> None:
+    async with _foreign_records(scene):
+        await scene.each(_terminate(scene))
+        await asyncio.sleep(_OUTAGE)
+
+
+@event("beside foreign records, worker and Temporal dead", "guard", patience=_WORKER_DIED)
+async def only_the_guard_lives_beside_a_foreign_record(scene: Scene) -> None:
+    async with _foreign_records(scene):
+        await only_the_guard_lives(scene)
+
+
+@contextlib.asynccontextmanager
+async def _foreign_records(scene: Scene) -> AsyncIterator[None]:
+    """Each mesh has records that this version cannot read, of another service; none may be altered."""
+    written = [next_release.write(plane.place.file) for plane in scene.world.planes.values()]
+    try:
+        yield
+    finally:
+        altered = [name for one in written for name in one.changed()]
+        for cell in scene.cells if altered else []:
+            cell.violations.append(f"records of another version were altered: {', '.join(altered)}")
+        for one in written:
+            one.remove()
 
 
 # Failures

@@ -17,6 +17,7 @@ from tests.faults.control import Control
 
 TELEMETRY_DOWN = "telemetry-down"
 REFUSING = "mesh-refuses"
+SLOTS_TAKEN = "slots-taken"
 DISK_FULL = "disk-full"
 """Where no small disk can be made: what `write_atomically` says when one is full."""
 

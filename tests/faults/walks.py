@@ -46,14 +46,18 @@ class Walk:
         make = canary_id if self.kind == "canary" else experiment_id
         return make(target.mesh, target.namespace, name)
 
-    async def start(self, client: Client, target: Target, name: str, *, ttl: float, heartbeat: float) -> None:
+    async def start(
+        self, client: Client, target: Target, name: str, *, ttl: float, heartbeat: float, grace: float = 120.0
+    ) -> None:
         """Starts it."""
         if self.kind == "canary":
-            await start_canary(client, self.input(target, name, ttl=ttl, heartbeat=heartbeat))
+            await start_canary(client, self.input(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
         else:
-            await start_experiment(client, self.experiment(target, name, ttl=ttl, heartbeat=heartbeat))
+            await start_experiment(client, self.experiment(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
 
-    def experiment(self, target: Target, name: str, *, ttl: float, heartbeat: float) -> ExperimentInput:
+    def experiment(
+        self, target: Target, name: str, *, ttl: float, heartbeat: float, grace: float = 120.0
+    ) -> ExperimentInput:
         """Half of the requests to a service are answered by its caller's proxy."""
         spec = {
             "target": {"service": target.service},
@@ -84,9 +88,10 @@ class Walk:
             caller=Caller(who="crash suite"),
             ttl=ttl,
             heartbeat_timeout=heartbeat,
+            temporal_grace=grace,
         )
 
-    def input(self, target: Target, name: str, *, ttl: float, heartbeat: float) -> CanaryInput:
+    def input(self, target: Target, name: str, *, ttl: float, heartbeat: float, grace: float = 120.0) -> CanaryInput:
         """The rollout of version 2 of a service."""
         spec = {
             "target": {"service": target.service},
@@ -112,6 +117,7 @@ class Walk:
             caller=Caller(who="crash suite"),
             ttl=ttl,
             heartbeat_timeout=heartbeat,
+            temporal_grace=grace,
         )
 
 

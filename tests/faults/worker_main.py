@@ -14,14 +14,17 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import UnsandboxedWorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker._workflow import _WorkflowWorker
 
 from activities import experiments
 from activities.meshes import attach
+from activities.stalls import worst_stall
+from autopilot.operations.queues import watch_queue
 from tests.faults import switches
 from tests.faults.control import Control
 from tests.faults.points import Points
+from worker import main as main_module
 from worker.main import working
 from worker.plugin import AutopilotPlugin
 
@@ -40,6 +43,22 @@ def hold_workflows_at_will() -> None:
     _WorkflowWorker.__init__ = patient  # type: ignore[method-assign]
 
 
+class _Absent:
+    """A worker that polls for nothing."""
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def shutdown(self) -> None: ...
+
+
+def watches_only(client: Client, *, task_queue: str, **given: Any) -> Worker | _Absent:
+    """In place of the SDK's `Worker`: those of long watches alone."""
+    wanted = task_queue.startswith(watch_queue(""))
+    return Worker(client, task_queue=task_queue, **given) if wanted else _Absent()
+
+
 async def run(mesh_files: list[Path], control: Control, reports: Path, ready: Path) -> None:
     """Works until it is killed; makes the file `ready` when it has begun."""
     experiments.BASELINE = 0.3  # the suite has hundreds of them to wait for
@@ -52,7 +71,12 @@ async def run(mesh_files: list[Path], control: Control, reports: Path, ready: Pa
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], plugins=[AutopilotPlugin(), suite])
     async with working(client, meshes, reports=reports, heartbeat_every=0.2):
         ready.touch()  # noqa: ASYNC240
-        await asyncio.Event().wait()
+        worst = 0.0
+        while True:
+            await asyncio.sleep(0.2)
+            if (stall := worst_stall()) > worst:
+                worst = stall
+                control.stalled(stall)
 
 
 def main() -> None:
@@ -61,9 +85,12 @@ def main() -> None:
     parser.add_argument("--control", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True)
     parser.add_argument("--ready", type=Path, required=True)
+    parser.add_argument("--watches-only", action="store_true", help="take long watches, and poll for nothing else")
     parser.add_argument("meshes", type=Path, nargs="+")
     chosen = parser.parse_args()
     hold_workflows_at_will()
+    if chosen.watches_only:
+        main_module.Worker = watches_only  # type: ignore[assignment, misc]
     asyncio.run(run(chosen.meshes, Control(chosen.control), chosen.reports, chosen.ready))
 
 

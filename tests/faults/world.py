@@ -28,6 +28,7 @@ from tests.faults.clocks import Clocks
 from tests.faults.control import Control
 from tests.faults.dataplane import DataPlane
 from tests.faults.disk import SmallDisk
+from tests.faults.door import Door
 from tests.faults.part import Part
 from tests.faults.shape import Shape, places
 from tests.faults.traffic import Plan
@@ -52,7 +53,7 @@ class World:
         self.folder = folder
         self.shape = shape
         self.disk = SmallDisk(folder / "meshes")
-        found, self._ports = places(self.disk.folder, shape, ("temporal", "ui", "v1", "v2"))
+        found, self._ports = places(self.disk.folder, shape, ("temporal", "ui", "door", "door admin", "v1", "v2"))
         self.planes = {place.name: DataPlane(place, session) for place in found}
         self.targets: tuple[Target, ...] = tuple(
             target for number in range(shape.services) for target in (p.place.targets[number] for p in self._planes())
@@ -65,7 +66,10 @@ class World:
         self._failing = folder / "failing"
         self._client: Client | None = None
         self.temporal = self._temporal()
+        self.door = Door(folder, self.address, self._ports["door"], self._ports["door admin"], session)
         self.worker = self._worker()
+        self.watcher = self._worker("watcher", "--watches-only")
+        """Started by events alone: takes long watches, and polls for nothing else."""
         self.guard = self._guard()
         self.traffic = self._traffic()
         self.envoys = {name: self._envoy(plane) for name, plane in self.planes.items()}
@@ -91,7 +95,7 @@ class World:
                 plane.place.describe(self._versions(), self.shape.max_unattended), encoding="utf-8"
             )
             prepare(plane.place.file)
-        started = [self.temporal, self.traffic, *self.envoys.values(), *([self.guard] if guard else [])]
+        started = [self.temporal, self.door.part, self.traffic, *self.envoys.values(), *([self.guard] if guard else [])]
         for part in started:
             part.launch()
         await asyncio.gather(*(part.ready() for part in started))
@@ -106,7 +110,15 @@ class World:
 
     async def stop(self) -> None:
         """Ends everything."""
-        for part in (self.worker, self.guard, self.traffic, self.temporal, *self.envoys.values()):
+        for part in (
+            self.worker,
+            self.watcher,
+            self.door.part,
+            self.guard,
+            self.traffic,
+            self.temporal,
+            *self.envoys.values(),
+        ):
             part.thaw()
             await part.kill()
         for plane in self._planes():
@@ -177,12 +189,12 @@ class World:
         """Of Temporal."""
         return f"{LOOPBACK}:{self._ports['temporal']}"
 
-    def _worker(self) -> Part:
-        ready = self.folder / "worker.ready"
+    def _worker(self, name: str = "worker", *more: str) -> Part:
+        ready = self.folder / f"{name}.ready"
         command = [sys.executable, "-m", "tests.faults.worker_main", "--control", str(self.folder / "control")]
-        command += ["--reports", str(self.folder / "reports"), "--ready", str(ready), *self._mesh_files()]
-        env = self._env("worker", {"TEMPORAL_ADDRESS": self.address})
-        return _Marked("worker", command, ready, self.folder, env)
+        command += ["--reports", str(self.folder / "reports"), "--ready", str(ready), *more, *self._mesh_files()]
+        env = self._env("worker", {"TEMPORAL_ADDRESS": self.door.address})
+        return _Marked(name, command, ready, self.folder, env)
 
     def _guard(self) -> Part:
         command = [sys.executable, "-P", "-c", _START, "guard"]
