@@ -38,8 +38,10 @@ class Event:
     """Whether rollouts begin again: what the last run reports is not all that happened once one had begun to commit."""
     grace: float = 120.0
     """Seconds without Temporal, or with nobody who polls for the workflow, after which leases are no longer renewed."""
-    harmless: bool = False
-    """Whether nothing of it is a reason for an operation to fail, or to lose its lease."""
+    may_fail: bool = True
+    """Whether an operation may end as `Failed` for it."""
+    may_lose: bool = True
+    """Whether an operation that watches for long may lose its lease by it."""
 
 
 EVENTS: dict[str, Event] = {}
@@ -57,13 +59,14 @@ def event(
     moves_clocks: bool = False,
     reruns: bool = False,
     grace: float = 120.0,
-    harmless: bool = False,
+    may_fail: bool = True,
+    may_lose: bool = True,
 ) -> Callable[[Strike], Strike]:
     """Puts an event into the table."""
 
     def put(strike: Strike) -> Strike:
         EVENTS[name] = Event(
-            name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns, grace, harmless
+            name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns, grace, may_fail, may_lose
         )
         return strike
 

@@ -12,6 +12,7 @@ from autopilot.report import CanaryReport
 from tests.faults.cell import Cell
 from tests.faults.events import Event
 from tests.faults.scene import Scene
+from tests.faults.walks import LONG, WATCHES
 
 _ENDED = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.FAILED)
 """Ends that the operation itself sees. One that is terminated, a reset's predecessor too, sees nothing."""
@@ -30,7 +31,8 @@ async def check_reports(scene: Scene, cell: Cell, event: Event) -> None:
             cell.violations.append(f"it ended as {run.status.name} and left no report")
             continue
         report = kind.model_validate_json(kept.read_text(encoding="utf-8"))
-        if event.harmless and report.outcome is Outcome.FAILED:
+        if not event.may_fail and report.outcome is Outcome.FAILED:
             cell.violations.append(f"it failed: {report.reason}")
-        if event.harmless and any("the lease was lost" in line.text for line in report.timeline):
+        watching = cell.point.walk.hold == LONG and cell.point.label.startswith(WATCHES)
+        if watching and not event.may_lose and any("the lease was lost" in line.text for line in report.timeline):
             cell.violations.append("it lost its lease")

@@ -144,7 +144,7 @@ class _Activity(ActivityInboundInterceptor):
         while control.is_on(SLOTS_TAKEN) and queue.startswith(operation_queue("")):
             if activity.info().heartbeat_timeout and self._beats is not None:
                 self._beats.repeat()  # it has not begun: nobody takes it for dead
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(5 * _LOOK)
 
     def during(self) -> bool:
         """The activity has begun to say how it goes; says whether it is to be held at its end."""

@@ -20,7 +20,7 @@ from tests.faults.walks import WATCHES, Action
 from tests.faults.world import World
 
 _WORD = Command(caller=Caller(who="crash suite"), reason="the crash suite says so")
-_BETWEEN = 0.06
+BETWEEN = 0.06
 """Seconds between events that strike rollouts one by one: the suite is to measure the nets, not its own crowd."""
 
 
@@ -74,7 +74,7 @@ class Scene:
                 tasks.append(asyncio.create_task(self._go_later(cell, later)))
             else:
                 self.go(cell)
-            await asyncio.sleep(_BETWEEN)
+            await asyncio.sleep(BETWEEN)
         await asyncio.gather(*tasks)
 
     def struck_now(self) -> None:

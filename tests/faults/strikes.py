@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowExecutionStatus
 
 from tests.faults import next_release
 from tests.faults.cell import Cell
@@ -17,8 +18,9 @@ from tests.faults.clocks import HOUR
 from tests.faults.events import EVENTS, LONG, SHORT, event
 from tests.faults.judge import LATE
 from tests.faults.late import LATE_ATTEMPTS
-from tests.faults.scene import Scene
+from tests.faults.scene import BETWEEN, Scene
 from tests.faults.switches import DISK_FULL, REFUSING, SLOTS_TAKEN, TELEMETRY_DOWN
+from tests.faults.waiting import WaitedInVain, until
 
 _OUTAGE = 3.0
 """Seconds that something is down which comes back: longer than the short TTL."""
@@ -99,11 +101,32 @@ async def reset(scene: Scene) -> None:
 @event("reset to any task, terminated", "guard child", ttl=LONG, bound=2.0, lives=False, patience=30, reruns=True)
 async def reset_and_terminated(scene: Scene) -> None:
     """The run that begins by the reset must have a guard of its own."""
-    for number, cell in enumerate(scene.cells):
-        await scene.tolerant(_reset(scene, cell, number))
-        scene.go(cell)
-    await asyncio.sleep(1.0)  # Temporal has begun the new runs, and each its guard
-    await scene.each(_terminate(scene))
+    scene.struck_now()
+    await asyncio.gather(*(scene.tolerant(_reset(scene, cell, number)) for number, cell in enumerate(scene.cells)))
+    scene.go_all()
+    await asyncio.gather(*(_guarded(scene, cell) for cell in scene.cells))
+    for cell in scene.cells:
+        cell.struck = time.time()
+        await _terminate(scene)(cell)
+        await asyncio.sleep(BETWEEN)
+
+
+async def _guarded(scene: Scene, cell: Cell) -> None:
+    """Waits until the run that began by a reset has started its guard, or has ended: before, there can be none."""
+
+    async def begun() -> bool:
+        description = await scene.handle(cell).describe()
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            return True
+        handle = scene.world.client.get_workflow_handle(cell.operation, run_id=description.run_id)
+        kinds = [item.event_type for item in (await handle.fetch_history()).events]
+        since = max(
+            (at for at, kind in enumerate(kinds) if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED), default=0
+        )
+        return EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED in kinds[since:]
+
+    with contextlib.suppress(WaitedInVain):
+        await until(begun, f"{cell.operation} to have a guard", limit=6, every=0.1)
 
 
 # Late attempts
@@ -164,7 +187,7 @@ async def worker_killed(scene: Scene) -> None:
     await scene.world.worker.start()
 
 
-@event("worker SIGKILL, a person answers meanwhile", "lease", patience=_WORKER_DIED)
+@event("worker SIGKILL, a person answers meanwhile", "lease", patience=_WORKER_DIED, may_fail=False)
 async def answered_while_the_worker_is_dead(scene: Scene) -> None:
     """Whoever waits for a person is answered while nobody watches: a watch that died must be no reason to fail."""
     scene.struck_now()
@@ -193,7 +216,7 @@ async def temporal_hangs(scene: Scene) -> None:
     scene.world.temporal.thaw()
 
 
-@event("Temporal answers errors", "lease", patience=_WORKER_DIED, grace=1.0, harmless=True)
+@event("Temporal answers errors", "lease", patience=_WORKER_DIED, grace=1.0, may_fail=False, may_lose=False)
 async def temporal_answers_errors(scene: Scene) -> None:
     """A server that answers is there: no lease may be given up, though no call succeeds for longer than the grace."""
     await scene.world.door.answer_errors(on=True)
