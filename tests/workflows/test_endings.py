@@ -88,14 +88,17 @@ async def test_an_experiment_canceled_while_it_restores_still_puts_its_actions_b
     assert world.done.index("restore") < world.done.index("undo scale")
 
 
-async def test_a_cancel_ends_what_is_checked_after_the_restore(chaos: test_chaos.Lab) -> None:
-    chaos.world.checks_forever = True
-    handle = await chaos.start(test_chaos.experiment())
-    async with asyncio.timeout(30):
-        while "check after" not in chaos.world.done:
-            await asyncio.sleep(0.02)
-    await handle.cancel()
-    report = await asyncio.wait_for(handle.result(), 30)
+@pytest.mark.devserver  # the time-skipping server skips no more time after a check that is left behind
+@pytest.mark.parametrize("cached", [1000, 0], ids=["cached", "replayed-at-every-task"])
+async def test_a_cancel_ends_what_is_checked_after_the_restore(dev_server: WorkflowEnvironment, cached: int) -> None:
+    async with test_chaos.lab_on(dev_server, cached=cached) as chaos:
+        chaos.world.checks_forever = True
+        handle = await chaos.start(test_chaos.experiment(settle="0s"))
+        async with asyncio.timeout(30):
+            while "check after" not in chaos.world.done:
+                await asyncio.sleep(0.02)
+        await handle.cancel()
+        report = await asyncio.wait_for(handle.result(), 30)
     assert report.outcome is Outcome.PASSED
     assert any("nothing more is checked" in event.text for event in report.timeline)
 
