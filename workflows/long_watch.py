@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
@@ -81,7 +82,18 @@ async def watch_until(
         dead = stopped and isinstance(cause, ActivityTimeout)
         if not (dead or is_cancelled_exception(error)):
             raise
-    return Watched(None, None if told is None else beat.model_validate(told), stopped, canceled)
+    return Watched(None, _read(beat, told), stopped, canceled)
+
+
+def _read(beat: type[B], told: Any) -> B | None:
+    """The heartbeat; None where there was none, or where it is one of another version that cannot be read."""
+    if told is None:
+        return None
+    try:
+        return beat.model_validate(told)
+    except ValidationError as error:
+        workflow.logger.warning("the last heartbeat cannot be read, what it had found is lost: %s", error)
+        return None
 
 
 async def _last_heartbeat(activity_type: str) -> Any:

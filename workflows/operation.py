@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +25,8 @@ from workflows.restoring import EFFECT, PROMPT, lift
 
 _REGAINS = 5
 """How often an operation takes a lost lease again before it ends."""
+_AT_THE_END = (Phase.RESTORING, Phase.CHECKING)
+"""Phases of the clean-up."""
 
 
 class Operation(Commanded):
@@ -70,6 +73,12 @@ class Operation(Commanded):
         self._writes = max(self._writes + 1, round(workflow.time() * 1000))
         self.lease = self.held.for_write(self._writes)
         return self.lease
+
+    def enter(self, phase: Phase, text: str, who: str = "") -> None:
+        """Changes the phase. Once the ending is decided, what is still under way says nothing more of going on."""
+        if self._closing is not None and phase not in _AT_THE_END and workflow.patched("no-phase-after-the-ending"):
+            return
+        super().enter(phase, text, who)
 
     # What a kind of operation provides
 
@@ -249,16 +258,24 @@ class Operation(Commanded):
         while not work.done():
             if (due := self.due()) is not None:
                 return due
-            left = None if self._late else timedelta(seconds=max(0.0, deadline - workflow.time()))
+            committing, canceled = self.phase is Phase.COMMITTING, self._canceled
+            # After a cancel while committing the timer is not set again: earlier versions did not.
+            left = None if committing or self._late else timedelta(seconds=max(0.0, deadline - workflow.time()))
             try:
                 await workflow.wait_condition(
-                    lambda: work.done() or self.due() is not None,
+                    functools.partial(self._is_news, work, committing=committing, canceled=canceled),
                     timeout=left,
                     timeout_summary="deadline of the operation",
                 )
             except TimeoutError:
                 self._late = True
+                if self.phase is Phase.COMMITTING and not workflow.patched("deadline-while-committing"):
+                    self._deadline = None  # the earlier version that began this commit forgot it
         return self._ending_of(work)
+
+    def _is_news(self, work: asyncio.Task[Ending], *, committing: bool, canceled: str | None) -> bool:
+        refused = committing and self.phase is not Phase.COMMITTING
+        return work.done() or self.due() is not None or refused or self._canceled != canceled
 
     def _ending_of(self, work: asyncio.Task[Ending]) -> Ending:
         try:
@@ -327,7 +344,8 @@ class Operation(Commanded):
         while True:
             await workflow.wait_condition(lambda: self._was_reset)
             self._was_reset = False
-            if self.lease is not None and self._closing is None:
+            # Asked last: a reset run of an earlier version has used the guard of the run before it, and goes on so.
+            if self.lease is not None and self._closing is None and workflow.patched("guard-after-reset"):
                 await self._start_guard(self.lease)
 
     async def _disarm(self) -> None:

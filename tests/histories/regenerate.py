@@ -1,7 +1,8 @@
 """Writes what is missing in the replay corpus: `make histories`. To give one up on purpose, delete it first.
 
 Every scenario runs on Temporal's dev server against the in-memory world of the workflow tests. What is here replays for
-ever: code that cannot replay it would break rollouts that are under way during an upgrade.
+ever: code that cannot replay it would break rollouts that are under way during an upgrade. Some histories show what
+only an earlier version did (a reset, an order while committing): no scenario makes them again.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.operations.common import Caller, Command, Outcome
+from autopilot.operations.common import Approval, Caller, Command, Outcome
 from autopilot.operations.experiment_status import Verdict
 from tests.drawn import examples
 from tests.workflows import test_chaos
@@ -88,14 +88,17 @@ async def test_an_experiment_canceled_while_it_restores_still_puts_its_actions_b
     assert world.done.index("restore") < world.done.index("undo scale")
 
 
-async def test_a_cancel_ends_what_is_checked_after_the_restore(chaos: test_chaos.Lab) -> None:
-    chaos.world.checks_forever = True
-    handle = await chaos.start(test_chaos.experiment())
-    async with asyncio.timeout(30):
-        while "check after" not in chaos.world.done:
-            await asyncio.sleep(0.02)
-    await handle.cancel()
-    report = await asyncio.wait_for(handle.result(), 30)
+@pytest.mark.devserver  # the time-skipping server skips no more time after a check that is left behind
+@pytest.mark.parametrize("cached", [1000, 0], ids=["cached", "replayed-at-every-task"])
+async def test_a_cancel_ends_what_is_checked_after_the_restore(dev_server: WorkflowEnvironment, cached: int) -> None:
+    async with test_chaos.lab_on(dev_server, cached=cached) as chaos:
+        chaos.world.checks_forever = True
+        handle = await chaos.start(test_chaos.experiment(settle="0s"))
+        async with asyncio.timeout(30):
+            while "check after" not in chaos.world.done:
+                await asyncio.sleep(0.02)
+        await handle.cancel()
+        report = await asyncio.wait_for(handle.result(), 30)
     assert report.outcome is Outcome.PASSED
     assert any("nothing more is checked" in event.text for event in report.timeline)
 
@@ -121,6 +124,20 @@ async def test_a_cancel_while_committing_shifts_nothing_when_the_lease_was_lost(
     assert lab.world.base == BASE
     assert lab.world.at_rest
     assert [report.outcome for report in lab.world.reports] == [Outcome.ABORTED]
+
+
+async def test_an_approval_that_comes_with_an_abort_says_nothing_of_going_on(lab: Lab) -> None:
+    lab.world.script = [ADVANCE, Hold()]
+    lab.world.lift_takes = 0.5
+    handle = await lab.start(canary(steps=[{"weight": 10, "pause": True}, {"weight": 100}]))
+    await lab.phase(handle, "WaitingForApproval")
+    await lab.watching()
+    await handle.signal("approve", Approval(caller=ANN))
+    await handle.signal("abort", Command(caller=ANN, reason="enough"))
+    report = await handle.result()
+    assert report.outcome is Outcome.ABORTED
+    told = [event.text for event in report.timeline]
+    assert "continues" not in told[told.index("restoring: enough") :]
 
 
 async def test_a_deadline_that_passes_while_committing_counts_when_the_commit_is_refused(lab: Lab) -> None:
