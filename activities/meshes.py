@@ -12,7 +12,7 @@ from autopilot.findings import Acted
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.names import BLACKHOLE, inbound_cluster, outbound_cluster
-from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target, baseline_of
 from autopilot.mesh.port import Mesh
@@ -122,7 +122,8 @@ class Meshes:
             return self.attached[name]
         except KeyError:
             known = ", ".join(sorted(self.attached)) or "none"
-            raise InvalidChange(
+            # Another worker may: operations of an earlier version share their queue with those of other meshes.
+            raise MeshUnavailable(
                 f"this worker drives no mesh {name!r} (it drives {known}); start it with the mesh file of {name!r}"
             ) from None
 

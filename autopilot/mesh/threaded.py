@@ -101,15 +101,16 @@ class ThreadedMesh:
         self._steps = ledger
         self._orders = commander
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mesh")
+        self._restores = ThreadPoolExecutor(_THREADS, thread_name_prefix="restore")
 
     async def in_thread(self, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Runs a step in a thread of this mesh: a step that hangs does not block other meshes."""
-        call = functools.partial(contextvars.copy_context().run, step, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await _run(self._threads, functools.partial(step, *args, **kwargs))
 
     async def close(self) -> None:
         """Releases the threads; running steps are completed."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._restores):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def acquire(
         self,
@@ -156,8 +157,8 @@ class ThreadedMesh:
         return await self.in_thread(self._steps.commit, lease, by)
 
     async def lift(self, lease: Lease, by: Actor = NOBODY) -> Receipt | None:
-        """Takes the overlay away."""
-        return await self.in_thread(self._steps.lift, lease, by)
+        """Takes the overlay away, in a thread of its own: it waits for no other step, however many of them hang."""
+        return await _run(self._restores, functools.partial(self._steps.lift, lease, by))
 
     async def leases(self) -> list[LeaseStatus]:
         """Every lease held."""
@@ -182,3 +183,8 @@ class ThreadedMesh:
     async def refused(self, target: Target, operation: str) -> str:
         """Why this operation could not start on the target now."""
         return await self.in_thread(self._orders.refused, target, operation)
+
+
+async def _run(threads: ThreadPoolExecutor, step: Callable[[], _T]) -> _T:
+    call = functools.partial(contextvars.copy_context().run, step)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
