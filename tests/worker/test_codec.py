@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,9 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.converter import PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Replayer
 
 from activities.schedule_signatures import ScheduledInput
-from activities.signatures import WATCH_QUEUE
 from autopilot.findings import ExperimentInput
 from autopilot.operations.common import Caller, Command, Outcome
 from autopilot.report import CanaryInput
@@ -35,7 +33,7 @@ from starter import operations, schedules, scheduling
 from starter.cli import run
 from tests.conftest import start_dev_server
 from tests.worker.aes import AesCodec
-from tests.workflows.conftest import effects_on
+from tests.workflows.conftest import effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, Hold, World
 from worker.codecs import GROUP, VARIABLE, CodecError, named_codec
 from worker.connection import connect
@@ -85,15 +83,7 @@ def rollout(name: str) -> CanaryInput:
 
 @contextlib.asynccontextmanager
 async def working(client: Client, world: World) -> AsyncIterator[str]:
-    soon = timedelta(milliseconds=50)
-    watches = Worker(
-        client,
-        task_queue=WATCH_QUEUE,
-        activities=[world.watch],
-        max_heartbeat_throttle_interval=soon,
-        default_heartbeat_throttle_interval=soon,
-    )
-    async with effects_on(client, world) as queue, watches:
+    async with effects_on(client, world) as queue, watches_on(client, world.watch):
         yield queue
 
 
@@ -134,7 +124,8 @@ async def walk(client: Client, name: str) -> tuple[str, str, World]:
         report = await handle.result()
         assert report.outcome is Outcome.ABORTED
         assert "plain reason" in report.model_dump_json()
-        guard = await stored(client, f"guard/{spec.workflow_id}/1")
+        (guard_id,) = await guards_of(client.get_workflow_handle(spec.workflow_id))
+        guard = await stored(client, guard_id)
         return watched, await stored(client, spec.workflow_id) + guard, world
 
 

@@ -92,7 +92,7 @@ async def test_a_worker_shows_the_metrics_of_the_sdk_beside_its_own(
     assert requests(samples, "GetSystemInfo") == 1
     assert "temporal_request_latency_seconds_bucket" in samples
     assert "autopilot_restore_duration_seconds" in families
-    assert "temporal_" not in generate_latest(REGISTRY).decode()
+    assert "\ntemporal_" not in generate_latest(REGISTRY).decode()
 
 
 @pytest.mark.devserver
