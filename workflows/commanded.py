@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from autopilot.operations.bounds import Timeline, bounded
 from autopilot.operations.common import NO_REASON, Caller, Command, Event, Phase
 from workflows.endings import Ending
+from workflows.narrative import LINES
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
@@ -36,6 +37,11 @@ class Commanded:
     def timeline(self) -> tuple[Event, ...]:
         """What happened, line by line."""
         return self._timeline.events()
+
+    @property
+    def last_lines(self) -> tuple[Event, ...]:
+        """The end of it, for the details: thousands of commands may come at once."""
+        return self._timeline.last(LINES)
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""

@@ -27,6 +27,11 @@ class Diary:
         self._length = 0
 
     @property
+    def full(self) -> bool:
+        """Whether no more ticks are kept."""
+        return self._length > _KEPT
+
+    @property
     def since(self) -> float:
         """When the weights of the current step were set, seconds since the epoch."""
         receipt = self.steps[-1].receipt if self.steps else None

@@ -45,7 +45,7 @@ def test_apply_checks_and_starts(autopilot: Run, stage: Stage, canary_file: File
 
 def test_apply_says_so_where_no_worker_runs(autopilot: Run, stage: Stage, canary_file: File) -> None:
     stage.workers = {"autopilot": 0}
-    assert "no worker polls Temporal yet" in autopilot("apply", "-f", canary_file()).err
+    assert "no worker that drives mesh local polls Temporal yet" in autopilot("apply", "-f", canary_file()).err
 
 
 def test_apply_starts_nothing_unless_all_is_well(autopilot: Run, stage: Stage, canary_file: File) -> None:
