@@ -16,12 +16,15 @@ from temporalio.worker import (
 class FirstArgumentOnly(Interceptor):
     """Hands each signal of a workflow its first argument."""
 
-    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002, ARG002 - as the SDK names it
+    ) -> type[WorkflowInboundInterceptor]:
         """The interceptor of the signals of one workflow."""
         return _Inbound
 
 
 class _Inbound(WorkflowInboundInterceptor):
-    async def handle_signal(self, input: HandleSignalInput) -> None:
+    async def handle_signal(self, input: HandleSignalInput) -> None:  # noqa: A002 - as the SDK names it
         input.args = input.args[:1]
         await super().handle_signal(input)

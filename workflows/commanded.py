@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -133,7 +133,7 @@ class Commanded:
         self,
         verb: str,
         kind: type[C],
-        told: RawValue,
+        told: Any,
         refusal: Callable[[C], str],
         hear: Callable[[C], None],
     ) -> None:
@@ -193,9 +193,10 @@ def refuse(why: str) -> None:
         raise ApplicationError(why, type="Refused")
 
 
-def _read(kind: type[C], told: RawValue) -> C:
+def _read(kind: type[C], told: Any) -> C:
     try:
-        value = workflow.payload_converter().from_payload(told.payload)
+        # Where there is more than one argument the SDK reads them all, whatever their types are.
+        value = workflow.payload_converter().from_payload(told.payload) if isinstance(told, RawValue) else told
     except (KeyError, RuntimeError, ValueError) as error:
         raise Unreadable(f"its argument is no JSON: {error}") from error
     if value is None:

@@ -15,8 +15,11 @@ from temporalio.testing import WorkflowEnvironment
 
 from autopilot.operations.bounds import NAME, TEXT, WHOLE
 from autopilot.operations.common import Approval, Caller, Command, Outcome, Phase, Promotion
+from starter.operations import OperationError
+from starter.starting import refuse_large, start_experiment
 from tests.workflows.conftest import Handle, Lab, canary, effects_on, lab_on, watches_on
 from tests.workflows.fakes import ADVANCE, HALTED, HARM, NO_DATA, Hold, World
+from tests.workflows.test_chaos import experiment
 from workflows.canary import CanaryWorkflow
 
 pytestmark = pytest.mark.devserver
@@ -250,3 +253,16 @@ async def heard(handle: Handle, name: str, before: int) -> list[str]:
         while not (lines := (await texts(handle))[before:]):
             await asyncio.sleep(0.02)
     return lines
+
+
+async def test_a_specification_that_no_report_has_room_for_is_not_started(real_lab: Lab) -> None:
+    probes = [
+        {"name": f"p{number}", "type": "http", "url": f"http://web/{'x' * 2000}", "headers": {"x": "y" * 1000}}
+        for number in range(50)
+    ]
+    few = experiment(hypothesis={"probes": probes[:2]})
+    refuse_large(few.spec)
+    headers = {f"x-{number}": "y" * 1000 for number in range(9)}
+    many = experiment(hypothesis={"probes": [{**probe, "headers": headers} for probe in probes]})
+    with pytest.raises(OperationError, match="at most 400,000 are supported"):
+        await start_experiment(real_lab.client, many)
