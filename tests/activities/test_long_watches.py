@@ -25,7 +25,7 @@ def test_a_watch_without_a_record_never_ends_by_its_size_and_its_heartbeat_does_
     hour = Hour(request(rule=HARM_ALONE, patient=True, record=False, analysis=ERRORS), boundaries=0)
     assert hour.fold(500) is None
     early = size(hour.beat())
-    assert hour.fold(19_500, judged=500) is None
+    assert hour.fold(7_500, judged=300) is None
     late = hour.beat()
     assert late.ticks == ""
     assert size(late) < 1.2 * early

@@ -139,7 +139,7 @@ async def test_a_flood_of_signals_that_no_worker_took_is_worked_off(
                 await handle.signal(verb, command)
 
         if sent is to_and_fro:
-            for number in range(FLOOD):  # in this order
+            for number in range(FLOOD // 5):  # one after the other: order matters
                 await send(number)
         else:
             await asyncio.gather(*map(send, range(FLOOD)))
@@ -198,12 +198,10 @@ async def brought_to(lab: Lab, phase: Phase) -> Handle:
 
 
 PHASES = [
-    Phase.QUEUED,
     Phase.PROGRESSING,
     Phase.PAUSED,
     Phase.WAITING,
     Phase.UNDECIDED,
-    Phase.HALTED,
     Phase.COMMITTING,
     Phase.RESTORING,
 ]
