@@ -17,7 +17,8 @@ _ROOM = 50_000
 _MOST = WHOLE - _ROOM
 _SHORT = 100
 _STEPS = 20
-_WORDS = 200
+_FEW = 5
+_WORDS = 100
 """Characters of a text that is not to be left out, where all else was."""
 T = TypeVar("T")
 StepT = TypeVar("StepT", StepReport, StepFinding)
@@ -149,7 +150,7 @@ def _brief_step(step: StepReport) -> StepReport:
 def _brief_finding(step: StepFinding) -> StepFinding:
     actions = tuple(
         one.model_copy(update={"done": cut(one.done, _WORDS), "undone": cut(one.undone, _WORDS)})
-        for one in _ends(step.actions)
+        for one in _ends(step.actions, _FEW)
     )
     return step.model_copy(
         update={
@@ -167,13 +168,13 @@ def _brief_receipt(receipt: Receipt | None) -> Receipt | None:
 
 
 def _brief(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(cut(text, _WORDS) for text in _ends(texts))
+    return tuple(cut(text, _WORDS) for text in _ends(texts, _FEW))
 
 
 def _brief_effects(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
     texts = ("fault", "scope", "tier", "exactness", "seen_by")
     return tuple(
-        one.model_copy(update={name: cut(getattr(one, name), _WORDS) for name in texts}) for one in _ends(effects)
+        one.model_copy(update={name: cut(getattr(one, name), _WORDS) for name in texts}) for one in _ends(effects, _FEW)
     )
 
 
