@@ -36,6 +36,8 @@ _COUNTING = 2.5
 """Time-out of one reading of the counters, in seconds."""
 _LAST = 1.0
 """Seconds for which the end of a hold waits for a last reading of all hops: the restore follows."""
+_TOLD = 5
+"""Looks of each probe in a heartbeat besides the state, which has them all: it must fit into a payload."""
 SILENCE = 10.0
 """Seconds without a reading after which the experiment ends, since its exposure is unknown."""
 
@@ -268,7 +270,7 @@ class Holding:
             held=max(0.0, now - self._request.since),
             hold=self._request.hold or 0.0,
             effects=self._effects,
-            probes=self._records(),
+            probes=tuple(one.model_copy(update={"samples": one.samples[-_TOLD:]}) for one in self._records()),
             failures=exposure.failures,
             burn=self._state.burn,
             silent=max(0.0, now - self._state.heard),

@@ -39,8 +39,9 @@ _SETTLE = 1.0
 """Seconds after a change of weights that count for neither: clocks differ, and a scrape may be older than it says."""
 _SCRAPES = 2.5
 """Scrape intervals without a sample after which telemetry is silent: one may fail, and one is always late."""
-_CHUNK = 3600
-"""Ticks after which a watch hands over to the next: its heartbeats and its result must stay small."""
+_CHUNK, _CHUNK_SIZE = 3600, 300_000
+"""Ticks, and characters of them packed, after which a watch hands over to the next: its heartbeats and its result must
+stay small."""
 
 
 class Watching:
@@ -103,7 +104,7 @@ class Watching:
             state=self._state.model_dump_json(),
             progress=self._progress,
             ticks=self._recorder.text(),
-            full=self._recorder.count >= _CHUNK,
+            full=self._full(),
         )
 
     def _begin(self, earlier: WatchBeat | None) -> JudgeState:
@@ -135,11 +136,14 @@ class Watching:
         self._show(item)
         if verdict is None or isinstance(verdict, Advance):
             verdict = self._misdirected(item) or verdict
-        if verdict is None and self._recorder.count >= _CHUNK:
+        if verdict is None and self._full():
             return Inconclusive(
                 cause="stopped", reason="this watch has reached its size limit; the next one continues from here"
             )
         return verdict
+
+    def _full(self) -> bool:
+        return self._recorder.full(_CHUNK, _CHUNK_SIZE)
 
     def _misdirected(self, item: HubTick) -> Inconclusive | None:
         """Whether requests reach other arms than the weights say: then arms cannot be compared."""

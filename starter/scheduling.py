@@ -27,6 +27,7 @@ from autopilot.findings import ExperimentInput
 from autopilot.operations.queues import operation_queue
 from autopilot.timetable import Hand, RunRecord, ScheduledInput, hand_id
 from starter.schedules import ScheduleError, provisional, wish
+from starter.starting import refuse_large
 from workflows.scheduled import ScheduledRun
 
 _ANSWER = timedelta(seconds=10)
@@ -40,9 +41,11 @@ async def put(client: Client, wanted: ExperimentInput) -> str:
     What is there keeps its pause. Nothing runs at once.
 
     Raises:
+        OperationError: its specification is too large.
         ScheduleError: the experiment asks for none.
         RPCError: Temporal does not take it.
     """
+    refuse_large(wanted.spec)
     if wanted.spec.schedule is None:
         raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: add spec.schedule.cron")
     new = ScheduledInput(experiment=wanted, since=time.time())

@@ -20,8 +20,11 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from autopilot.findings import ExperimentInput, ExperimentReport
+from autopilot.operations.bounds import SPEC
 from autopilot.operations.queues import operation_queue, restore_queue, watch_queue
 from autopilot.report import CanaryInput, CanaryReport
+from autopilot.spec.canary import CanarySpec
+from autopilot.spec.experiment import ExperimentSpec
 from starter.operations import KIND, MESH, TARGET, OperationError
 from workflows.canary import CanaryWorkflow
 from workflows.chaos import ChaosWorkflow
@@ -41,8 +44,10 @@ async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[Ca
     """Starts a rollout; returns at once.
 
     Raises:
+        OperationError: its specification is too large.
         OperationRunning: one of that name is under way.
     """
+    refuse_large(canary.spec)
     target = f"{canary.namespace}/{canary.spec.target.service}"
     arms = canary.spec.arms
     try:
@@ -66,8 +71,10 @@ async def start_experiment(
     """Starts an experiment; returns at once.
 
     Raises:
+        OperationError: its specification is too large.
         OperationRunning: one of that name is under way.
     """
+    refuse_large(experiment.spec)
     target = f"{experiment.namespace}/{experiment.spec.target.service}"
     said = experiment.spec.title or experiment.spec.hypothesis.title
     try:
@@ -83,6 +90,20 @@ async def start_experiment(
         )
     except WorkflowAlreadyStartedError as error:
         raise _running(experiment.workflow_id) from error
+
+
+def refuse_large(spec: CanarySpec | ExperimentSpec) -> None:
+    """Refuses a specification that, as part of each report, would make reports too large for Temporal.
+
+    Raises:
+        OperationError: it is.
+    """
+    size = len(spec.model_dump_json().encode())
+    if size > SPEC:
+        raise OperationError(
+            f"the specification has {size:,} bytes as JSON, and at most {SPEC:,} are supported: "
+            "use fewer or shorter probes, or split it"
+        )
 
 
 def _attributes(kind: str, target: str, mesh: str) -> TypedSearchAttributes:

@@ -11,6 +11,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.errors import ErrorInterceptor
 from worker.converter import keeping_codec
+from worker.signal_arguments import FirstArgumentOnly
 from workflows.canary import CanaryWorkflow
 from workflows.chaos import ChaosWorkflow
 from workflows.guard import GuardWorkflow
@@ -37,7 +38,7 @@ class AutopilotPlugin(SimplePlugin):
         super().__init__(
             "meshautopilot.io",
             data_converter=keeping_codec,
-            interceptors=[ErrorInterceptor()],
+            interceptors=[ErrorInterceptor(), FirstArgumentOnly()],
             workflow_runner=_pass_through,
             # A payload that cannot be read fails its workflow; any other bug parks it until a fix is deployed.
             workflow_failure_exception_types=[pydantic.ValidationError],

@@ -20,7 +20,7 @@ from activities.signatures import (
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Aspect, Receipt
 from autopilot.operations.canary_status import CanaryStatus
-from autopilot.operations.common import Outcome, Phase
+from autopilot.operations.common import Event, Outcome, Phase
 from autopilot.report import CanaryInput, CanaryReport
 from autopilot.report_size import fitted_canary
 from autopilot.spec.canary import CanaryStep
@@ -216,6 +216,9 @@ class CanaryWorkflow(JudgedOperation):
     @workflow.query(name="status", description="The current state of the rollout")
     def status(self) -> CanaryStatus:
         """The current state of the rollout."""
+        return self._standing(self.timeline)
+
+    def _standing(self, timeline: tuple[Event, ...]) -> CanaryStatus:
         spec = self.input.spec
         return CanaryStatus(
             workflow_id=workflow.info().workflow_id,
@@ -236,12 +239,12 @@ class CanaryWorkflow(JudgedOperation):
             exposure=self.exposure,
             evidence=self.diary.evidence,
             evidence_time=self.diary.evidence_time,
-            timeline=self.timeline,
+            timeline=timeline,
         )
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""
-        return canary_details(self.status())
+        return canary_details(self._standing(self.last_lines))
 
     def report(self, ending: Ending) -> CanaryReport:
         """The complete report."""

@@ -28,7 +28,7 @@ from autopilot.report_size import fitted_experiment, fitted_status
 from autopilot.spec.experiment import Action, MethodStep
 from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.experiment import ExperimentOperation
-from workflows.narrative import experiment_details
+from workflows.narrative import LINES, experiment_details
 from workflows.restoring import EFFECT, PROMPT
 from workflows.verdicts import after_restore, of_method, verdict_of
 
@@ -233,11 +233,11 @@ class ChaosWorkflow(ExperimentOperation):
     @workflow.query(name="status", description="The current state of the experiment")
     def status(self) -> ExperimentStatus:
         """The current state of the experiment."""
-        return fitted_status(self.standing())
+        return fitted_status(self.standing(self.probes, self.timeline))
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""
-        return experiment_details(self.standing())
+        return experiment_details(self.standing(self.probes[-LINES:], self.last_lines))
 
     def report(self, ending: Ending) -> ExperimentReport:
         """The complete report."""

@@ -7,17 +7,27 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError
 
 from autopilot.operations.bounds import Timeline, bounded
 from autopilot.operations.common import NO_REASON, Caller, Command, Event, Phase
 from workflows.endings import Ending
+from workflows.narrative import LINES
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
 C = TypeVar("C", bound=Command)
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
+
+
+NOTHING = RawValue(Payload(metadata={"encoding": b"binary/null"}))
+"""The argument of a signal that has none."""
+
+
+class Unreadable(ValueError):
+    """What a signal says is no command. Arguments are read here, for the SDK drops a signal that it cannot read."""
 
 
 class Commanded:
@@ -36,6 +46,11 @@ class Commanded:
     def timeline(self) -> tuple[Event, ...]:
         """What happened, line by line."""
         return self._timeline.events()
+
+    @property
+    def last_lines(self) -> tuple[Event, ...]:
+        """The end of it, for the details: thousands of commands may come at once."""
+        return self._timeline.last(LINES)
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""
@@ -96,21 +111,21 @@ class Commanded:
         refuse(self.is_over("abort") or self._too_late("abort"))
 
     @workflow.signal(name="pause", description="Hold the current step")
-    def pause_signal(self, command: Any = None) -> None:
+    def pause_signal(self, command: RawValue = NOTHING) -> None:
         """`pause` for programs that send signals: checked as the update is; a refusal is a line in the timeline."""
         self.by_signal("pause", Command, command, lambda _: self._no_pause(), self._hear_pause)
 
     @workflow.signal(name="resume", description="Continue after a pause")
-    def resume_signal(self, command: Any = None) -> None:
+    def resume_signal(self, command: RawValue = NOTHING) -> None:
         """`resume` for programs that send signals."""
         self.by_signal("resume", Command, command, lambda _: self._no_resume(), self._hear_resume)
 
     @workflow.signal(name="abort", description="Restore the base, then end as Aborted")
-    def abort_signal(self, command: Any = None) -> None:
+    def abort_signal(self, command: RawValue = NOTHING) -> None:
         """`abort` for programs that send signals. It restores, whatever it says besides, and waits for a commit."""
         try:
             told = _read(Command, command)
-        except ValidationError:
+        except Unreadable:
             told = Command(reason="aborted by a signal whose reason cannot be read")
         self._hear_abort(told)
 
@@ -125,10 +140,8 @@ class Commanded:
         """Takes a signal as the update of the same name would be taken; a plain text is the reason."""
         try:
             command = _read(kind, told)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            where = ".".join(map(str, wrong["loc"])) or "argument"
-            self.note(f"ignored: {verb} by signal, which cannot be read: {where}: {wrong['msg']}")
+        except Unreadable as error:
+            self.note(f"ignored: {verb} by signal, which cannot be read: {error}")
             return
         if why := refusal(command):
             self.note(f"ignored: {verb} by signal: {why}", command.caller.who)
@@ -181,9 +194,18 @@ def refuse(why: str) -> None:
 
 
 def _read(kind: type[C], told: Any) -> C:
-    if told is None:
+    try:
+        # Where there is more than one argument the SDK reads them all, whatever their types are.
+        value = workflow.payload_converter().from_payload(told.payload) if isinstance(told, RawValue) else told
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise Unreadable(f"its argument is no JSON: {error}") from error
+    if value is None:
         return kind()
-    return kind(reason=told) if isinstance(told, str) else kind.model_validate(told)
+    try:
+        return kind(reason=value) if isinstance(value, str) else kind.model_validate(value)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise Unreadable(f"{'.'.join(map(str, wrong['loc'])) or 'argument'}: {wrong['msg']}") from error
 
 
 def _index(*updates: SearchAttributeUpdate[str]) -> None:

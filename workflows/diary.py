@@ -9,7 +9,7 @@ from autopilot.operations.bounds import cut
 from autopilot.operations.common import Exposure
 from autopilot.report import StepReport, WatchRecord
 
-_KEPT = 600_000
+_KEPT = 500_000
 """Limit for packed ticks in a report, in characters: the whole of it has a limit of a million."""
 _WATCHES = 60
 """Watches kept of a step; of more, the first half and the last."""
@@ -25,6 +25,11 @@ class Diary:
         """What the watches counted; requests between two watches are not in it."""
         self.evidence_time = 0.0
         self._length = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more ticks are kept."""
+        return self._length > _KEPT
 
     @property
     def since(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Literal
 
@@ -22,7 +22,8 @@ from activities.experiment_signatures import (
 from activities.schedule_signatures import PauseRequest, ScheduleSignatures
 from autopilot.findings import Acted, ExperimentInput, ExperimentReport, StepFinding
 from autopilot.mesh.model import FaultSign, Lease, Receipt, Target
-from autopilot.operations.common import Exposure, Outcome, Phase
+from autopilot.operations.bounds import cut
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
 from autopilot.operations.experiment_status import ChaosProgress, Effect, ExperimentStatus, ProbeRecord, Verdict
 from autopilot.operations.queues import watch_queue
 from autopilot.spec.experiment import MethodStep
@@ -156,7 +157,7 @@ class ExperimentOperation(Operation):
         self.steps[-1] = step.model_copy(
             update={
                 "ended": workflow.time(),
-                "reason": held.reason,
+                "reason": cut(held.reason),
                 "effects": effects,
                 "amplification": held.amplification or step.amplification,
             }
@@ -186,7 +187,7 @@ class ExperimentOperation(Operation):
 
     def end_step(self, held: Held) -> None:
         """Records the end of a step: its time is over, or something ended it."""
-        self.steps[-1] = self.steps[-1].model_copy(update={"ended": workflow.time(), "reason": held.reason})
+        self.steps[-1] = self.steps[-1].model_copy(update={"ended": workflow.time(), "reason": cut(held.reason)})
 
     def joined(self, first: Held, more: Held) -> Held:
         """Joins the parts of one hold before and during a pause."""
@@ -200,6 +201,7 @@ class ExperimentOperation(Operation):
 
     def leave(self, what: str) -> None:
         """Records what could not be undone."""
+        what = cut(what)
         self._left.append(what)
         self.note(what)
 
@@ -244,8 +246,8 @@ class ExperimentOperation(Operation):
 
     # Reporting
 
-    def standing(self) -> ExperimentStatus:
-        """The current state of the experiment."""
+    def standing(self, probes: Sequence[ProbeRecord], timeline: tuple[Event, ...]) -> ExperimentStatus:
+        """The current state of the experiment, with some records and lines or all of them."""
         spec = self.input.spec
         return ExperimentStatus(
             workflow_id=workflow.info().workflow_id,
@@ -265,9 +267,9 @@ class ExperimentOperation(Operation):
             started=self.started,
             paused_by=self._paused.caller.who if self._paused else "",
             exposure=self.exposure,
-            probes=tuple(self.probes),
+            probes=tuple(probes),
             effects=self.steps[-1].effects if self.steps else (),
-            timeline=self.timeline,
+            timeline=timeline,
         )
 
     def story(self, ending: Ending, verdict: Verdict) -> ExperimentReport:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from temporalio import workflow
+from temporalio.common import RawValue
 
 from autopilot.operations.bounds import bounded
 from autopilot.operations.common import Approval, Caller, Phase, Promotion
-from workflows.commanded import because, refuse
+from workflows.commanded import NOTHING, because, refuse
 from workflows.operation import Operation
 
 _WAITING = (Phase.WAITING, Phase.PAUSED, Phase.UNDECIDED)
@@ -49,14 +48,14 @@ class GatedOperation(Operation):
         refuse(self._no_promotion(promotion))
 
     @workflow.signal(name="approve", description="Approve the step that the rollout waits at")
-    def approve_signal(self, approval: Any = None) -> None:
+    def approve_signal(self, approval: RawValue = NOTHING) -> None:
         """`approve` for programs that send signals: checked as the update is."""
         self.by_signal(
             "approve", Approval, approval, self._no_approval, lambda given: self._hear_pass("approved", given)
         )
 
     @workflow.signal(name="promote", description="Pass this gate; with full, skip all remaining steps")
-    def promote_signal(self, promotion: Any = None) -> None:
+    def promote_signal(self, promotion: RawValue = NOTHING) -> None:
         """`promote` for programs that send signals: checked as the update is."""
         self.by_signal("promote", Promotion, promotion, self._no_promotion, self._hear_promote)
 

@@ -8,7 +8,8 @@ from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Event
 from autopilot.operations.experiment_status import ExperimentStatus
 
-_LINES = 12
+LINES = 12
+"""Lines of the timeline, and records of probes, that are shown."""
 
 
 def canary_details(status: CanaryStatus) -> str:
@@ -35,7 +36,7 @@ def canary_details(status: CanaryStatus) -> str:
             f"| {max(0.0, item.harm):.1f} of {item.harm_needed:.1f} needed |"
             for item in status.evidence
         ]
-    lines += ["", *(_line(event) for event in status.timeline[-_LINES:])]
+    lines += ["", *(_line(event) for event in status.timeline[-LINES:])]
     return "\n".join(lines)
 
 
@@ -58,8 +59,8 @@ def experiment_details(status: ExperimentStatus) -> str:
         ]
     if status.probes:
         lines += ["", "| probe | when | verdict |", "| --- | --- | --- |"]
-        lines += [f"| {one.name} | {one.phase} | {one.verdict} {one.reason} |" for one in status.probes[-_LINES:]]
-    lines += ["", *(_line(event) for event in status.timeline[-_LINES:])]
+        lines += [f"| {one.name} | {one.phase} | {one.verdict} {one.reason} |" for one in status.probes[-LINES:]]
+    lines += ["", *(_line(event) for event in status.timeline[-LINES:])]
     return "\n".join(lines)
 
 

@@ -172,6 +172,7 @@ class Operation(Commanded):
         await self._disarm()
         await self.put_back()
         ending = await self._aftermath(ending)
+        ending = replace(ending, reason=cut(ending.reason))
         self._end(ending)
         if not ending.canceled or workflow.patched("report-when-canceled"):
             await self.conclude(ending)

@@ -29,6 +29,7 @@ class Recorder:
         self.count = len(unpack(packed))
         """Ticks recorded."""
         self._done = [packed] if packed else []
+        self._size = len(packed)
         self._tail: list[Tick] = []
 
     def add(self, tick: Tick) -> None:
@@ -37,7 +38,12 @@ class Recorder:
         self._tail.append(tick)
         if len(self._tail) >= _SEGMENT:
             self._done.append(pack(self._tail))
+            self._size += len(self._done[-1])
             self._tail = []
+
+    def full(self, ticks: int, size: int) -> bool:
+        """Whether there are so many ticks, or so many characters of them packed; a segment counts when it is whole."""
+        return self.count >= ticks or self._size >= size
 
     def text(self) -> str:
         """Everything so far; `unpack` reads it."""

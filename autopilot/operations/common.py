@@ -102,6 +102,8 @@ class Event(Wire):
     time: float
     text: str
     who: str = ""
+    number: int = 0
+    """Of the line in its operation, from 1: what is told once is told apart by it. 0 in lines of earlier versions."""
 
 
 def kind_of(operation: str) -> str:

@@ -89,6 +89,8 @@ class ExperimentStatus(Wire):
     probes: tuple[ProbeRecord, ...] = ()
     effects: tuple[Effect, ...] = ()
     timeline: tuple[Event, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """What is not in it, since it would be too large."""
 
 
 class ChaosProgress(Wire):

@@ -94,9 +94,9 @@ async def guards_of(handle: WorkflowHandle[Any, Any]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def effects_on(client: Client, world: World, *, cached: int = 1000) -> AsyncIterator[str]:
-    """Workflows and short effects on a queue of their own; gives its name."""
-    queue = f"workflows-{next(_NUMBERS)}"
+async def effects_on(client: Client, world: World, *, cached: int = 1000, queue: str = "") -> AsyncIterator[str]:
+    """Workflows and short effects, on a queue of their own unless it is named; gives its name."""
+    queue = queue or f"workflows-{next(_NUMBERS)}"
     worker = Worker(
         client,
         task_queue=queue,
