@@ -101,11 +101,11 @@ async def _last_heartbeat(activity_type: str) -> Any:
         return None
     info = workflow.info()
     try:
-        return await workflow.execute_local_activity_method(
+        return await workflow.execute_activity_method(
             HeartbeatSignatures.last,
             LastHeartbeatRequest(workflow_id=info.workflow_id, run_id=info.run_id, activity_type=activity_type),
-            start_to_close_timeout=timedelta(seconds=2),
-            schedule_to_close_timeout=timedelta(seconds=4),
+            start_to_close_timeout=timedelta(seconds=3),
+            schedule_to_close_timeout=timedelta(seconds=5),
             retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=2),
             summary=f"last heartbeat of {activity_type}, before it is stopped",
         )

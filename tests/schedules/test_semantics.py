@@ -18,6 +18,7 @@ from temporalio.worker import Replayer
 
 from activities.schedule_signatures import PauseRequest
 from autopilot.operations.common import Caller
+from autopilot.operations.queues import operation_queue
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.schedule import Freeze
 from autopilot.timetable import Hand
@@ -192,7 +193,9 @@ async def test_overlap_cancel_other_ends_the_run_before(stage: Stage) -> None:
 async def test_a_schedule_ends_no_run_of_a_person(stage: Stage) -> None:
     wanted = experiment(overlap="cancelOther")
     schedule = await stage.put(wanted)
-    await stage.client.start_workflow(PlayedChaos.run, wanted, id=wanted.workflow_id, task_queue="autopilot")
+    await stage.client.start_workflow(
+        PlayedChaos.run, wanted, id=wanted.workflow_id, task_queue=operation_queue("local")
+    )
     record = await stage.decided(schedule, at(MONDAY))
     assert record.decision == "skipped"
     assert "(not of this schedule)" in record.reason

@@ -54,7 +54,13 @@ class Lab:
         return await self.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=self.queue)
 
     async def run(self, spec: CanaryInput) -> CanaryReport:
-        return await (await self.start(spec)).result()
+        handle = await self.start(spec)
+        try:
+            async with asyncio.timeout(50):
+                return await handle.result()
+        except TimeoutError:
+            events = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
+            pytest.fail(f"waited 50 s for {handle.id} to end; its last events: {events[-15:]}")
 
     async def watching(self) -> None:
         """Waits until a watch holds."""
