@@ -57,8 +57,8 @@ TYPES = Part("types", ("make", "types"), 35, 180, 900)
 TESTS = Part(
     "tests",
     _pytest("tests", "--ignore=tests/kube", f"--numprocesses={WORKERS}", "--dist=loadscope"),
-    380,
-    720,
+    500,
+    700,
     2700,
 )
 LAB_BUILD = Part("lab build", (sys.executable, "-m", "tests.lab", "prepare"), 1, 1000, 3600)
@@ -69,8 +69,8 @@ CLUSTER = Part(
         *(sys.executable, "-m", "tests.lab", "test", f"--workers={LABS}", "--"),
         *_pytest("tests-on-a-cluster", "tests/kube"),
     ),
-    460,
-    720,
+    560,
+    700,
     3000,
 )
 
@@ -83,7 +83,7 @@ def crash(commit: str) -> Part:
     """
     number = int(commit, 16) % CRASH_PARTS + 1
     command = (sys.executable, "benchmarks/crash.py", "--part", f"{number}/{CRASH_PARTS}")
-    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 540, 720, 2400)
+    return Part(f"crash suite, part {number} of {CRASH_PARTS}", command, 700, 780, 2400)
 
 
 LOCAL: Sequence[Part] = (STYLE, IMPORTS, TYPES, TESTS, LAB_BUILD, CLUSTER)
