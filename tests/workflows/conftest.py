@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -49,9 +49,20 @@ class Lab:
     client: Client
     queue: str
     world: World = field(default_factory=World)
+    started: list[Handle] = field(default_factory=list)
 
     async def start(self, spec: CanaryInput) -> Handle:
-        return await self.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=self.queue)
+        handle = await self.client.start_workflow(CanaryWorkflow.run, spec, id=spec.workflow_id, task_queue=self.queue)
+        self.started.append(handle)
+        return handle
+
+    async def end_all(self) -> None:
+        """Ends what a test left running: on a server that skips time, it would keep the next test from skipping any."""
+        for handle in self.started:
+            if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
+                events = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
+                print(f"{handle.id} was left running, its last events are {events[-12:]}")
+                await handle.terminate()
 
     async def run(self, spec: CanaryInput) -> CanaryReport:
         handle = await self.start(spec)
@@ -147,13 +158,24 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int, world: World 
     world = world or World()
     watches = watches_on(environment.client, world.watch)
     async with effects_on(environment.client, world, cached=cached) as queue, watches:
-        yield Lab(environment.client, queue, world)
+        made = Lab(environment.client, queue, world)
+        try:
+            yield made
+        finally:
+            await made.end_all()
 
 
 @pytest.fixture(params=[1000, 0], ids=["cached", "replayed-at-every-task"])
-async def lab(request: pytest.FixtureRequest, time_skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
-    """On the time-skipping server; once with the workflow cached, once replayed from nothing at every task."""
-    async with lab_on(time_skipping, cached=request.param) as made:
+async def lab(request: pytest.FixtureRequest, dev_server: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """On the dev server; once with the workflow cached, once replayed from nothing at every task."""
+    async with lab_on(dev_server, cached=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+async def skipping_lab(time_skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """On the time-skipping server, for waits of minutes."""
+    async with lab_on(time_skipping, cached=1000) as made:
         yield made
 
 

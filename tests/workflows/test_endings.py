@@ -140,14 +140,14 @@ async def test_an_approval_that_comes_with_an_abort_says_nothing_of_going_on(lab
     assert "continues" not in told[told.index("restoring: enough") :]
 
 
-async def test_a_deadline_that_passes_while_committing_counts_when_the_commit_is_refused(lab: Lab) -> None:
+async def test_a_deadline_that_passes_while_committing_counts_when_the_commit_is_refused(skipping_lab: Lab) -> None:
     halted = ApplicationError("halted by ann", type="Halted", non_retryable=True)
-    lab.world.fail_commit = [UNAVAILABLE] * 6 + [halted]  # at intervals of 0.2 to 5 s
-    report = await asyncio.wait_for(lab.run(canary(deadline="5s")), 60)
+    skipping_lab.world.fail_commit = [UNAVAILABLE] * 6 + [halted]  # at intervals of 0.2 to 5 s
+    report = await asyncio.wait_for(skipping_lab.run(canary(deadline="5s")), 60)
     assert report.outcome is Outcome.INCONCLUSIVE
     assert "deadline" in report.reason
-    assert lab.world.at_rest
-    assert lab.world.base == BASE
+    assert skipping_lab.world.at_rest
+    assert skipping_lab.world.base == BASE
 
 
 async def test_a_pause_that_comes_while_committing_is_refused(lab: Lab) -> None:
@@ -162,17 +162,17 @@ async def test_a_pause_that_comes_while_committing_is_refused(lab: Lab) -> None:
     assert not any(event.text == "paused" for event in report.timeline)
 
 
-async def test_a_restore_that_a_worker_gives_up_is_tried_again(lab: Lab) -> None:
+async def test_a_restore_that_a_worker_gives_up_is_tried_again(skipping_lab: Lab) -> None:
     unknown = ApplicationError("this worker drives no mesh 'local'", type="InvalidChange", non_retryable=True)
-    lab.world.script, lab.world.fail_lift = [HARM], [unknown, unknown]
-    report = await lab.run(canary())
+    skipping_lab.world.script, skipping_lab.world.fail_lift = [HARM], [unknown, unknown]
+    report = await skipping_lab.run(canary())
     assert report.outcome is Outcome.ROLLED_BACK
-    assert lab.world.at_rest
+    assert skipping_lab.world.at_rest
 
 
-async def test_a_mesh_that_is_away_for_as_long_as_temporal_may_be_is_waited_for(lab: Lab) -> None:
-    lab.world.fail_apply = [UNAVAILABLE] * 24  # at intervals of 0.2, 0.4, … and then 5 s: 104 s
-    assert (await lab.run(canary())).outcome is Outcome.PROMOTED
+async def test_a_mesh_that_is_away_for_as_long_as_temporal_may_be_is_waited_for(skipping_lab: Lab) -> None:
+    skipping_lab.world.fail_apply = [UNAVAILABLE] * 24  # at intervals of 0.2, 0.4, … and then 5 s: 104 s
+    assert (await skipping_lab.run(canary())).outcome is Outcome.PROMOTED
 
 
 async def test_the_status_says_that_the_canary_gets_nothing_after_a_rollback(lab: Lab) -> None:
