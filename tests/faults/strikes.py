@@ -26,7 +26,7 @@ _OUTAGE = 3.0
 """Seconds that something is down which comes back: longer than the short TTL."""
 _DEAD = SHORT + 2.5
 """Seconds that everything stays dead: past what the nets are given."""
-_DEAF = 26.0
+_DEAF = 26.0 + LONG
 """Seconds until a watch that looks every fifteen has seen that nobody polls for its workflow, and its lease is gone."""
 _WORKER_DIED = 26.0
 """Seconds until Temporal gives up on what a killed worker had begun, and something to spare."""
@@ -226,7 +226,7 @@ async def temporal_answers_errors(scene: Scene) -> None:
     await scene.world.door.answer_errors(on=False)
 
 
-@event("nobody polls for workflows, aborted", "lease", grace=2.0, bound=_DEAF, patience=_DEAF + _WORKER_DIED)
+@event("nobody polls for workflows, aborted", "lease", ttl=LONG, grace=2.0, bound=_DEAF, patience=_DEAF + _WORKER_DIED)
 async def nobody_polls(scene: Scene) -> None:
     """Long watches go on elsewhere, and hear nothing of an abort: they must not keep the leases alive."""
     world = scene.world
