@@ -22,6 +22,9 @@ _WORDS = 100
 """Characters of a text that is not to be left out, where all else was."""
 T = TypeVar("T")
 StepT = TypeVar("StepT", StepReport, StepFinding)
+TimedT = TypeVar("TimedT", CanaryReport, ExperimentReport, ExperimentStatus)
+ReportT = TypeVar("ReportT", CanaryReport, ExperimentReport)
+ProbedT = TypeVar("ProbedT", ExperimentReport, ExperimentStatus)
 
 
 def fitted_canary(report: CanaryReport) -> CanaryReport:
@@ -34,9 +37,9 @@ def fitted_canary(report: CanaryReport) -> CanaryReport:
             ("versions of each proxy", lambda it: _of_steps(it, _without_versions)),
             ("watches but each step's last", _last_watches),
             ("evidence of watches", lambda it: _of_steps(it, _without_evidence)),
-            ("lines of the timeline", lambda it: it.model_copy(update={"timeline": _few(it.timeline)})),
+            ("lines of the timeline", _fewer_lines),
             ("what was learned before the rollout", lambda it: it.model_copy(update={"learned": ""})),
-            ("digests of audit records", lambda it: it.model_copy(update={"audit": _ends(it.audit, _SHORT)})),
+            ("digests of audit records", _fewer_digests),
             ("steps between the first and the last", lambda it: it.model_copy(update={"steps": _ends(it.steps)})),
             ("ends of long texts", lambda it: _of_steps(it, _brief_step)),
         ),
@@ -50,12 +53,12 @@ def fitted_experiment(report: ExperimentReport) -> ExperimentReport:
     found, left_out = fitted(
         report,
         (
-            ("looks of probes that passed", lambda it: it.model_copy(update={"probes": _without_looks(it.probes)})),
-            ("records of probes that passed", lambda it: it.model_copy(update={"probes": _telling_probes(it.probes)})),
+            ("looks of probes that passed", _fewer_looks),
+            ("records of probes that passed", _fewer_records),
             ("versions of each proxy", lambda it: _of_findings(it, _without_versions)),
-            ("lines of the timeline", lambda it: it.model_copy(update={"timeline": _few(it.timeline)})),
+            ("lines of the timeline", _fewer_lines),
             ("amplification", lambda it: _of_findings(it, lambda step: step.model_copy(update={"amplification": ()}))),
-            ("digests of audit records", lambda it: it.model_copy(update={"audit": _ends(it.audit, _SHORT)})),
+            ("digests of audit records", _fewer_digests),
             ("steps between the first and the last", lambda it: it.model_copy(update={"steps": _ends(it.steps)})),
             (
                 "ends of long texts",
@@ -74,9 +77,9 @@ def fitted_status(status: ExperimentStatus) -> ExperimentStatus:
     found, left_out = fitted(
         status,
         (
-            ("looks of probes that passed", lambda it: it.model_copy(update={"probes": _without_looks(it.probes)})),
-            ("records of probes that passed", lambda it: it.model_copy(update={"probes": _telling_probes(it.probes)})),
-            ("lines of the timeline", lambda it: it.model_copy(update={"timeline": _few(it.timeline)})),
+            ("looks of probes that passed", _fewer_looks),
+            ("records of probes that passed", _fewer_records),
+            ("lines of the timeline", _fewer_lines),
             (
                 "ends of long texts",
                 lambda it: it.model_copy(
@@ -91,6 +94,22 @@ def fitted_status(status: ExperimentStatus) -> ExperimentStatus:
         _MOST,
     )
     return found.model_copy(update={"left_out": left_out}) if left_out else found
+
+
+def _fewer_lines(told: TimedT) -> TimedT:
+    return told.model_copy(update={"timeline": _few(told.timeline)})
+
+
+def _fewer_digests(report: ReportT) -> ReportT:
+    return report.model_copy(update={"audit": _ends(report.audit, _SHORT)})
+
+
+def _fewer_looks(told: ProbedT) -> ProbedT:
+    return told.model_copy(update={"probes": _without_looks(told.probes)})
+
+
+def _fewer_records(told: ProbedT) -> ProbedT:
+    return told.model_copy(update={"probes": _telling_probes(told.probes)})
 
 
 def _without_ticks(report: CanaryReport, *, keep_last: bool) -> CanaryReport:
