@@ -1,4 +1,4 @@
-"""Temporal for tests: one time-skipping server and one dev server a process, both from their wheels."""
+"""Temporal for tests: one dev server a process, from its wheel; how tests are ordered and how long they may take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from hypothesis import is_hypothesis_test
 from temporalio.testing import WorkflowEnvironment
 
 from tests.drawn import load_profile
@@ -20,14 +20,14 @@ from worker.visibility import SEARCH_ATTRIBUTES
 
 load_profile()
 
-# The time-skipping server is told to be old by every worker; only errors of the SDK's core are news here.
-Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=TelemetryFilter("ERROR", "ERROR")))))
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first."""
+    """What takes longest comes first; a property that fails has time to be reduced to its smallest example."""
     items[:] = [items[number] for number in in_order(item.nodeid.split("::", 1)[0] for item in items)]
+    for item in items:
+        if is_hypothesis_test(getattr(item, "function", None)) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByStack | None:
@@ -41,16 +41,6 @@ def binary(name: str) -> str:
     found = str(beside) if beside.exists() else shutil.which(name)
     assert found, f"{name} is not installed; run `make install`"
     return found
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """Fast, one workflow at a time, without search attributes."""
-    environment = await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=binary("temporal-test-server"), plugins=[AutopilotPlugin()]
-    )
-    async with environment:
-        yield environment
 
 
 async def start_dev_server() -> WorkflowEnvironment:

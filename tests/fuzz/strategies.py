@@ -148,6 +148,7 @@ def spares(laid: list[Overlay]) -> list[Spare]:
 def injections(draw: st.DrawFn, spec: MeshSpec, service: MeshService) -> tuple[InjectFault, ...]:
     """Faults over one service as the ledger lets them through: those that it refuses are left out."""
     words = st.text(st.characters(codec="ascii", min_codepoint=33, max_codepoint=126), min_size=1, max_size=8)
+    names_of_headers = words.filter(str.isalpha).map(str.lower)  # two that differ in capitals alone are one header
     endpoints = sorted({address for arm in service.arms.values() for address in arm.endpoints})
     some = st.lists(st.sampled_from(endpoints), unique=True, max_size=3).map(tuple) if endpoints else st.just(())
     fault = st.one_of(
@@ -168,7 +169,7 @@ def injections(draw: st.DrawFn, spec: MeshSpec, service: MeshService) -> tuple[I
     for _ in range(draw(st.integers(1, 3))):
         scope = Scope(
             percentage=draw(st.floats(0.0001, 30)),
-            headers=draw(st.dictionaries(words.filter(str.isalpha), st.builds(HeaderMatch, prefix=words), max_size=2)),
+            headers=draw(st.dictionaries(names_of_headers, st.builds(HeaderMatch, prefix=words), max_size=2)),
             users=draw(st.none() | st.builds(Users, percentage=st.floats(0.01, 100), header=st.just("end-user"))),
             arm=draw(st.none() | st.sampled_from(sorted(service.arms))),
             view=draw(st.sampled_from(["app", "policy"])),

@@ -57,7 +57,7 @@ class Lab:
         return handle
 
     async def end_all(self) -> None:
-        """Ends what a test left running: on a server that skips time, it would keep the next test from skipping any."""
+        """Ends what a test left running, and names it."""
         for handle in self.started:
             if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
                 events = [event.WhichOneof("attributes") for event in (await handle.fetch_history()).events]
@@ -169,13 +169,6 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int, world: World 
 async def lab(request: pytest.FixtureRequest, dev_server: WorkflowEnvironment) -> AsyncIterator[Lab]:
     """On the dev server; once with the workflow cached, once replayed from nothing at every task."""
     async with lab_on(dev_server, cached=request.param) as made:
-        yield made
-
-
-@pytest.fixture
-async def skipping_lab(time_skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
-    """On the time-skipping server, for waits of minutes."""
-    async with lab_on(time_skipping, cached=1000) as made:
         yield made
 
 

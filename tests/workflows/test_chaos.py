@@ -246,8 +246,8 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int, watching: boo
 
 
 @pytest.fixture(params=[1000, 0], ids=["cached", "replayed-at-every-task"])
-async def lab(request: pytest.FixtureRequest, time_skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
-    async with lab_on(time_skipping, cached=request.param) as made:
+async def lab(request: pytest.FixtureRequest, dev_server: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    async with lab_on(dev_server, cached=request.param) as made:
         yield made
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,12 +27,16 @@ ANN = Caller(who="ann")
 BASE = {"v1": 100.0}
 PROMOTED = {"v1": 0.0, "v2": 100.0}
 UNAVAILABLE = ApplicationError("the mesh does not answer", type="MeshUnavailable")
+AGAIN_SOON = ApplicationError(
+    "the mesh does not answer", type="MeshUnavailable", next_retry_delay=timedelta(milliseconds=20)
+)
+"""The same, for a test of many tries: the next comes at once, where the workflow would have it wait for seconds."""
 _RUNS = itertools.count(1)
 
 
 @pytest.fixture(params=[1000, 0], ids=["cached", "replayed-at-every-task"])
-async def chaos(request: pytest.FixtureRequest, time_skipping: WorkflowEnvironment) -> AsyncIterator[test_chaos.Lab]:
-    async with test_chaos.lab_on(time_skipping, cached=request.param) as made:
+async def chaos(request: pytest.FixtureRequest, dev_server: WorkflowEnvironment) -> AsyncIterator[test_chaos.Lab]:
+    async with test_chaos.lab_on(dev_server, cached=request.param) as made:
         yield made
 
 
@@ -89,7 +94,7 @@ async def test_an_experiment_canceled_while_it_restores_still_puts_its_actions_b
     assert world.done.index("restore") < world.done.index("undo scale")
 
 
-@pytest.mark.devserver  # the time-skipping server skips no more time after a check that is left behind
+@pytest.mark.devserver
 @pytest.mark.parametrize("cached", [1000, 0], ids=["cached", "replayed-at-every-task"])
 async def test_a_cancel_ends_what_is_checked_after_the_restore(dev_server: WorkflowEnvironment, cached: int) -> None:
     async with test_chaos.lab_on(dev_server, cached=cached) as chaos:
@@ -141,14 +146,14 @@ async def test_an_approval_that_comes_with_an_abort_says_nothing_of_going_on(lab
     assert "continues" not in told[told.index("restoring: enough") :]
 
 
-async def test_a_deadline_that_passes_while_committing_counts_when_the_commit_is_refused(skipping_lab: Lab) -> None:
+async def test_a_deadline_that_passes_while_committing_counts_when_the_commit_is_refused(lab: Lab) -> None:
     halted = ApplicationError("halted by ann", type="Halted", non_retryable=True)
-    skipping_lab.world.fail_commit = [UNAVAILABLE] * 6 + [halted]  # at intervals of 0.2 to 5 s
-    report = await asyncio.wait_for(skipping_lab.run(canary(deadline="5s")), 60)
+    lab.world.fail_commit = [UNAVAILABLE] * 4 + [halted]  # at intervals of 0.2, 0.4, 0.8 and 1.6 s
+    report = await lab.run(canary(deadline="1s"))
     assert report.outcome is Outcome.INCONCLUSIVE
     assert "deadline" in report.reason
-    assert skipping_lab.world.at_rest
-    assert skipping_lab.world.base == BASE
+    assert lab.world.at_rest
+    assert lab.world.base == BASE
 
 
 async def test_a_pause_that_comes_while_committing_is_refused(lab: Lab) -> None:
@@ -163,17 +168,17 @@ async def test_a_pause_that_comes_while_committing_is_refused(lab: Lab) -> None:
     assert not any(event.text == "paused" for event in report.timeline)
 
 
-async def test_a_restore_that_a_worker_gives_up_is_tried_again(skipping_lab: Lab) -> None:
+async def test_a_restore_that_a_worker_gives_up_is_tried_again(lab: Lab) -> None:
     unknown = ApplicationError("this worker drives no mesh 'local'", type="InvalidChange", non_retryable=True)
-    skipping_lab.world.script, skipping_lab.world.fail_lift = [HARM], [unknown, unknown]
-    report = await skipping_lab.run(canary())
+    lab.world.script, lab.world.fail_lift = [HARM], [unknown, unknown]
+    report = await lab.run(canary())
     assert report.outcome is Outcome.ROLLED_BACK
-    assert skipping_lab.world.at_rest
+    assert lab.world.at_rest
 
 
-async def test_a_mesh_that_is_away_for_as_long_as_temporal_may_be_is_waited_for(skipping_lab: Lab) -> None:
-    skipping_lab.world.fail_apply = [UNAVAILABLE] * 24  # at intervals of 0.2, 0.4, … and then 5 s: 104 s
-    assert (await skipping_lab.run(canary())).outcome is Outcome.PROMOTED
+async def test_a_mesh_that_is_away_for_as_long_as_temporal_may_be_is_waited_for(lab: Lab) -> None:
+    lab.world.fail_apply = [AGAIN_SOON] * 24
+    assert (await lab.run(canary())).outcome is Outcome.PROMOTED
 
 
 async def test_the_status_says_that_the_canary_gets_nothing_after_a_rollback(lab: Lab) -> None:
