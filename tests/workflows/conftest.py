@@ -111,7 +111,9 @@ async def guards_of(handle: WorkflowHandle[Any, Any]) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def effects_on(client: Client, world: World, *, cached: int = 1000, queue: str = "") -> AsyncIterator[str]:
+async def effects_on(
+    client: Client, world: World, *, cached: int = 1000, queue: str = "", slots: int = 100
+) -> AsyncIterator[str]:
     """Workflows and short effects, on a queue of their own unless it is named; gives its name."""
     queue = queue or f"workflows-{next(_NUMBERS)}"
     worker = Worker(
@@ -129,6 +131,7 @@ async def effects_on(client: Client, world: World, *, cached: int = 1000, queue:
             HeartbeatActivities(client).last,
         ],
         max_cached_workflows=cached,
+        max_concurrent_activities=slots,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
     )
     async with worker, restores_on(client, world.lift):
@@ -153,11 +156,13 @@ def watches_on(client: Client, *activities: Callable[..., Any]) -> Worker:
 
 
 @contextlib.asynccontextmanager
-async def lab_on(environment: WorkflowEnvironment, *, cached: int, world: World | None = None) -> AsyncIterator[Lab]:
-    """`world`: another than an empty one."""
+async def lab_on(
+    environment: WorkflowEnvironment, *, cached: int, world: World | None = None, slots: int = 100
+) -> AsyncIterator[Lab]:
+    """`world`: another than an empty one; `slots`: how many short effects the worker takes at a time."""
     world = world or World()
     watches = watches_on(environment.client, world.watch)
-    async with effects_on(environment.client, world, cached=cached) as queue, watches:
+    async with effects_on(environment.client, world, cached=cached, slots=slots) as queue, watches:
         made = Lab(environment.client, queue, world)
         try:
             yield made

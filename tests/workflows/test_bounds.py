@@ -25,7 +25,8 @@ from workflows.canary import CanaryWorkflow
 pytestmark = pytest.mark.devserver
 ANN = Caller(who="ann")
 LARGE = "x" * 1_200_000
-FLOOD = 3000
+FLOOD = 1000
+"""Taken in one workflow task, for which the SDK allows two seconds however busy the machine is."""
 UNAVAILABLE = ApplicationError("the mesh does not answer", type="MeshUnavailable")
 
 
@@ -139,7 +140,7 @@ async def test_a_flood_of_signals_that_no_worker_took_is_worked_off(
                 await handle.signal(verb, command)
 
         if sent is to_and_fro:
-            for number in range(FLOOD // 5):  # one after the other: order matters
+            for number in range(FLOOD // 2):  # one after the other: order matters
                 await send(number)
         else:
             await asyncio.gather(*map(send, range(FLOOD)))

@@ -28,8 +28,8 @@ from worker.main import working
 from workflows.guard import GuardInput, GuardWorkflow
 
 pytestmark = pytest.mark.devserver
-SLOTS = 100
-"""Short effects that a worker has at a time, where nothing else is said."""
+SLOTS = 20
+"""Short effects that the worker takes at a time."""
 SLOW = 20.0
 """Seconds that a count waits for a scrape."""
 
@@ -61,7 +61,7 @@ class Waiting(World):
 
 async def test_an_abort_restores_at_once_while_every_slot_is_taken(dev_server: WorkflowEnvironment) -> None:
     world = Waiting(script=[Hold()])
-    async with lab_on(dev_server, cached=1000, world=world) as lab:
+    async with lab_on(dev_server, cached=1000, world=world, slots=SLOTS) as lab:
         handle = await lab.start(canary())
         await lab.watching()
         world.slow = True
