@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,6 +24,8 @@ from workflows.endings import OUTCOMES, Ending, LeaseGone, Over, failure_type, i
 from workflows.guard import GuardInput, GuardWorkflow
 from workflows.restoring import EFFECT, PROMPT, lift
 
+_TAKES_OVER = timedelta(seconds=10)
+"""Limit for taking over what the run before a reset held, where this run is to end at once."""
 _REGAINS = 5
 """How often an operation takes a lost lease again before it ends."""
 _AT_THE_END = (Phase.RESTORING, Phase.CHECKING)
@@ -52,6 +55,9 @@ class Operation(Commanded):
         self._late = False
         self._guards: list[str] = []
         self._was_reset = False
+        """A reset was heard of, and what it asks for is not done yet."""
+        self._came_of_reset = False
+        self._disarmed = False
         workflow.register_random_seed_callback(self._hear_reset)
         self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
         self._writes = 0
@@ -169,6 +175,7 @@ class Operation(Commanded):
             await _stop(work)
         if ending.outcome is not Outcome.PROMOTED and _holder(self.lease) != _holder(self._restored):
             await self._restore(ending)  # the lease was being taken (again) when the operation ended
+        await workflow.wait_condition(lambda: not self._was_reset)  # a guard that is being started is disarmed, too
         await self._disarm()
         await self.put_back()
         ending = await self._aftermath(ending)
@@ -209,6 +216,10 @@ class Operation(Commanded):
             except (FailureError, ValidationError) as error:  # no guard, no operation
                 return Ending(Outcome.FAILED, reason_of(error))
         due = self.due()
+        if self._came_of_reset and workflow.patched("takes-over-before-it-ends"):
+            # The run before may hold the target, and its guard is not cancelled: only a lease of this run ends that.
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(begin.done, timeout=_TAKES_OVER)
         await _stop(begin)
         return due
 
@@ -338,18 +349,23 @@ class Operation(Commanded):
 
     def _hear_reset(self, _: int) -> None:
         """Temporal gives a run that begins by a reset random numbers of its own."""
-        self._was_reset = True
+        self._was_reset = self._came_of_reset = True
 
     async def _rearm(self) -> None:
         """After a reset: starts a guard of this run. The run before had its own, which Temporal does not cancel."""
         while True:
             await workflow.wait_condition(lambda: self._was_reset)
-            self._was_reset = False
             # Asked last: a reset run of an earlier version has used the guard of the run before it, and goes on so.
-            if self.lease is not None and self._closing is None and workflow.patched("guard-after-reset"):
-                await self._start_guard(self.lease)
+            try:
+                if self.lease is not None and not self._disarmed and workflow.patched("guard-after-reset"):
+                    await self._start_guard(self.lease)
+            except FailureError as error:
+                workflow.logger.warning("no guard could be started after a reset: %s", reason_of(error))
+            finally:
+                self._was_reset = False
 
     async def _disarm(self) -> None:
+        self._disarmed = True
         for guard_id in self._guards:
             try:
                 await workflow.get_external_workflow_handle(guard_id).signal(GuardWorkflow.disarm)

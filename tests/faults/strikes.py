@@ -126,7 +126,7 @@ async def _guarded(scene: Scene, cell: Cell) -> None:
         return EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED in kinds[since:]
 
     with contextlib.suppress(WaitedInVain):
-        await until(begun, f"{cell.operation} to have a guard", limit=6, every=0.1)
+        await until(begun, f"{cell.operation} to have a guard", limit=1.5, every=0.1)
 
 
 # Late attempts
@@ -157,7 +157,7 @@ def _terminate(scene: Scene) -> Callable[[Cell], Awaitable[None]]:
 
 
 async def _reset(scene: Scene, cell: Cell, number: int = 0) -> None:
-    """Resets to the end of a workflow task: the first, or another for each number."""
+    """Resets to the end of a workflow task: the first; for odd numbers the last, which is past the guard's start."""
     client = scene.world.client
     description = await scene.handle(cell).describe()
     history = await client.get_workflow_handle(cell.operation, run_id=description.run_id).fetch_history()
@@ -169,7 +169,7 @@ async def _reset(scene: Scene, cell: Cell, number: int = 0) -> None:
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=cell.operation, run_id=description.run_id),
-            workflow_task_finish_event_id=tasks[number % len(tasks)],
+            workflow_task_finish_event_id=tasks[-1 if number % 2 else (number // 2) % len(tasks)],
             request_id=f"reset-{cell.operation}",
             reason="the crash suite",
         )
@@ -222,7 +222,7 @@ async def temporal_answers_errors(scene: Scene) -> None:
     await scene.world.door.answer_errors(on=True)
     scene.struck_now()
     scene.go_all()
-    await asyncio.sleep(_OUTAGE + SHORT)
+    await asyncio.sleep(2 * _OUTAGE + SHORT)
     await scene.world.door.answer_errors(on=False)
 
 

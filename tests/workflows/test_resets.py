@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 
+from autopilot.operations.common import Caller, Command, Outcome
 from tests.workflows.conftest import Handle, Lab, canary, guards_of
 from tests.workflows.fakes import Hold
 from workflows.canary import CanaryWorkflow
@@ -59,6 +62,24 @@ async def test_whatever_a_run_is_reset_to_it_is_restored_when_it_is_terminated(r
         assert guards, "the run has started one"
         number += 1
     assert count >= 4
+
+
+async def test_aborted_as_it_begins_by_a_reset_a_run_restores_what_the_run_before_it_held(
+    real_lab: Lab,
+) -> None:
+    real_lab.world.script = [Hold()]
+    real_lab.world.fail_lift = [ApplicationError("the proxies are away", next_retry_delay=timedelta(minutes=5))]
+    handle = await real_lab.start(canary())
+    await real_lab.watching()
+    assert not real_lab.world.at_rest
+    (first, *_) = await resettable(handle)
+    await handle.signal("abort", Command(caller=Caller(who="ann@example.org")))
+    await real_lab.until(lambda: not real_lab.world.fail_lift, "the restore of the run before to fail")
+    await reset(real_lab, handle, first)  # the server carries the signal over: it is heard before anything is acquired
+    report = await real_lab.client.get_workflow_handle_for(CanaryWorkflow.run, handle.id).result()
+    assert report.outcome is Outcome.ABORTED
+    assert real_lab.world.at_rest
+    assert real_lab.world.base == {"v1": 100.0}
 
 
 async def test_a_guard_whose_lease_is_gone_ends_by_itself(real_lab: Lab) -> None:
