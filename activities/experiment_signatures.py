@@ -71,7 +71,9 @@ class Steady(Wire):
     """Why the check ended early."""
     reason: str = ""
     leaked: tuple[float, ...] = ()
-    """By sign: requests that met the fault after it was removed."""
+    """By sign: requests that met the fault after it was removed; none where that cannot be told."""
+    untold: str = ""
+    """Why it cannot be told; empty where it can."""
 
 
 class HoldRequest(Wire):

@@ -35,7 +35,7 @@ from activities.sight import Sight, amplification, changes_of, count, effects_of
 from activities.steadying import Steadying
 from autopilot.findings import CHAOS_GRACE, Acted, Amplification, ExperimentReport
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import Lease, Target
+from autopilot.mesh.model import InjectFault, Lease, Target
 from autopilot.operations.common import kind_of
 from autopilot.operations.experiment_status import Effect
 from autopilot.spec.allowed import beyond, doubtful
@@ -147,14 +147,19 @@ class ExperimentActivities(ExperimentSignatures):
         attached = self._meshes[request.target.mesh]
         sight = Sight(attached, request.target, request.spec, request.signs)
         async with heartbeating(), self._prober(attached, request.target) as prober:
-            first = None
+            first, others = None, set[str]()
+            by_proxy = any(sign.proxies for sign in request.signs)
             if request.signs:
                 await asyncio.sleep(sight.witness.lag)  # what was met before the restore is to be counted by then
+                others = await _laying(attached, request.target) if by_proxy else others
                 first = await sight.read(time.time())
             found = await Steadying(request, attached, self._pulse).run(prober)
             if first is None:
                 return found
             last = await sight.read(time.time())
+            if by_proxy and (others := others | await _laying(attached, request.target)):
+                why = f"counters of proxies rise with the faults of {', '.join(sorted(others))}, too"
+                return found.model_copy(update={"untold": why})
             leaked = tuple(
                 sum(max(0.0, value - first.met[index].get(name, value)) for name, value in last.met[index].items())
                 if sign.kind in BEGUN
@@ -236,3 +241,12 @@ async def _whole(action: Awaitable[Acted]) -> Acted:
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
         raise
+
+
+async def _laying(attached: Attached, target: Target) -> set[str]:
+    """Operations that lay faults on other targets of the mesh: a proxy counts those of all its routes together."""
+    return {
+        status.lease.holder.operation
+        for status in await attached.mesh.leases()
+        if status.lease.target != target and any(isinstance(one, InjectFault) for one in status.changes)
+    }

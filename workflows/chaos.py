@@ -226,6 +226,8 @@ class ChaosWorkflow(ExperimentOperation):
             after = await self.check("after", signs=self.signs)
         except ActivityError as error:
             return after_restore(ending, None, reason_of(error))
+        if after.untold:
+            self.note(f"whether requests met a fault after it was removed cannot be told: {after.untold}")
         return after_restore(ending, after, "")
 
     # Reporting

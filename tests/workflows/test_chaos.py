@@ -60,6 +60,7 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
     before: str = "pass"
     after: str = "pass"
     leaked: float = 0.0
+    untold: str = ""
     refusal: str = ""
     cannot_act: bool = False
     acts_slowly: bool = False
@@ -128,7 +129,7 @@ class World(MeshSignatures, ExperimentSignatures, ScheduleSignatures):
         verdict: Any = self.before if request.phase == "before" else self.after
         record = ProbeRecord(name="web", type="http", phase=request.phase, verdict=verdict, looks=1)
         leaked = (self.leaked,) if request.signs else ()
-        return Steady(probes=(record,), leaked=leaked)
+        return Steady(probes=(record,), leaked=leaked, untold=self.untold if request.signs else "")
 
     @activity.defn(name="chaos.hold")
     async def hold(self, request: HoldRequest) -> Held:
@@ -350,6 +351,13 @@ async def test_a_fault_that_outlives_its_restore_is_told(lab: Lab) -> None:
     report = await lab.run(experiment())
     assert report.outcome is Outcome.FAILED
     assert "3 requests met the fault after it was removed" in report.reason
+
+
+async def test_where_others_lay_faults_on_the_same_proxies_nothing_is_claimed_of_this_one(lab: Lab) -> None:
+    lab.world.untold = "counters of proxies rise with the faults of chaos/m/other, too"
+    report = await lab.run(experiment())
+    assert report.outcome is Outcome.PASSED
+    assert any("chaos/m/other" in line.text for line in report.timeline)
 
 
 async def test_actions_are_put_back_in_reverse_whatever_ends_it(lab: Lab) -> None:
