@@ -15,8 +15,6 @@ from tests.faults.events import Event
 from tests.faults.scene import Scene
 from tests.faults.walks import LONG, WATCHES
 
-_WATCHED = (*WATCHES, "before hears")
-"""Points at which an operation watches: also until it hears what it is told."""
 _ENDED = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.FAILED)
 """Ends that the operation itself sees. One that is terminated, a reset's predecessor too, sees nothing."""
 
@@ -40,7 +38,7 @@ async def check_reports(scene: Scene, cell: Cell, event: Event) -> None:
         report = kind.model_validate_json(kept.read_text(encoding="utf-8"))
         if not event.may_fail and report.outcome is Outcome.FAILED:
             cell.violations.append(f"it failed: {report.reason}")
-        watching = cell.point.walk.hold == LONG and cell.point.label.startswith(_WATCHED)
+        watching = cell.point.walk.hold == LONG and cell.point.label.startswith(WATCHES)
         if watching and not event.may_lose and any("the lease was lost" in line.text for line in report.timeline):
             cell.violations.append("it lost its lease")
 

@@ -40,6 +40,8 @@ class Walk:
     """The last point that is not another walk's too; empty: its last."""
 
     kind: Literal["canary", "chaos"] = "canary"
+    watches_on: bool = False
+    """Its watch is a point of its own, though other walks pass one alike: theirs is over soon after the event."""
 
     def operation(self, target: Target, name: str) -> str:
         """Its workflow id."""
@@ -126,11 +128,11 @@ WALKS = {
     for walk in (
         Walk("promoted", (), 0.5, commits=True),
         Walk("harmed", ("harm",), LONG, commits=False),
-        Walk("aborted", ("abort",), LONG, commits=False),
+        Walk("aborted", ("abort",), LONG, commits=False, watches_on=True),
         Walk("paused", ("pause", "resume"), 1.0, commits=True, own_until="after telemetry.watch 2"),
         Walk("terminated", ("terminate",), LONG, commits=False),
         Walk("experiment", (), 1.5, commits=False, kind="chaos"),
-        Walk("experiment-aborted", ("abort",), LONG, commits=False, kind="chaos"),
+        Walk("experiment-aborted", ("abort",), LONG, commits=False, kind="chaos", watches_on=True),
     )
 }
 
@@ -184,5 +186,6 @@ def distinct(points: Iterable[Point]) -> list[Point]:
         first = firsts[kind]
         alike = sum(1 for _ in takewhile(lambda pair: pair[0].label == pair[1].label, zip(first, walked, strict=False)))
         last = next((n for n, point in enumerate(walked) if point.label == point.walk.own_until), len(walked) - 1)
+        found += [point for point in walked[:alike] if point.walk.watches_on and point.label.startswith(WATCHES)][:1]
         found += walked[alike : last + 1]
     return found
