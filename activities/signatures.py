@@ -165,6 +165,8 @@ class WatchBeat(Wire):
     """The same of the check for requests that passed no proxy."""
     ticks: str = ""
     """What was judged so far, packed (`autopilot.evidence.record`)."""
+    judge: int = 1
+    """Version of the judge."""
 
 
 class WatchResult(Wire):
@@ -177,6 +179,8 @@ class WatchResult(Wire):
     """What was judged, packed (`autopilot.evidence.record`)."""
     full: bool = False
     """Whether it ended because its record is full: the next watch goes on from there."""
+    judge: int = 1
+    """Version of the judge."""
 
 
 class LastHeartbeatRequest(Wire):

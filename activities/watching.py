@@ -105,6 +105,7 @@ class Watching:
             progress=self._progress,
             ticks=self._recorder.text(),
             full=self._full(),
+            judge=self._state.version,
         )
 
     def _begin(self, earlier: WatchBeat | None) -> JudgeState:
@@ -123,6 +124,7 @@ class Watching:
             split=self._split.model_dump_json(),
             bypass=self._bypass.model_dump_json(),
             ticks=self._recorder.text(),
+            judge=self._state.version,
         )
 
     def _fold(self, item: HubTick | Gap) -> Verdict | None:

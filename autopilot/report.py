@@ -53,6 +53,8 @@ class WatchRecord(Wire):
     """Packed by `autopilot.evidence.record`; empty where there were none, or too many to keep."""
     dropped: bool = False
     """The ticks were too many to keep: from here on nothing can be recomputed."""
+    judge: int = 1
+    """Version of the judge, by whose rules it is judged again."""
 
 
 class StepReport(Wire):

@@ -32,6 +32,29 @@ def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]
     return _page(title, body, list(series))
 
 
+def rows(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Bars that lie, for many groups with long names; the scale is the square root, so that small values are seen."""
+    top = max(1e-9, *(value for values in series.values() for value in values))
+    thick, gap, left = 7, 8, 110
+    tall = len(series) * thick + gap
+    body = []
+    for at, name in enumerate(groups):
+        above = TOP + at * tall
+        body.append(_text(left - 8, above + tall / 2, name, "end"))
+        for row, values in enumerate(series.values()):
+            long = math.sqrt(values[at] / top) * (WIDE - left - 70)
+            y = above + row * thick
+            body.append(f'<rect x="{left}" y="{y}" width="{long:.1f}" height="{thick - 1}" fill="{COLOURS[row]}"/>')
+            body.append(_text(left + long + 4, y + thick, f"{values[at]:.2g}", "start", size=8))
+    high = TOP + len(groups) * tall + 34
+    legend = [
+        f'<rect x="{left + 170 * row}" y="{high - 20}" width="12" height="12" fill="{COLOURS[row]}"/>'
+        + _text(left + 18 + 170 * row, high - 10, label, "start")
+        for row, label in enumerate(series)
+    ]
+    return _svg(high, [_text(LEFT, 18, title, "start"), *body, *legend])
+
+
 def lines(
     title: str, series: Mapping[str, Sequence[Point]], *, logarithmic: bool = True, line: float | None = None
 ) -> str:
@@ -64,11 +87,15 @@ def _page(title: str, body: Sequence[str], labels: Sequence[str]) -> str:
         for row, label in enumerate(labels)
     ]
     axes = f'<path d="M{LEFT} {TOP}V{floor}H{WIDE - 20}" fill="none" stroke="#777"/>'
-    inside = "\n".join([_text(LEFT, 18, title, "start"), axes, *body, *legend])
+    return _svg(HIGH, [_text(LEFT, 18, title, "start"), axes, *body, *legend])
+
+
+def _svg(high: int, parts: Sequence[str]) -> str:
+    inside = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {HIGH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {high}" '
         'font-family="sans-serif" font-size="12">\n'
-        f'<rect width="{WIDE}" height="{HIGH}" fill="#fff"/>\n{inside}\n</svg>\n'
+        f'<rect width="{WIDE}" height="{high}" fill="#fff"/>\n{inside}\n</svg>\n'
     )
 
 
@@ -77,5 +104,6 @@ def _level(y: float, label: str) -> str:
     return line + _text(WIDE - 22, y - 4, label, "end")
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str, *, size: int = 12) -> str:
+    small = f' font-size="{size}"' if size != 12 else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{small}>{escape(text)}</text>'

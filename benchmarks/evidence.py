@@ -1,319 +1,138 @@
 """How often the judge blames a healthy canary, and how fast it finds a harmful one: Monte Carlo over whole rollouts.
 
-100 requests/s with 10 % for the canary, in ticks of a second, after 30 minutes of stable alone from which the judge
-learns how failures cluster. Clusters have geometric sizes and fall wholly into one arm. Evidence of harm rises only
-with the canary's failures, so it is looked at where there was one, and everywhere when phi is read anew.
+Two parts: rates that stand still (`constant`), and worlds that move, beside other tools' rules (`worlds`).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import draw
+import constant
+import evidence_plots
 import numpy as np
-from recording import record
+from recording import before, record, show
+from worlds import compared, figures
+from worlds.catalogue import catalogue
+from worlds.compared import OURS, Compared, Task
+from worlds.scraped import scraped_worlds
 
-from autopilot.evidence import dispersion, process
-from autopilot.evidence.arrays import BatchArm, Counts
-from autopilot.evidence.batch import take
-from autopilot.evidence.canary import harm_needed
-from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.evidence.setup import judge_from
-from autopilot.spec.canary import Analysis
-
-RATE, WEIGHT, MINUTES = 100.0, 0.1, 30
-SECONDS = 60 * MINUTES
-HEALTHY = int(os.environ.get("ROLLOUTS", "10000"))
-"""Rollouts of each kind."""
-HARMFUL = max(100, HEALTHY // 5)
-READ = 15
-"""Seconds between two readings of phi."""
-SHARES = {"100": 1.0, "20": 0.2, "5": 0.05, "2": 0.02, "0_9": 0.009}
-TABLE = {"100": 4.0, "20": 5.0, "5": 9.0, "2": 23.0, "0_9": 61.0}
-"""Seconds to find them, with LAG, as the notes on canary statistics have it (6)."""
-LAG = 3.0
-
-ERRORS = JudgeMetric(name="errors", kind="errors")
-STRICT = Judge(metrics=(ERRORS,), alpha=0.01, ratio=1.0, absolute=0.0, warmup=0.0, phi=None)
-"""Alpha 1 %, no margin, no warm-up, one metric."""
-DEFAULT = judge_from(Analysis())
-FOUR = DEFAULT.model_copy(
-    update={"metrics": tuple(ERRORS.model_copy(update={"name": f"errors-{number}"}) for number in range(4))}
-)
-"""Four metrics share alpha; only one of them has something to find."""
-BASES, CLUSTERS = (0.005, 0.001), (1, 2, 5)
-KINDS = (
-    ("healthy", "strict"),
-    ("healthy", "default"),
-    ("unaware", "strict"),
-    ("unaware", "default"),
-    ("plain", "strict"),
-)
-SLOW_SHARES = (0.2, 0.05, 0.01, 0.002, 0.0002)
-"""Healthy requests slower than each of the default boundaries."""
+DOCS = Path(__file__).parents[1] / "docs"
+ROLLOUTS = 3 * constant.HEALTHY // 20
+"""Of each healthy world, and of each rule in it."""
+MORE = 4
+"""So many times as many more where one of them was rolled back: 0.3 % must be told from 1 %."""
+CLEAR = 0.03
+"""No more where so large a share was: that is clear."""
+SCRAPED, SCRAPED_HARMFUL = 8, 3
+"""Rollouts of scraped worlds, which are walked one by one."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """So many rollouts under one judge."""
+def main() -> int:
+    """Plays all there is on two processes, and says of each bound whether it is met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--progress", action="store_true", help="print each case, and each world's seconds")
+    parser.add_argument("--only", choices=("constant", "worlds"), help="the other part's figures stay as they were")
+    parser.add_argument("--quick", action="store_true", help="every world, with few rollouts; keeps nothing")
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    if chosen.quick:
+        from worlds import quick  # noqa: PLC0415 - the long form needs none of it
 
-    judge: Judge
-    rollouts: int
-    stable: float
-    canary: float
-    cluster: float = 1.0
-    history: bool = True
-    seed: int = 0
-    tempered: bool = True
-
-
-class Watch:
-    """One metric of many rollouts, judged as `autopilot.evidence.canary` judges one."""
-
-    def __init__(self, case: Case, gauge: dispersion.Gauge, metric: JudgeMetric) -> None:
-        self.judge, self.metric, self.tempered = case.judge, metric, case.tempered
-        self.gauge, self.gathered = gauge, process.fresh(metric, (case.rollouts,))
-        self.needed, self.clock = harm_needed(case.judge, metric), 0.0
-        self.first = np.full(case.rollouts, np.inf)
-        self.read = dispersion.dispersion(gauge)
-
-    def fold(self, canary: BatchArm, stable: BatchArm, seconds: float) -> None:
-        """One tick: what it says of phi counts from the next on."""
-        before, self.clock = self.clock, self.clock + seconds
-        warm, was = self.clock <= self.judge.warmup, before < self.judge.warmup
-        if was and not warm:
-            self.gathered = process.begin_harm(self.gathered)
-        anew = before // READ != self.clock // READ or was or before < 2 * READ
-        if anew:
-            self.read = dispersion.dispersion(self.gauge)
-        judged = not warm or self.metric.kind == "errors"
-        self.gathered = process.fold(
-            self.judge, self.metric, self.gathered, canary, stable, seconds=seconds, harm=judged
-        )
-        if self.tempered:
-            counted = process.counts(self.metric, stable)
-            self.gauge = dispersion.fold(self.gauge, *counted, seconds=seconds)
-        if judged:
-            self._look(canary, everywhere=anew, warm=warm)
-
-    def _look(self, canary: BatchArm, *, everywhere: bool, warm: bool) -> None:
-        bad, _ = process.counts(self.metric, canary)
-        (rows,) = np.nonzero(np.isinf(self.first) & (everywhere | (bad[:, 0] > 0)))
-        if not rows.size:
-            return
-        some = take(self.gathered, rows)
-        gross = self._gross(some)
-        unknown = np.where(gross & (self.metric.kind == "errors"), dispersion.GROSS, dispersion.PRIOR)[:, None]
-        phi = np.where(self.read.known[rows] > 0, self.read.phi[rows], unknown) if self.tempered else process.SINGLE
-        found = process.harm(self.judge, self.metric, some, phi=phi) >= self.needed
-        self.first[rows[found & (gross | (not warm))]] = self.clock
-
-    def _gross(self, some: process.Process) -> Counts:
-        canary = some.canary_bad[:, 0, 0] / np.maximum(some.canary_all[:, 0, 0], 1)
-        stable = some.stable_bad[:, 0, 0] / np.maximum(some.stable_all[:, 0, 0], 1)
-        return np.asarray((canary >= self.judge.gross_share) & (canary >= self.judge.gross_ratio * stable))
+        return quick.main(chosen.processes)
+    kept, lists = before("evidence") if chosen.only else ({}, {})
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        if chosen.only != "constant":
+            found = worlds(pool, progress=chosen.progress)
+            kept |= figures.figures(found)
+            lists = figures.names(found)
+            tell(found, lists)
+            evidence_plots.worlds(found, DOCS)
+        if chosen.only != "worlds":
+            seen = {}
+            for name, first in pool.map(constant.run, constant.cases()):
+                seen[name] = first
+                if chosen.progress:
+                    print(f"{name:32} {np.isfinite(first).mean():.4%} median {np.median(first)}", flush=True)
+            kept |= constant.figures(seen)
+            if constant.HEALTHY >= 1000:
+                evidence_plots.plots(kept, DOCS)
+    rounded = {name: round(value, 6) for name, value in kept.items()}
+    record("evidence", "make bench-evidence", rounded, bounded(kept), "Evidence", lists)
+    return 0
 
 
-def failures(rng: np.random.Generator, requests: Counts, rate: float, share: float, cluster: float) -> Counts:
-    """Failures of one arm in one second: each by itself, or in clusters whose number is Poisson."""
-    if cluster <= 1:
-        return rng.binomial(requests.astype(np.int64), share).astype(float)
-    number = rng.poisson(rate * share / cluster, requests.shape[0])
-    found = np.zeros_like(requests)
-    np.add.at(found, np.repeat(np.arange(requests.shape[0]), number), rng.geometric(1 / cluster, number.sum()))
+def tasks() -> Iterator[Task]:
+    """Every world, those that take long first."""
+    scraped = scraped_worlds().values()
+    yield from (Task(one.name, SCRAPED) for one in scraped if one.truth == "healthy")
+    known = sorted(catalogue().values(), key=lambda one: (one.truth != "healthy", -one.rate))
+    for one in known:
+        if one.truth == "healthy":
+            yield Task(one.name, ROLLOUTS, peers=ROLLOUTS)
+        else:
+            often = ROLLOUTS // 2 if one.at_detect else ROLLOUTS // 3
+            yield Task(one.name, often, peers=often)
+    yield from (Task(one.name, SCRAPED_HARMFUL) for one in scraped if one.truth == "harmful")
+
+
+def worlds(pool: ProcessPoolExecutor, *, progress: bool) -> dict[str, Compared]:
+    """All worlds under all rules, by name; those that need more rollouts get them."""
+    found = {one.name: one for one in _told(pool.map(compared.run, tasks()), progress=progress)}
+    again = [Task(one.name, ROLLOUTS, part) for one in found.values() if _unsure(one) for part in range(1, MORE + 1)]
+    for more in _told(pool.map(compared.run, again), progress=progress):
+        ends = found[more.name].ends
+        ends[OURS] = ends[OURS].plus(more.ends[OURS])
     return found
 
 
-def arm(rng: np.random.Generator, case: Case, rate: float, share: float) -> BatchArm:
-    """One arm's second; a cluster brings its own requests along, so that none is cut."""
-    requests = rng.poisson(rate, case.rollouts).astype(float)
-    errors = failures(rng, requests, rate, share, case.cluster)
-    requests = np.maximum(requests, errors)
-    return BatchArm(requests=requests, errors=errors, timed=requests, slow=np.zeros((case.rollouts, 0)))
+def _unsure(one: Compared) -> bool:
+    mine = one.ends[OURS]
+    return one.truth == "healthy" and one.group != "scraped" and mine.also > 0 and mine.back < CLEAR
 
 
-def play(case: Case) -> Counts:
-    """The second in which each rollout is first rolled back; infinity for never."""
-    rng = np.random.default_rng(case.seed)
-    gauge = dispersion.fresh(1, (case.rollouts,))
-    for _ in range(SECONDS if case.history else 0):
-        past = arm(rng, case, RATE, case.stable)
-        gauge = dispersion.fold(gauge, past.errors[:, None], past.requests[:, None], seconds=1.0)
-    watch = Watch(case, gauge, case.judge.metrics[0])
-    for _ in range(SECONDS):
-        canary = arm(rng, case, RATE * WEIGHT, case.canary)
-        watch.fold(canary, arm(rng, case, RATE * (1 - WEIGHT), case.stable), 1.0)
-        if np.isfinite(watch.first).all():
-            break
-    return watch.first
+def _told(found: Iterator[Compared], *, progress: bool) -> Iterator[Compared]:
+    for one in found:
+        if progress:
+            print(f"[{one.took:6.1f} s] {figures.line(one)}", flush=True)
+        yield one
 
 
-def play_latency(case: Case) -> Counts:
-    """Healthy latency at the default boundaries, in ticks of 5 s: five boundaries cost five times as much."""
-    rng = np.random.default_rng(case.seed)
-    metric, seconds = case.judge.metrics[1], 5
-    watch = Watch(case, dispersion.fresh(len(metric.boundaries), (case.rollouts,)), metric)
-
-    def timed(rate: float) -> BatchArm:
-        requests = rng.poisson(rate * seconds, case.rollouts).astype(float)
-        slow, left, before = [], requests, 1.0
-        for share in SLOW_SHARES:
-            left = rng.binomial(left.astype(np.int64), share / before).astype(float)
-            slow.append(left)
-            before = share
-        return BatchArm(requests=requests, errors=np.zeros_like(requests), timed=requests, slow=np.stack(slow, axis=-1))
-
-    for _ in range(0, SECONDS, seconds):
-        watch.fold(timed(RATE * WEIGHT), timed(RATE * (1 - WEIGHT)), seconds)
-    return watch.first
+def tell(found: dict[str, Compared], lists: dict[str, list[str]]) -> None:
+    """Prints the table by group, and the worlds behind the figures."""
+    show(figures.table(found), "Worlds by group; seconds from the begin of harm to the rollback, median")
+    for name, worlds in lists.items():
+        print(f"{name}: {len(worlds)}", *worlds, sep="\n    ")
 
 
-def run(named: tuple[str, Case]) -> tuple[str, Counts]:
-    """One case, for a pool."""
-    name, case = named
-    return name, play_latency(case) if name.startswith("latency") else play(case)
-
-
-def cases() -> Iterator[tuple[str, Case]]:
-    """All there is to play, the longest first."""
-    half = HEALTHY // 2
-    for part in (0, 1):
-        yield f"latency/{part}", Case(DEFAULT, half, 0.0, 0.0, seed=900 + part)
-    for number, (cluster, base) in enumerate((c, b) for b in BASES for c in CLUSTERS):
-        for name, judge in (("strict", STRICT), ("default", DEFAULT)):
-            yield f"healthy/{name}/{cluster}/{base}", Case(judge, HEALTHY, base, base, cluster, seed=number)
-        for name, judge in (("strict", STRICT), ("default", DEFAULT)):
-            unaware = Case(judge, HARMFUL, base, base, cluster, history=False, seed=100 + number)
-            yield f"unaware/{name}/{cluster}/{base}", unaware
-        plain = Case(STRICT, HARMFUL, base, base, cluster, history=False, tempered=False, seed=200 + number)
-        yield f"plain/strict/{cluster}/{base}", plain
-    for number, (share, canary) in enumerate(SHARES.items()):
-        for cluster in CLUSTERS:
-            yield f"found/strict/{cluster}/{share}", Case(STRICT, HARMFUL, 0.001, canary, cluster, seed=300 + number)
-        after = FOUR.model_copy(update={"warmup": 0.0, "alpha": FOUR.alpha / 2})
-        yield f"found/four/1/{share}", Case(after, HARMFUL, 0.001, canary, seed=400 + number)
-        late = Case(STRICT, HARMFUL, 0.001, canary, history=False, seed=500 + number)
-        yield f"found/unaware/1/{share}", late
-
-
-def main() -> None:
-    """Plays all cases on two processes, and says of each bound whether it is met."""
-    seen: dict[str, Counts] = {}
-    with ProcessPoolExecutor(2) as pool:
-        for name, first in pool.map(run, cases()):
-            seen[name] = first
-            if sys.argv[1:] == ["--progress"]:
-                print(f"{name:32} {np.isfinite(first).mean():.4%} median {np.median(first)}", flush=True)
-    latency = float(np.isfinite(np.concatenate([seen.pop("latency/0"), seen.pop("latency/1")])).mean())
-    share = {name: float(np.isfinite(first).mean()) for name, first in seen.items()}
-    median = {name: float(np.median(first)) for name, first in seen.items()}
-    worst = {
-        (kind, name, cluster): max(share[f"{kind}/{name}/{cluster}/{base}"] for base in BASES)
-        for kind, name in KINDS
-        for cluster in CLUSTERS
-    }
-    default = max(worst["healthy", "default", cluster] for cluster in CLUSTERS) + latency
-    figures = {
-        "false_rollback_independent": worst["healthy", "strict", 1],
-        "false_rollback_clusters_2": worst["healthy", "strict", 2],
-        "false_rollback_clusters_5": worst["healthy", "strict", 5],
-        "false_rollback_default": default,
-        "detection": min(share[f"found/strict/1/{one}"] for one in SHARES),
-        "detection_default": min(share[f"found/four/1/{one}"] for one in SHARES),
-        **{f"seconds_{one}": median[f"found/strict/1/{one}"] for one in SHARES},
-        **{f"seconds_default_{one}": median[f"found/four/1/{one}"] for one in SHARES},
-        **{f"seconds_no_history_{one}": median[f"found/unaware/1/{one}"] for one in SHARES},
-        **{f"seconds_clusters_{c}_{one}": median[f"found/strict/{c}/{one}"] for c in (2, 5) for one in SHARES},
-        **{f"detection_clusters_{c}": min(share[f"found/strict/{c}/{one}"] for one in SHARES) for c in (2, 5)},
-        **{f"no_history_clusters_{c}": worst["unaware", "strict", c] for c in CLUSTERS},
-        **{f"no_history_default_clusters_{c}": worst["unaware", "default", c] for c in CLUSTERS},
-        **{f"no_phi_clusters_{c}": worst["plain", "strict", c] for c in CLUSTERS},
-    }
+def bounded(kept: dict[str, float]) -> list[tuple[str, ...]]:
+    """The figures as rows, those with a bound first."""
     rows = [("figure", "measured", "bound", "")]
-    for name, bound in bounds().items():
+    known: dict[str, float] = constant.bounds() | figures.BOUNDS
+    for name, bound in known.items():
+        if name not in kept:
+            continue
         least = name.startswith("detection")
-        met = figures[name] >= bound if least else figures[name] <= bound
-        rows.append((name, shown(name, figures[name]), ("at least " if least else "at most ") + shown(name, bound),
-                     "met" if met else "MISSED"))  # fmt: skip
-    rows += [(name, shown(name, value), "", "") for name, value in figures.items() if name not in bounds()]
-    title = f"{RATE:.0f} requests/s, 10 % weight, {MINUTES} min; {HEALTHY} healthy, {HARMFUL} harmful rollouts each"
-    record("evidence", "make bench-evidence", {name: round(value, 6) for name, value in figures.items()}, rows, title)
-    if HEALTHY >= 1000:
-        plots(figures, Path(__file__).parents[1] / "docs")
-
-
-def bounds() -> dict[str, float]:
-    """What must hold. The seconds of the notes' table include a lag of 3 s, ours none: it is taken off before."""
-    return {
-        "false_rollback_independent": 0.01,
-        "false_rollback_clusters_2": 0.01,
-        "false_rollback_clusters_5": 0.01,
-        "false_rollback_default": 0.0015,
-        "detection": 0.99,
-        **{f"seconds_{one}": 1.5 * (TABLE[one] - LAG) for one in SHARES},
-        "detection_default": 0.99,
-        **{f"seconds_default_{one}": 2.5 * (TABLE[one] - LAG) for one in SHARES},
-    }
+        compare: Callable[[Any, Any], bool] = float.__ge__ if least else float.__le__
+        met = compare(float(kept[name]), float(bound))
+        word = "at least " if least else "at most "
+        rows.append((name, shown(name, kept[name]), word + shown(name, bound), "met" if met else "MISSED"))
+    return rows + [(name, shown(name, value), "", "") for name, value in kept.items() if name not in known]
 
 
 def shown(name: str, value: float) -> str:
-    """Seconds or a share."""
+    """Seconds, a number of worlds, or a share."""
+    if name in {"blind", "lost_to_simple_rules", "worlds"}:
+        return f"{value:g}"
     return f"{value:g} s" if name.startswith("seconds") else f"{value:.2%}"
 
 
-def plots(figures: dict[str, float], folder: Path) -> None:
-    """The pictures of docs/evidence.md."""
-    folder.mkdir(exist_ok=True)
-    clusters = [str(cluster) for cluster in CLUSTERS]
-    kept = ("independent", "clusters_2", "clusters_5")
-    bars = {
-        "as if independent": [100 * figures[f"no_phi_clusters_{c}"] for c in clusters],
-        "divided by phi": [100 * figures[f"false_rollback_{one}"] for one in kept],
-    }
-    text = draw.bars(
-        "False rollbacks of 30 minutes at alpha 1 %, in %", [f"clusters of {c}" for c in clusters], bars, line=1.0
-    )
-    (folder / "evidence-clusters.svg").write_text(text, encoding="utf-8")
-    lines = {
-        label: [(100 * SHARES[one], max(1.0, figures[f"{key}_{one}"])) for one in SHARES]
-        for label, key in {
-            "alpha 1 %, no margin": "seconds",
-            "defaults, four metrics": "seconds_default",
-            "alpha 1 %, clusters of 5": "seconds_clusters_5",
-        }.items()
-    }
-    text = draw.lines("Seconds until harm is found (median), by errors of the canary in %", lines)
-    (folder / "evidence-seconds.svg").write_text(text, encoding="utf-8")
-    (folder / "evidence-paths.svg").write_text(
-        draw.lines("Evidence of harm over seconds, of 8.3 needed at the defaults after the warm-up", paths(),
-                   logarithmic=False, line=8.3), encoding="utf-8")  # fmt: skip
-
-
-def paths() -> dict[str, list[tuple[float, float]]]:
-    """The evidence of single rollouts, shown at 0 where it is below."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for label, canary in {"healthy, 0.5 %": 0.005, "1.5 %": 0.015, "3 %": 0.03}.items():
-        rng = np.random.default_rng(5)
-        case = Case(DEFAULT, 1, 0.005, canary)
-        gathered = process.fresh(ERRORS, (1,))
-        points = []
-        for second in range(1, 241):
-            tick = arm(rng, case, RATE * WEIGHT, canary), arm(rng, case, RATE * (1 - WEIGHT), 0.005)
-            gathered = process.fold(DEFAULT, ERRORS, gathered, *tick, seconds=1.0)
-            phi = np.full((1, 1), dispersion.FLOOR)
-            points.append((float(second), max(0.0, float(process.harm(DEFAULT, ERRORS, gathered, phi=phi)[0]))))
-            if points[-1][1] > 12:
-                break
-        found[label] = points
-    return found
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -25,16 +25,36 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}, Linux {release}, Python {platform.python_version()}"
 
 
-def record(name: str, command: str, figures: Mapping[str, float], rows: Sequence[tuple[str, ...]], title: str) -> None:
-    """Prints the rows (the first is the heading) and writes the figures."""
+def show(rows: Sequence[tuple[str, ...]], title: str) -> None:
+    """Prints the rows (the first is the heading)."""
     table = Table(title=title, title_justify="left")
     for heading in rows[0]:
         table.add_column(heading)
     for row in rows[1:]:
         table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(f"{command}; {machine()}", soft_wrap=True)
+    Console().print(table)
+
+
+def before(name: str) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """The figures and the lists that were kept last, by key; none where there is no such file."""
+    file = RESULTS / f"{name}.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return kept.get("figures", {}), kept.get("lists", {})
+
+
+def record(  # noqa: PLR0917 - what is kept, in the order in which it is kept
+    name: str,
+    command: str,
+    figures: Mapping[str, float],
+    rows: Sequence[tuple[str, ...]],
+    title: str,
+    lists: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Prints the rows (the first is the heading) and writes the figures, and lists of names where there are any."""
+    show(rows, title)
+    Console().print(f"{command}; {machine()}", soft_wrap=True)
     RESULTS.mkdir(exist_ok=True)
     kept = {"name": name, "command": command, "machine": machine(), "figures": dict(figures)}
+    if lists is not None:
+        kept["lists"] = {key: list(names) for key, names in lists.items()}
     (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

@@ -40,13 +40,14 @@ def rejudge(report: CanaryReport) -> list[Rejudged]:
     """Every watch of the rollout, up to the first whose ticks were not kept."""
     judge = judge_from(report.analysis)
     state = JudgeState.model_validate_json(report.learned) if report.learned else None
+    version = max((watch.judge for step in report.steps for watch in step.watches), default=1)
     judged: list[Rejudged] = []
     for step in report.steps:
         for watch in step.watches:
             if watch.dropped:
                 return judged
             if state is None:
-                state = canary.start(judge)
+                state = canary.start(judge, version)
             elif watch.fresh:
                 state = canary.begin_step(judge, state)
             ticks = unpack(watch.ticks)

@@ -136,7 +136,11 @@ def evidences(values: Sequence[Evidence]) -> Table:
     picture = Table.grid(padding=(0, 2))
     for value in values:
         good = Text()
-        if value.good is not None and value.good_needed is not None:
+        if value.excluded is not None and value.excluded_needed is not None:
+            good = bar("harm excluded", value.excluded, value.excluded_needed, "green")
+            if value.more:
+                good.append(f", about {value.more:,.0f} requests more", "dim")
+        elif value.good is not None and value.good_needed is not None:
             good = bar("good", value.good, value.good_needed, "green")
         shares = [
             f"{arm} {share:.2%}"

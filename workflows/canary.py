@@ -339,4 +339,4 @@ class CanaryWorkflow(JudgedOperation):
 
 
 def _rule(step: CanaryStep) -> StepRule:
-    return StepRule(hold=step.hold, min_requests=step.min_requests, limit=step.limit)
+    return StepRule(hold=step.hold, min_requests=step.min_requests, limit=step.limit, alone=step.weight >= 100)

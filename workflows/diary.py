@@ -53,7 +53,12 @@ class Diary:
         fits = recorded and self._length <= _KEPT
         verdict = result.verdict.model_copy(update={"reason": cut(result.verdict.reason)})
         watch = WatchRecord(
-            rule=rule, fresh=fresh, verdict=verdict, ticks=result.ticks if fits else "", dropped=not fits
+            rule=rule,
+            fresh=fresh,
+            verdict=verdict,
+            ticks=result.ticks if fits else "",
+            dropped=not fits,
+            judge=result.judge,
         )
         step = self.steps[-1]
         self.steps[-1] = step.model_copy(

@@ -119,7 +119,9 @@ class JudgedOperation(GatedOperation):
         """What a watch had found that could not answer any more."""
         verdict = Inconclusive(cause="stopped", reason="the watch was stopped while no worker had it")
         if beat is not None:
-            return WatchResult(verdict=verdict, state=beat.state, progress=beat.progress, ticks=beat.ticks)
+            return WatchResult(
+                verdict=verdict, state=beat.state, progress=beat.progress, ticks=beat.ticks, judge=beat.judge
+            )
         progress = Progress(time=workflow.time(), weight=self.weight, evidence=self.diary.evidence)
         return WatchResult(verdict=verdict, state=self._memory, progress=progress)
 
@@ -158,14 +160,13 @@ class JudgedOperation(GatedOperation):
     ) -> WatchResult:
         """A watch while something else is waited for. Its record has a limit; without a record it goes on for weeks."""
         ends = None if timeout is None else workflow.time() + timeout
-        result = await self.watch(HARM_ALONE, fresh=fresh, until=until, timeout=timeout, patient=True, halt=halt)
+        rule = HARM_ALONE.model_copy(update={"alone": self.weight >= 100})
+        result = await self.watch(rule, fresh=fresh, until=until, timeout=timeout, patient=True, halt=halt)
         if not result.full or until():
             return result
         self.note("what is seen from here on is judged and no longer recorded: the wait has become long")
         left = None if ends is None else max(0.0, ends - workflow.time())
-        return await self.watch(
-            HARM_ALONE, fresh=False, until=until, timeout=left, patient=True, halt=halt, record=False
-        )
+        return await self.watch(rule, fresh=False, until=until, timeout=left, patient=True, halt=halt, record=False)
 
     async def heeding_halts(self, act: Callable[[], Awaitable[_T]]) -> _T:
         """Runs `act`; if a halt refuses it, holds the step until the halt is released, and runs it again."""

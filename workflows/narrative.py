@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from autopilot.evidence.model import Evidence
 from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Event
 from autopilot.operations.experiment_status import ExperimentStatus
@@ -30,10 +31,14 @@ def canary_details(status: CanaryStatus) -> str:
     if status.evidence:
         live = f"`autopilot get {status.workflow_id}` shows it live"
         lines += ["", f"Evidence as of {_clock(status.evidence_time)}; {live}."]
-        lines += ["", "| metric | canary | stable | evidence of harm |", "| --- | --- | --- | --- |"]
+        lines += [
+            "",
+            "| metric | canary | stable | evidence of harm | harm excluded |",
+            "| --- | --- | --- | --- | --- |",
+        ]
         lines += [
             f"| {item.metric} | {_share(item.canary)} | {_share(item.stable)} "
-            f"| {max(0.0, item.harm):.1f} of {item.harm_needed:.1f} needed |"
+            f"| {max(0.0, item.harm):.1f} of {item.harm_needed:.1f} needed | {_excluded(item)} |"
             for item in status.evidence
         ]
     lines += ["", *(_line(event) for event in status.timeline[-LINES:])]
@@ -62,6 +67,12 @@ def experiment_details(status: ExperimentStatus) -> str:
         lines += [f"| {one.name} | {one.phase} | {one.verdict} {one.reason} |" for one in status.probes[-LINES:]]
     lines += ["", *(_line(event) for event in status.timeline[-LINES:])]
     return "\n".join(lines)
+
+
+def _excluded(item: Evidence) -> str:
+    if item.excluded is None or item.excluded_needed is None:
+        return "-"
+    return f"{max(0.0, item.excluded):.1f} of {item.excluded_needed:.1f} needed"
 
 
 def _share(value: float | None) -> str:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Counts = NDArray[np.float64]
 """Counts with any leading batch axes; a scalar case has shape `()`."""
 
+Flags = NDArray[np.bool_]
+"""Which rows of a batch are meant, shape `batch`."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchArm:

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autopilot.evidence import dispersion, need, process, words
-from autopilot.evidence.arrays import Counts, joined
+from autopilot.evidence import clustering, coalescing, dispersion, exclusion, need, process, words
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, joined
+from autopilot.evidence.dispersion import Dispersion
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import (
     Advance,
@@ -34,7 +35,7 @@ from autopilot.evidence.model import (
     Tick,
     Verdict,
 )
-from autopilot.evidence.process import RELATIVE
+from autopilot.evidence.process import RELATIVE, Process
 from autopilot.evidence.state import (
     JudgeState,
     MetricState,
@@ -42,11 +43,16 @@ from autopilot.evidence.state import (
     add,
     arm_of,
     pack,
+    pack_clusters,
     pack_gauge,
     past,
     unpack,
+    unpack_clusters,
     unpack_gauge,
 )
+
+VERSION = 2
+"""Of the judge's rules; 1 measured clusters over the whole history, compared every tick, ended steps by the clock."""
 
 _SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
@@ -54,12 +60,16 @@ _SLACK = 1e-6
 _CROWD = 2.0
 """Without company, the canary's latency is compared with stable's earlier one up to so many times the load of then."""
 
-_FAILURES = frozenset({"errors", "success"})
+SLOW_REQUESTS, SLOW_SHARE = 10, 0.4
+"""So many requests of a step, so large a share of them slow, are gross: there is no waiting for connections to settle.
+(Of a version that hangs, each request counts anew at each boundary that it passes.)"""
+
+FAILURES = frozenset({"errors", "success"})
 """Kinds that count failed requests: the only ones that can be gross."""
 
 
-def start(judge: Judge) -> JudgeState:
-    """The state before the first tick of a rollout."""
+def start(judge: Judge, version: int = VERSION) -> JudgeState:
+    """The state before the first tick of a rollout; an earlier version's for what was judged by its rules."""
     metrics = []
     for metric in judge.metrics:
         if metric.kind == "threshold":
@@ -67,7 +77,7 @@ def start(judge: Judge) -> JudgeState:
         else:
             none = pack(process.fresh(metric), Tally())
             metrics.append(none.model_copy(update={"total": none.since}))
-    return JudgeState(warm=judge.warmup > 0, metrics=tuple(metrics))
+    return JudgeState(version=version, warm=judge.warmup > 0, metrics=tuple(metrics))
 
 
 def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
@@ -75,13 +85,13 @@ def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
 
     (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
     """
+    state = _closed(judge, state, warm=state.warm)
     metrics = tuple(
         kept if metric.kind == "threshold" else _begun(metric, kept)
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
-    return state.model_copy(
-        update={"metrics": metrics, "step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0},
-    )
+    clock = {"step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0, "step_compared": (0.0, 0.0)}
+    return state.model_copy(update={"metrics": metrics, **clock})
 
 
 def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeState:
@@ -91,19 +101,10 @@ def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeStat
     """
     if judge.phi is not None:
         return state
-    gauges = {
-        number: unpack_gauge(metric, kept.gauge)
-        for number, (metric, kept) in enumerate(zip(judge.metrics, state.metrics, strict=True))
-        if metric.kind != "threshold"
-    }
-    for tick in ticks:
-        stable = arm_of(tick.stable)
-        for number, gauge in gauges.items():
-            counted = process.counts(judge.metrics[number], stable)
-            gauges[number] = dispersion.fold(gauge, *counted, seconds=tick.seconds)
+    found = list(ticks)
     metrics = tuple(
-        kept.model_copy(update={"gauge": pack_gauge(gauges[number])}) if number in gauges else kept
-        for number, kept in enumerate(state.metrics)
+        kept if metric.kind == "threshold" else kept.model_copy(update=_learn(metric, kept, found, state.version))
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
     return state.model_copy(update={"metrics": metrics})
 
@@ -111,15 +112,65 @@ def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeStat
 def learned(judge: Judge, state: JudgeState) -> str:
     """What `observe` has learned so far, in words: each metric's failures, and how many of them count as one."""
     return "; ".join(
-        words.learned(metric, dispersion.dispersion(unpack_gauge(metric, kept.gauge)))
+        words.learned(metric, _measured(metric, kept, state.version), left_out=_left_out(kept))
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
         if metric.kind != "threshold"
     )
 
 
+def usual(judge: Judge, state: JudgeState, ticks: Sequence[Tick]) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """For each metric that compares with stable: stable's shares of bad requests in these ticks, and phi, by boundary.
+
+    Args:
+        judge: whose metrics.
+        state: what `observe` made of the ticks.
+        ticks: the same.
+    """
+    found = []
+    for metric, kept in zip(judge.metrics, state.metrics, strict=True):
+        if metric.kind not in RELATIVE:
+            continue
+        counted = [process.counts(metric, arm_of(tick.stable)) for tick in ticks]
+        bad, total = (np.sum([each[column] for each in counted], axis=0) for column in (0, 1))
+        phi = _phi(judge, metric, kept) if judge.phi is not None else _measured(metric, kept, state.version).phi
+        found.append((tuple((bad / np.maximum(total, 1.0)).tolist()), tuple(phi.tolist())))
+    return found
+
+
+def _left_out(kept: MetricState) -> float:
+    """Seconds of incidents that were left out of what is known of clusters."""
+    return max(kept.clusters.left_out, default=0.0) if kept.clusters is not None else 0.0
+
+
+def _measured(metric: JudgeMetric, kept: MetricState, version: int) -> Dispersion:
+    if version < VERSION:
+        return dispersion.dispersion(unpack_gauge(metric, kept.gauge))
+    return clustering.dispersion(unpack_clusters(metric, kept.clusters))
+
+
+def _learn(metric: JudgeMetric, kept: MetricState, ticks: Sequence[Tick], version: int) -> dict[str, object]:
+    """What is known of stable's clusters with some ticks more."""
+    counted = [(*process.counts(metric, arm_of(tick.stable)), tick.seconds) for tick in ticks]
+    if version < VERSION:
+        first = unpack_gauge(metric, kept.gauge)
+        for bad, total, seconds in counted:
+            first = dispersion.fold(first, bad, total, seconds=seconds)
+        return {"gauge": pack_gauge(first)}
+    gauge = unpack_clusters(metric, kept.clusters)
+    for bad, total, seconds in counted:
+        gauge = clustering.fold(gauge, bad, total, seconds=seconds)
+    return {"clusters": pack_clusters(gauge)}
+
+
 def _begun(metric: JudgeMetric, kept: MetricState) -> MetricState:
-    packed = pack(process.begin_step(unpack(metric, kept)), kept.total)
-    return packed.model_copy(update={"gauge": kept.gauge, "phi": kept.phi})
+    return _with(kept, pack(process.begin_step(unpack(metric, kept)), kept.total))
+
+
+def _with(kept: MetricState, packed: MetricState) -> MetricState:
+    """New evidence beside what is known of stable's clusters."""
+    failing = (kept.failing[0], kept.failing[1] if packed.epoch == kept.epoch else 0)
+    known = {"gauge": kept.gauge, "clusters": kept.clusters, "phi": kept.phi, "failing": failing}
+    return packed.model_copy(update=known)
 
 
 def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple[JudgeState, Verdict | None]:
@@ -137,7 +188,7 @@ def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple
     Raises:
         ValueError: the tick lacks a boundary that a metric needs.
     """
-    state = _fold(judge, state, tick)
+    state = _fold(judge, rule, state, tick)
     shown = evidence(judge, state)
     return state, _harm(judge, state, shown) or _end(judge, rule, state, shown)
 
@@ -165,39 +216,144 @@ def evidence(judge: Judge, state: JudgeState) -> tuple[Evidence, ...]:
 def harm_needed(judge: Judge, metric: JudgeMetric) -> float:
     """Evidence at which a metric alarms: ``ln 1/(alpha w_m)``, and ln 2 more where it is judged in the warm-up too."""
     spent = sum(other.weight for other in judge.metrics if other.kind != "threshold")
-    halves = 2.0 if judge.warmup > 0 and metric.kind in _FAILURES else 1.0
+    halves = 2.0 if judge.warmup > 0 and metric.kind in FAILURES else 1.0
     return math.log(halves * spent / (judge.alpha * metric.weight))
 
 
-def _fold(judge: Judge, state: JudgeState, tick: Tick) -> JudgeState:
+def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeState:
+    for metric in judge.metrics:
+        if metric.kind != "threshold":
+            process.counts(metric, arm_of(tick.canary))  # refused at once, not when it is compared
     first = tick.time - tick.seconds if state.first is None else state.first
     warm = state.warm and tick.time - first <= judge.warmup + _SLACK
-    everybody = sum(arm.requests for arm in (tick.canary, tick.stable, tick.baseline) if arm is not None)
-    company = everybody - tick.canary.requests >= process.ALONE * tick.canary.requests
-    crowded = not company and everybody * state.company_seconds > _CROWD * state.company_requests * tick.seconds
-    told = tick.model_copy(update=_nobody(tick)) if crowded else tick
+    if state.warm and not warm:
+        state = _harm_begins(judge, _closed(judge, state, warm=True))
+    state = state.model_copy(update={"first": first, "warm": warm})
+    if state.version < VERSION:
+        state = _compare(judge, state, tick, warm=warm)
+    else:
+        state = state.model_copy(update={"pending": _more_of(state.pending, tick)})
+        state = _closed(judge, state, warm=warm) if _whole(state, alone=rule.alone) else state
     metrics = tuple(
-        _read(metric, kept, tick, warm=warm)
-        if metric.kind == "threshold"
-        else _gather(
-            judge, metric, kept, told if metric.kind == "latency" else tick, warm=warm, over=state.warm and not warm
-        )
+        _read(metric, kept, tick, warm=warm) if metric.kind == "threshold" else _told(judge, metric, kept, tick, state)
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
     )
     requests = max(0.0, tick.canary.requests)
-    return JudgeState(
-        ticks=state.ticks + 1,
-        first=first,
-        last=tick.time,
-        warm=warm,
-        requests=state.requests + requests,
-        step_ticks=state.step_ticks + 1,
-        step_seconds=state.step_seconds + tick.seconds,
-        step_requests=state.step_requests + requests,
-        company_requests=state.company_requests + (everybody if company else 0.0),
-        company_seconds=state.company_seconds + (tick.seconds if company else 0.0),
-        metrics=metrics,
+    return state.model_copy(
+        update={
+            "ticks": state.ticks + 1,
+            "last": tick.time,
+            "requests": state.requests + requests,
+            "step_ticks": state.step_ticks + 1,
+            "step_seconds": state.step_seconds + tick.seconds,
+            "step_requests": state.step_requests + requests,
+            "metrics": metrics,
+        }
     )
+
+
+def _more_of(pending: Tick | None, tick: Tick) -> Tick:
+    """What is held back, with one tick more."""
+    if pending is None:
+        return tick
+    arms = {}
+    for name in ("canary", "stable", "baseline"):
+        one, other = getattr(pending, name), getattr(tick, name)
+        arms[name] = (one or other) if one is None or other is None else one.plus(other)
+    return Tick(time=tick.time, seconds=pending.seconds + tick.seconds, **arms)
+
+
+def _whole(state: JudgeState, *, alone: bool) -> bool:
+    """Whether what is held back makes a comparison."""
+    if state.pending is None:
+        return False
+    own, stable = _pair(state.pending)
+    canary, others = (np.asarray(total) for total in state.step_compared)
+    return bool(
+        coalescing.whole(
+            coalescing.seen(own),
+            coalescing.seen(stable),
+            state.pending.seconds,
+            before_canary=canary,
+            before_stable=others,
+            alone=alone,
+        )
+    )
+
+
+def _closed(judge: Judge, state: JudgeState, *, warm: bool) -> JudgeState:
+    """The state with what was held back compared."""
+    if state.pending is None:
+        return state
+    tick, before = state.pending, state.step_compared
+    canary, stable = (float(coalescing.seen(arm)) for arm in _pair(tick))
+    state = _compare(judge, state.model_copy(update={"pending": None}), tick, warm=warm)
+    return state.model_copy(update={"step_compared": (before[0] + canary, before[1] + stable)})
+
+
+def _pair(tick: Tick) -> tuple[BatchArm, BatchArm]:
+    """The canary, and stable with a baseline."""
+    baseline = arm_of(tick.baseline) if tick.baseline is not None else None
+    return arm_of(tick.canary), joined(arm_of(tick.stable), baseline)
+
+
+def _harm_begins(judge: Judge, state: JudgeState) -> JudgeState:
+    """The state after the warm-up: harm evidence starts afresh."""
+    metrics = tuple(
+        kept
+        if metric.kind == "threshold"
+        else _with(kept, pack(process.begin_harm(unpack(metric, kept)), kept.total)).model_copy(
+            update={"failing": (0, 0)}
+        )
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+    )
+    return state.model_copy(update={"metrics": metrics})
+
+
+def _compare(judge: Judge, state: JudgeState, tick: Tick, *, warm: bool) -> JudgeState:
+    """Adds one comparison of the arms to each metric that gathers evidence."""
+    everybody = sum(arm.requests for arm in (tick.canary, tick.stable, tick.baseline) if arm is not None)
+    company = everybody - tick.canary.requests >= coalescing.ALONE * tick.canary.requests
+    alone = crowded(everybody, tick.seconds, company, state.company_requests, state.company_seconds)
+    told = tick.model_copy(update=_nobody(tick)) if alone else tick
+    metrics = tuple(
+        kept
+        if metric.kind == "threshold"
+        else _gather(
+            judge,
+            metric,
+            kept,
+            told if metric.kind == "latency" else tick,
+            counts=_counts(judge, state, metric, kept, warm),
+        )
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+    )
+    return state.model_copy(
+        update={
+            "metrics": metrics,
+            "company_requests": state.company_requests + (everybody if company else 0.0),
+            "company_seconds": state.company_seconds + (tick.seconds if company else 0.0),
+        }
+    )
+
+
+def crowded(
+    everybody: Counts | float,
+    seconds: Counts | float,
+    company: Flags | bool,
+    before: Counts | float,
+    took: Counts | float,
+) -> Flags:
+    """Whether the canary is alone under a load that stable never had, shape ``batch`` as all others.
+
+    Args:
+        everybody: requests to all arms.
+        seconds: within so many.
+        company: whether stable keeps the canary company.
+        before: requests to all arms while it did.
+        took: seconds of those.
+    """
+    return np.asarray(~np.asarray(company) & (np.multiply(everybody, took) > _CROWD * np.multiply(before, seconds)))
 
 
 def _nobody(tick: Tick) -> dict[str, ArmTick]:
@@ -206,29 +362,50 @@ def _nobody(tick: Tick) -> dict[str, ArmTick]:
     return {"canary": ArmTick(slow=nothing), "stable": ArmTick(slow=nothing)}
 
 
-def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *, warm: bool, over: bool) -> MetricState:
-    """One tick of a metric that gathers evidence; `over` says that the warm-up ended with the tick before."""
-    gathered = unpack(metric, kept)
-    if over:
-        gathered = process.begin_harm(gathered)
+def _counts(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState, warm: bool) -> bool:
+    """Whether what a comparison says may be harm: decided by what came before it."""
+    if metric.kind in FAILURES:
+        return True
+    settling = state.version >= VERSION and state.step_seconds < judge.settle - _SLACK
+    return not warm and not (settling and not _slow_throughout(judge, kept))
+
+
+def _slow_throughout(judge: Judge, kept: MetricState) -> bool:
+    """Whether very many requests of this step were slow at some boundary at which few of stable's are."""
+    if kept.step is None or kept.step.canary < SLOW_REQUESTS:
+        return False
+    known = past(kept)[0]
+    pairs = zip(kept.step.canary_bad, known.stable_bad, strict=True)
+    return known.stable > 0 and any(
+        canary >= SLOW_SHARE * kept.step.canary
+        and canary * known.stable >= judge.gross_ratio * stable * kept.step.canary
+        for canary, stable in pairs
+    )
+
+
+def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *, counts: bool) -> MetricState:
+    """One comparison more for a metric that gathers evidence; `counts`: also towards harm."""
     canary, stable = arm_of(tick.canary), arm_of(tick.stable)
     baseline = arm_of(tick.baseline) if judge.baseline and tick.baseline is not None else None
-    judged = not warm or metric.kind in _FAILURES
     gathered = process.fold(
-        judge, metric, gathered, canary, stable, seconds=tick.seconds, harm=judged, baseline=baseline
+        judge, metric, unpack(metric, kept), canary, stable, seconds=tick.seconds, harm=counts, baseline=baseline
     )
-    counted = process.counts(metric, joined(stable, baseline))
-    packed = pack(gathered, add(kept.total, process.counts(metric, canary), counted))
-    return packed if judge.phi is not None else packed.model_copy(update=_gauge(metric, kept, tick, told=True))
+    counted, bad = process.counts(metric, joined(stable, baseline)), process.counts(metric, canary)
+    packed = _with(kept, pack(gathered, add(kept.total, bad, counted)))
+    if not counts:
+        return packed
+    fails = int(bad[0][0] > 0)
+    of_epoch = kept.failing[1] if packed.epoch == kept.epoch else 0
+    return packed.model_copy(update={"failing": (kept.failing[0] + fails, of_epoch + fails)})
 
 
-def _gauge(metric: JudgeMetric, kept: MetricState, tick: Tick, *, told: bool) -> dict[str, object]:
-    """Stable's dispersion with one tick more, and where `told` what it was before it."""
-    gauge = unpack_gauge(metric, kept.gauge)
-    found = dispersion.dispersion(gauge) if told else None
-    gauge = dispersion.fold(gauge, *process.counts(metric, arm_of(tick.stable)), seconds=tick.seconds)
-    said = {} if found is None else {"phi": tuple(np.round(found.phi * found.known, 4).tolist())}
-    return {"gauge": pack_gauge(gauge), **said}
+def _told(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, state: JudgeState) -> MetricState:
+    """What was known of stable's clusters before this tick, and with it: a tick does not judge itself."""
+    if judge.phi is not None:
+        return kept
+    found = _measured(metric, kept, state.version)
+    said = {"phi": tuple(np.round(found.phi * found.known, 4).tolist())}
+    return kept.model_copy(update={**said, **_learn(metric, kept, [tick], state.version)})
 
 
 def _phi(judge: Judge, metric: JudgeMetric, kept: MetricState) -> Counts:
@@ -280,11 +457,52 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
         canary=words.share(kept.total.canary_bad[index], kept.total.canary),
         stable=words.share(kept.total.stable_bad[index], kept.total.stable),
         phi=None if judge.phi is not None else float(phi[index]),
-        **_more(judge, metric, kept, index, phi=float(phi[index]), good=float(process.good(gathered, phi=phi)))
-        if relative
-        else {},
+        **_progress(judge, state, metric, kept, gathered, phi=phi, index=index),
         note=words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None),
     )
+
+
+def _progress(
+    judge: Judge,
+    state: JudgeState,
+    metric: JudgeMetric,
+    kept: MetricState,
+    gathered: Process,
+    *,
+    phi: Counts,
+    index: int,
+) -> dict[str, float | None]:
+    """How far the step has come, and how many requests it still lacks."""
+    good = float(process.good(gathered, phi=phi)) if metric.kind in RELATIVE else 0.0
+    if state.version < VERSION:
+        return _more(judge, metric, kept, index, phi=float(phi[index]), good=good) if metric.kind in RELATIVE else {}
+    if not gathered.step_all[0].any():
+        return {}
+    boundaries = process.excluded(gathered, phi=phi)
+    least = int(boundaries.argmin())
+    needed = math.log(1 / judge.miss_budget)
+    sure = (needed + math.log(exclusion.BETS.size)) * float(phi[least])
+    smallest = exclusion.upper(gathered.step_bad[0, least], gathered.step_all[0, 0], sure=sure)
+    lacking = max(0.0, needed - float(boundaries[least]))
+    return {
+        "excluded": float(boundaries[least]),
+        "excluded_needed": needed,
+        "smallest": round(float(smallest), 6),
+        "more": _until_excluded(judge, kept, least, phi=float(phi[least]), lacking=lacking),
+    }
+
+
+def _until_excluded(judge: Judge, kept: MetricState, index: int, *, phi: float, lacking: float) -> float | None:
+    """Canary requests still lacking, where it is like stable; None while the two cannot be compared."""
+    seen = kept.step
+    if lacking <= 0:
+        return 0.0
+    if seen is None or seen.canary <= 0 or seen.stable <= 0:
+        return None
+    stable = words.share(kept.total.stable_bad[index], kept.total.stable) or 0.0
+    weight = seen.canary / (seen.canary + seen.stable)
+    left = need.requests_to_exclude(judge, stable=stable, weight=weight, lacking=lacking, phi=phi)
+    return None if left is None else round(left)
 
 
 def _more(
@@ -318,12 +536,28 @@ def _harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | 
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
             reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm)
         return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
+    return _guarded(judge, state, shown) if state.version >= VERSION else None
+
+
+def _guarded(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | None:
+    """Harm by the absolute guard, whatever phi says: of all that counts so far, or of the present epoch."""
+    if judge.guard_share is None:
+        return None
+    for metric, kept in zip(judge.metrics, state.metrics, strict=True):
+        tallies = zip((kept.since, kept.recent), kept.failing, strict=True)
+        for seen, failing in tallies if metric.kind in FAILURES else ():
+            canary = words.share(seen.canary_bad[0], seen.canary) or 0.0
+            stable = words.share(seen.stable_bad[0], seen.stable) or 0.0
+            enough = seen.canary >= judge.guard_requests and seen.stable > 0 and failing >= judge.guard_failing
+            if enough and canary >= judge.guard_share and canary >= judge.gross_ratio * stable:
+                reason = words.guarded(metric, seen, judge.guard_share)
+                return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
     return None
 
 
 def _gross(judge: Judge, metric: JudgeMetric, kept: MetricState) -> bool:
     """Whether failures are so many that a warm-up can't explain them."""
-    canary = words.share(kept.since.canary_bad[0], kept.since.canary) if metric.kind in _FAILURES else None
+    canary = words.share(kept.since.canary_bad[0], kept.since.canary) if metric.kind in FAILURES else None
     if canary is None:
         return False
     stable = words.share(kept.since.stable_bad[0], kept.since.stable) or 0.0
@@ -335,14 +569,24 @@ def _end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Eviden
         return None
     if state.step_seconds >= rule.hold - _SLACK and not state.warm:
         enough = state.step_requests >= rule.min_requests
-        if enough or _good(judge, shown):
-            reason = words.advance(state.step_seconds, state.step_requests, shown, by_evidence=not enough)
+        seconds, requests = state.step_seconds, state.step_requests
+        if state.version < VERSION and (enough or _good(judge, shown)):
+            reason = words.advance(seconds, requests, shown, by_evidence=not enough)
             return Advance(reason=reason, evidence=tuple(shown))
+        if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
+            return Advance(reason=words.advance_excluding(seconds, requests, shown), evidence=tuple(shown))
     if state.step_seconds >= rule.limit - _SLACK:
-        reason = words.out_of_time(state.step_seconds, state.step_requests, rule.min_requests, warm=state.warm)
+        reason = words.out_of_time(
+            state.step_seconds, state.step_requests, rule.min_requests, shown, warm=state.warm, version=state.version
+        )
         reason += words.lacking(judge, shown)
         return Inconclusive(cause="time", reason=reason, evidence=tuple(shown))
     return None
+
+
+def _excluded(shown: Sequence[Evidence]) -> bool:
+    """Whether harm of the size to be detected is excluded by every metric that saw requests in this step."""
+    return all(found.excluded >= (found.excluded_needed or 0.0) for found in shown if found.excluded is not None)
 
 
 def _good(judge: Judge, shown: Sequence[Evidence]) -> bool:

@@ -23,6 +23,21 @@ class ArmTick(Plain):
     slow: tuple[float, ...] = ()
     """Of these, how many took longer than each of the judge's boundaries (same order)."""
 
+    def plus(self, other: ArmTick) -> ArmTick:
+        """What it did in two ticks."""
+        wide = max(len(self.slow), len(other.slow))
+        slow = tuple(
+            (self.slow[index] if index < len(self.slow) else 0.0)
+            + (other.slow[index] if index < len(other.slow) else 0.0)
+            for index in range(wide)
+        )
+        return ArmTick(
+            requests=self.requests + other.requests,
+            errors=self.errors + other.errors,
+            timed=self.timed + other.timed,
+            slow=slow,
+        )
+
 
 class Tick(Plain):
     """One comparable observation of both arms, and the latest readings of the user's own queries."""
@@ -81,6 +96,15 @@ class Judge(Plain):
     """...and at least so much more than it."""
     miss_budget: float = 0.1
     """Chance of missing it by then."""
+    settle: float = 0.0
+    """Seconds after a step began in which latency is no harm unless it is gross: connections and caches are new."""
+    guard_share: float | None = 0.2
+    """The absolute guard: so large a share of failures is harm whatever phi says, where stable's is `gross_ratio` times
+    smaller; None for no guard."""
+    guard_requests: float = 100.0
+    """Canary requests that it takes for that..."""
+    guard_failing: int = 5
+    """...and comparisons in which some failed: one burst of a client is over in fewer."""
     past_margin: float = 2.0
     """How many times both margins a canary without company may exceed what stable did before: time may change much."""
 
@@ -92,6 +116,8 @@ class StepRule(Plain):
     min_requests: float
     limit: float | None
     """Seconds after which the step is inconclusive; None watches for harm alone and never advances."""
+    alone: bool = False
+    """The canary gets all traffic, so that stable's silence need not be waited for."""
 
 
 class Evidence(Plain):
@@ -111,6 +137,11 @@ class Evidence(Plain):
     """About how many more until a canary as good as stable would have been shown to be."""
     phi: float | None = None
     """How many failures counted as one, for stable's come in clusters; None where the judge was told."""
+    excluded: float | None = None
+    """Evidence of this step that harm of the size to be detected is excluded; None where nothing can be compared."""
+    excluded_needed: float | None = None
+    smallest: float | None = None
+    """The smallest share of bad requests that this step has excluded, at the same chance of a mistake."""
     note: str = ""
 
 

@@ -14,12 +14,13 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
+from autopilot.evidence import exclusion
 from autopilot.evidence.arrays import Counts
 from autopilot.evidence.eprocess import ABOVE, BETTER, WORSE
 from autopilot.evidence.model import Judge
 from autopilot.evidence.process import BESIDE, WHOLE
 
-_MIXING = 1.5
+MIXING = 1.5
 """What a mixture pays for not knowing the alternative."""
 
 _NO_FAILURES = 1e-5
@@ -48,7 +49,7 @@ def requests_needed(judge: Judge, *, stable: float, weight: float, needed: float
         return None
     stable = max(stable, _NO_FAILURES)
     canary = detectable(judge, stable)
-    bound = needed + _MIXING - math.log(WHOLE * BESIDE)
+    bound = needed + MIXING - math.log(WHOLE * BESIDE)
     found = [_steps(canary, stable, weight, bound, judge.miss_budget, ratio=judge.ratio, margin=0.0, grid=WORSE)]
     if judge.absolute > 0:
         found.append(
@@ -62,8 +63,35 @@ def requests_to_good(judge: Judge, *, stable: float, weight: float, lacking: flo
     if not 0 < weight < 1 or stable <= 0:
         return None
     found = _steps(
-        stable, stable, weight, lacking + _MIXING, judge.miss_budget, ratio=judge.good_ratio, margin=0.0, grid=BETTER
+        stable, stable, weight, lacking + MIXING, judge.miss_budget, ratio=judge.good_ratio, margin=0.0, grid=BETTER
     )
+    return None if found is None else phi * found
+
+
+def requests_to_exclude(
+    judge: Judge, *, stable: float, weight: float, lacking: float | None = None, phi: float = 1.0
+) -> float | None:
+    """Canary requests after which a canary like stable has excluded harm of `detect` size in nine steps of ten.
+
+    Args:
+        judge: has what to `detect` and the `miss_budget`.
+        stable: stable's share of bad requests.
+        weight: the canary's share of the requests.
+        lacking: the evidence that is still needed; None where a step begins.
+        phi: how many failures count as one.
+
+    Returns:
+        None where the canary is alone: then it is compared with the past, and the formula does not say how long.
+    """
+    if not 0 < weight < 1:
+        return None
+    rest = math.log(1 / judge.miss_budget) if lacking is None else lacking
+    stable = max(stable, _NO_FAILURES)
+    by_ratio = judge.detect * stable > stable + judge.detect_absolute
+    ratio, margin = (judge.detect, 0.0) if by_ratio else (1.0, judge.detect_absolute)
+    bet = np.array([math.log(stable / (ratio * stable + margin))])
+    paid = math.log(exclusion.BETS.size) if lacking is None else 0.0
+    found = _steps(stable, stable, weight, rest + paid, 0.1, ratio=ratio, margin=margin, grid=bet)
     return None if found is None else phi * found
 
 

@@ -33,11 +33,13 @@ mixture, so it says nothing. How sure it may become is bounded by how many reque
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts, joined
+from autopilot.evidence import exclusion
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, joined
+from autopilot.evidence.coalescing import ALONE
 from autopilot.evidence.eprocess import (
     ABOVE,
     BETTER,
@@ -59,14 +61,17 @@ WHOLE = 0.8
 BESIDE = 0.9
 """Share of each wealth that rests on the comparison side by side; the rest is on that with the past."""
 
-ALONE = 0.02
-"""The canary is alone in a tick where stable has fewer requests than this share of the canary's."""
-
 SINGLE: Counts = np.ones(1)
 """phi of failures that come one by one; see `autopilot.evidence.dispersion`."""
 
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
+
+EXCLUDING = exclusion.BETS.shape[0]
+"""Bets against harm of `detect` size."""
+
+Tick4 = tuple[Counts, Counts, Counts, Counts]
+"""Bad and all requests of the canary, and of stable: ``batch + (B,)`` and ``batch + (1,)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +105,17 @@ class Process:
     """Bad requests of stable in all other ticks since the rollout began, shape ``batch + (B,)``."""
     past_all: Counts
     """All its requests in those, shape ``batch + (1,)``."""
-    epoch: int = 1
-    """The present epoch's number."""
-    seconds: float = 0.0
-    """How long it has lasted."""
+    excluding: Counts
+    """Log-likelihood ratios against harm of `detect` size, since the step began (`autopilot.evidence.exclusion`), shape
+    ``batch + (B, 2)``."""
+    step_bad: Counts
+    """Bad requests of this step, canary and stable, shape ``batch + (2, B)``; of stable only in company."""
+    step_all: Counts
+    """All of them, shape ``batch + (2, 1)``."""
+    epoch: Counts
+    """The present epoch's number, from 1, shape ``batch``."""
+    seconds: Counts
+    """How long it has lasted, shape ``batch``."""
 
 
 def width(metric: JudgeMetric) -> int:
@@ -129,54 +141,61 @@ def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
         alone_all=np.zeros((*batch, 2, 1)),
         past_bad=np.zeros((*batch, wide)),
         past_all=np.zeros((*batch, 1)),
+        excluding=np.zeros((*batch, wide, EXCLUDING)),
+        step_bad=np.zeros((*batch, 2, wide)),
+        step_all=np.zeros((*batch, 2, 1)),
+        epoch=np.ones(batch),
+        seconds=np.zeros(batch),
     )
 
 
-def begin_step(process: Process) -> Process:
-    """Good evidence starts afresh, and an epoch begins; harm evidence of the whole process goes on."""
-    return replace(begin_epoch(process), better=np.zeros_like(process.better))
+def begin_step(process: Process, rows: Flags | bool = True) -> Process:
+    """Good evidence starts afresh, and an epoch begins; harm evidence of the whole process goes on.
+
+    Args:
+        process: what was gathered before.
+        rows: of a batch those to which it happens, shape ``batch``, as booleans.
+    """
+    begun = begin_epoch(process, rows)
+    step = ("better", "excluding", "step_bad", "step_all")
+    return replace(begun, **{name: _where(rows, 0.0, getattr(begun, name)) for name in step})
 
 
-def begin_epoch(process: Process) -> Process:
+def begin_epoch(process: Process, rows: Flags | bool = True) -> Process:
     """What was staked on the epoch before is given up; nothing happens to an epoch that has seen nothing yet."""
-    if process.seconds <= 0:
+    over: Flags = np.asarray(rows) & (process.seconds > 0)
+    if not over.any():
         return process
-    kept = np.array([1.0, 0.0])[:, None]
+    names = ("worse", "above", "sign", "apart", "canary_bad", "canary_all", "stable_bad", "stable_all")
+    kept = {}
+    for name in (*names, "alone_bad", "alone_all"):
+        values = getattr(process, name)
+        second = np.arange(2).reshape(2, *[1] * (values.ndim - 1 - over.ndim)) == 1
+        kept[name] = np.where(over_all(over, values) & second, 0.0, values)
     return replace(
-        process,
-        worse=process.worse * kept[..., None],
-        above=process.above * kept[..., None],
-        sign=process.sign * kept[..., None],
-        apart=process.apart * kept[..., None],
-        canary_bad=process.canary_bad * kept,
-        canary_all=process.canary_all * kept,
-        stable_bad=process.stable_bad * kept,
-        stable_all=process.stable_all * kept,
-        alone_bad=process.alone_bad * kept,
-        alone_all=process.alone_all * kept,
-        epoch=process.epoch + 1,
-        seconds=0.0,
+        process, **kept, epoch=process.epoch + np.where(over, 1, 0), seconds=np.where(over, 0.0, process.seconds)
     )
 
 
-def begin_harm(process: Process) -> Process:
-    """Harm evidence starts afresh; good evidence goes on, and what stable did stays known."""
-    none = np.zeros_like
-    return Process(
-        worse=none(process.worse),
-        above=none(process.above),
-        better=process.better,
-        sign=none(process.sign),
-        apart=none(process.apart),
-        canary_bad=none(process.canary_bad),
-        canary_all=none(process.canary_all),
-        stable_bad=none(process.stable_bad),
-        stable_all=none(process.stable_all),
-        alone_bad=none(process.alone_bad),
-        alone_all=none(process.alone_all),
-        past_bad=process.past_bad,
-        past_all=process.past_all,
-    )
+def over_all(rows: Flags, values: Counts) -> Flags:
+    """Rows of shape ``batch`` as a mask of values of shape ``batch + …``."""
+    return rows.reshape((*rows.shape, *[1] * (values.ndim - rows.ndim)))
+
+
+def _where(rows: Flags | bool, value: float, values: Counts) -> Counts:
+    """The values with those of some rows replaced."""
+    mask = np.asarray(rows)
+    return np.where(over_all(mask, values), value, values)
+
+
+_STAYS = frozenset({"better", "past_bad", "past_all", "excluding", "step_bad", "step_all", "epoch"})
+
+
+def begin_harm(process: Process, rows: Flags | bool = True) -> Process:
+    """Harm evidence starts afresh; what speaks for the canary goes on, and what stable did stays known."""
+    names = [field.name for field in fields(process) if field.name not in _STAYS]
+    found = {name: _where(rows, 0.0, getattr(process, name)) for name in names}
+    return replace(process, **found, epoch=_where(rows, 1.0, process.epoch))
 
 
 def counts(metric: JudgeMetric, arm: BatchArm) -> tuple[Counts, Counts]:
@@ -210,11 +229,13 @@ def fold(
     canary: BatchArm,
     stable: BatchArm,
     *,
-    seconds: float,
-    harm: bool = True,
+    seconds: Counts | float,
+    harm: Flags | bool = True,
     baseline: BatchArm | None = None,
 ) -> Process:
     """Adds one tick that covers so many seconds; with ``harm`` false only to the good side and to stable's past.
+
+    Both may differ by row, shape ``batch``. A row whose arms had no requests in no time stays as it is.
 
     A baseline arm is stable's version: it guards (`autopilot.evidence.sign`), and is counted with stable elsewhere: the
     more requests there are to compare with, the surer the comparison.
@@ -224,6 +245,7 @@ def fold(
     stable_bad, stable_all = counts(metric, stable)
     tick = (canary_bad, canary_all, stable_bad, stable_all)
     alone = (stable_all < ALONE * canary_all) & (metric.kind in RELATIVE)
+    process = _exclude(judge, metric, process, tick, alone)
     process = replace(
         process,
         past_bad=process.past_bad + np.where(alone, 0.0, stable_bad),
@@ -232,10 +254,62 @@ def fold(
     if metric.kind in RELATIVE:
         better = process.better + ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.good_ratio, grid=BETTER)
         process = replace(process, better=better)
-    if not harm:
+    judged = np.asarray(harm)
+    if not judged.any():
         return process
-    if process.seconds >= EPOCH:
-        process = begin_epoch(process)
+    if not judged.all():
+        return _joined_rows(judged, _gathered(judge, metric, process, tick, alone, seconds, baseline), process)
+    return _gathered(judge, metric, process, tick, alone, seconds, baseline)
+
+
+def _exclude(judge: Judge, metric: JudgeMetric, process: Process, tick: Tick4, alone: Flags) -> Process:
+    """Adds one tick to what the step has excluded; the past is still that of the ticks before."""
+    canary_bad, canary_all, stable_bad, stable_all = np.broadcast_arrays(*tick)
+    if metric.kind not in RELATIVE:
+        allowed = np.full_like(canary_bad, 1 - (metric.objective if metric.objective is not None else 0.99))
+        more = exclusion.below(canary_bad, canary_all, allowed, exclusion.harmful(judge, allowed))
+        none = np.zeros_like(canary_bad), np.zeros_like(tick[1])
+        return _step(process, more, tick[:2], none)
+    past_all = np.broadcast_to(process.past_all, process.past_bad.shape)
+    usual = exclusion.usual(process.past_bad, past_all)
+    alike = exclusion.below(canary_bad, canary_all, usual, exclusion.harmful(judge, usual))
+    known = past_all > 0
+    compared = exclusion.beside(judge, (canary_bad, canary_all, stable_bad, stable_all), usual)
+    more = np.where(alone[..., None], np.where(known[..., None], alike, 0.0), compared)
+    return _step(process, more, tick[:2], (np.where(alone, 0.0, tick[2]), np.where(alone, 0.0, tick[3])))
+
+
+def _step(process: Process, more: Counts, canary: tuple[Counts, Counts], stable: tuple[Counts, Counts]) -> Process:
+    """Adds evidence, and the counts that it rests on, to those of the step."""
+    return replace(
+        process,
+        excluding=process.excluding + more,
+        step_bad=process.step_bad + np.stack([canary[0], stable[0]], axis=-2),
+        step_all=process.step_all + np.stack([canary[1], stable[1]], axis=-2),
+    )
+
+
+def _joined_rows(rows: Flags, first: Process, second: Process) -> Process:
+    """Some rows of one, the others of another."""
+    found = {}
+    for field in fields(first):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        found[field.name] = np.where(over_all(rows, one), one, other)
+    return Process(**found)
+
+
+def _gathered(  # noqa: PLR0917 - what `fold` was given
+    judge: Judge,
+    metric: JudgeMetric,
+    process: Process,
+    tick: Tick4,
+    alone: Flags,
+    seconds: Counts | float,
+    baseline: BatchArm | None,
+) -> Process:
+    """Adds one tick to the evidence of harm."""
+    canary_bad, canary_all, stable_bad, stable_all = tick
+    process = begin_epoch(process, process.seconds >= EPOCH)
     if metric.kind in RELATIVE:
         wide = np.broadcast_arrays(*tick)
         more = ratio_increment(*wide, ratio=judge.ratio)[..., None, :, :]
@@ -267,7 +341,8 @@ def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process, *, phi: C
     The first axis of two holds the comparison side by side and that with the past (the latter minus infinity for
     absolute kinds, which compare with an objective), the second the whole process and the epoch.
     """
-    rows = np.log([WHOLE, (1 - WHOLE) / (process.epoch * (process.epoch + 1))])[:, None]
+    epoch = process.epoch * (process.epoch + 1)
+    rows = np.log(np.stack([np.full_like(epoch, WHOLE), (1 - WHOLE) / epoch], axis=-1))[..., None]
     if metric.kind not in RELATIVE:
         found = _absolute(metric, process, phi[..., None, :]) + rows
         return np.stack([found, np.full_like(found, -np.inf)], axis=-3)
@@ -308,6 +383,12 @@ def _past(judge: Judge, process: Process, phi: Counts) -> Counts:
 def harm(judge: Judge, metric: JudgeMetric, process: Process, *, phi: Counts = SINGLE) -> Counts:
     """Evidence of harm, averaged over boundaries (an average of e-values is one), shape ``batch``."""
     return log_mean(harm_by_boundary(judge, metric, process, phi=phi))
+
+
+def excluded(process: Process, *, phi: Counts = SINGLE) -> Counts:
+    """Evidence of this step that harm of `detect` size is excluded, at each boundary, shape ``batch + (B,)``."""
+    scale = np.broadcast_to(phi, process.step_bad.shape[:-2] + process.step_bad.shape[-1:])
+    return exclusion.evidence(process.excluding, scale)
 
 
 def good(process: Process, *, phi: Counts = SINGLE) -> Counts:

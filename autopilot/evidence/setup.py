@@ -32,6 +32,9 @@ def judge_from(analysis: Analysis) -> Judge:
         detect=analysis.detect,
         detect_absolute=analysis.detect_absolute,
         miss_budget=analysis.miss_budget,
+        settle=analysis.settle,
+        guard_share=analysis.guard.share if analysis.guard else None,
+        guard_requests=analysis.guard.requests if analysis.guard else 0.0,
         baseline=analysis.baseline != "none",
     )
 

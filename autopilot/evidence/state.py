@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
-from autopilot.evidence import dispersion
+from autopilot.evidence import clustering, dispersion
 from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.dispersion import Gauge
 from autopilot.evidence.eprocess import POINTS
-from autopilot.evidence.model import ArmTick, JudgeMetric, Plain
-from autopilot.evidence.process import RELATIVE, Process, width
+from autopilot.evidence.model import ArmTick, JudgeMetric, Plain, Tick
+from autopilot.evidence.process import EXCLUDING, RELATIVE, Process, width
 from autopilot.evidence.sign import BETS
 
 _DECIMALS = 6
@@ -26,7 +28,7 @@ class Tally(Plain):
 
 
 class GaugeState(Plain):
-    """`autopilot.evidence.dispersion.Gauge`, flat: window length by window length, boundary by boundary."""
+    """`autopilot.evidence.dispersion.Gauge`, of version 1, flat: window by window, boundary by boundary."""
 
     open_bad: tuple[float, ...] = ()
     open_all: tuple[float, ...] = ()
@@ -35,6 +37,25 @@ class GaugeState(Plain):
     all: tuple[float, ...] = ()
     closed: tuple[float, ...] = ()
     seconds: tuple[float, ...] = ()
+
+
+class ClusterState(Plain):
+    """`autopilot.evidence.clustering.Gauge`, flat: window length by window length, boundary by boundary."""
+
+    open_bad: tuple[float, ...] = ()
+    open_all: tuple[float, ...] = ()
+    open_seconds: tuple[float, ...] = ()
+    last_bad: tuple[float, ...] = ()
+    last_all: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
+    expected: tuple[float, ...] = ()
+    failures: tuple[float, ...] = ()
+    doubles: tuple[float, ...] = ()
+    requests: tuple[float, ...] = ()
+    bad: tuple[float, ...] = ()
+    pairs: tuple[float, ...] = ()
+    incident: tuple[float, ...] = ()
+    left_out: tuple[float, ...] = ()
 
 
 class MetricState(Plain):
@@ -65,10 +86,18 @@ class MetricState(Plain):
     """How long the epoch has lasted."""
     total: Tally = Tally()
     """Since the rollout began."""
+    excluded: tuple[float, ...] = ()
+    """Against harm of `detect` size, since the step began: bet by bet at each boundary."""
+    step: Tally | None = None
+    """Since the step began; of stable only what it did in company."""
     gauge: GaugeState | None = None
-    """How stable's failures cluster, of all its ticks so far; None where the judge is told."""
+    """How stable's failures cluster, of all its ticks so far, as version 1 has it; None where the judge is told."""
+    clusters: ClusterState | None = None
+    """The same of version 2."""
     phi: tuple[float, ...] = ()
     """What the gauge said before the last tick, at each boundary; 0 or none where it could not tell."""
+    failing: tuple[int, int] = (0, 0)
+    """Comparisons in which the canary failed: since harm evidence began, and in the epoch."""
     failures: int = 0
     """Readings out of bounds in a row."""
     reading: float | None = None
@@ -78,6 +107,8 @@ class MetricState(Plain):
 class JudgeState(Plain):
     """Everything a verdict rests on; its metrics are in the judge's order."""
 
+    version: int = 1
+    """Of the judge: one that began under an earlier version goes on by its rules, and is judged again by them."""
     ticks: int = 0
     first: float | None = None
     """When the first tick began, seconds since the epoch."""
@@ -96,6 +127,10 @@ class JudgeState(Plain):
     """Requests of all arms in ticks where stable kept the canary company, since the rollout began."""
     company_seconds: float = 0.0
     """Seconds of such ticks."""
+    pending: Tick | None = None
+    """Ticks that do not make a comparison yet (`autopilot.evidence.coalescing`)."""
+    step_compared: tuple[float, float] = (0.0, 0.0)
+    """Requests of the canary and of stable, since the step began, in those that did."""
     metrics: tuple[MetricState, ...] = ()
 
 
@@ -126,10 +161,12 @@ def pack(process: Process, total: Tally) -> MetricState:
         better=_floats(process.better),
         since=since,
         recent=recent,
+        excluded=_unless_nought(process.excluding),
+        step=_tally(process.step_bad[0], process.step_all[0], process.step_bad[1], process.step_all[1]),
         alone=alone,
         alone_recent=alone_recent,
-        epoch=process.epoch,
-        seconds=process.seconds,
+        epoch=int(process.epoch),
+        seconds=round(float(process.seconds), _DECIMALS),
         total=total,
     )
 
@@ -140,6 +177,8 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
     points = POINTS if metric.kind in RELATIVE else 0
     rows = (state.since, state.recent)
     alone, alone_recent = past(state)
+    none = Tally(canary_bad=(0.0,) * wide, stable_bad=(0.0,) * wide)
+    step = state.step or none
     return Process(
         worse=np.asarray(state.worse).reshape(2, wide, points),
         above=_wide(state.above, wide, points // 2),
@@ -154,8 +193,11 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
         alone_all=np.asarray([[alone.canary], [alone_recent.canary]]),
         past_bad=np.asarray(alone.stable_bad),
         past_all=np.asarray([alone.stable]),
-        epoch=state.epoch,
-        seconds=state.seconds,
+        excluding=np.asarray(state.excluded or np.zeros(wide * EXCLUDING)).reshape(wide, EXCLUDING),
+        step_bad=np.asarray([step.canary_bad, step.stable_bad]),
+        step_all=np.asarray([[step.canary], [step.stable]]),
+        epoch=np.asarray(float(state.epoch)),
+        seconds=np.asarray(state.seconds),
     )
 
 
@@ -185,6 +227,24 @@ def unpack_gauge(metric: JudgeMetric, state: GaugeState | None) -> Gauge:
         all=np.asarray(state.all).reshape(narrow),
         closed=np.asarray(state.closed).reshape(narrow),
         seconds=state.seconds,
+    )
+
+
+def pack_clusters(gauge: clustering.Gauge) -> ClusterState:
+    """A scalar gauge of version 2 as it is kept."""
+    return ClusterState(**{field.name: _floats(getattr(gauge, field.name)) for field in fields(gauge)})
+
+
+def unpack_clusters(metric: JudgeMetric, state: ClusterState | None) -> clustering.Gauge:
+    """The way back; a fresh one where there is none."""
+    none = clustering.fresh(width(metric))
+    if state is None:
+        return none
+    return clustering.Gauge(
+        **{
+            field.name: np.asarray(getattr(state, field.name)).reshape(getattr(none, field.name).shape)
+            for field in fields(none)
+        }
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autopilot.evidence.coalescing import ALONE
 from autopilot.evidence.dispersion import FLOOR, PRIOR, Dispersion
 from autopilot.evidence.model import Evidence, Judge, JudgeMetric
-from autopilot.evidence.process import ALONE, RELATIVE
+from autopilot.evidence.process import RELATIVE
 from autopilot.evidence.state import MetricState, Tally, past
 from autopilot.spec.units import format_seconds
 
@@ -41,16 +42,17 @@ def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, lear
     return "; ".join(parts)
 
 
-def learned(metric: JudgeMetric, found: Dispersion) -> str:
+def learned(metric: JudgeMetric, found: Dispersion, *, left_out: float = 0.0) -> str:
     """How one metric's failures cluster before the rollout; of several boundaries, where they do most."""
+    without = f", without incidents of {format_seconds(round(left_out))}" if left_out >= 1 else ""
     errors, phi, known = found.errors, found.phi, found.known > 0
     slow = [f" slower than {format_seconds(seconds)}" for seconds in metric.seconds] or [""]
     if not known.any():
         most = int(errors.argmax())
-        return f"{metric.name}: {errors[most]:,.0f}{slow[most]}, too few to measure how they cluster"
+        return f"{metric.name}: {errors[most]:,.0f}{slow[most]}, too few to measure how they cluster{without}"
     index = int(np.where(known, phi, 0.0).argmax())
     each = "one by one" if phi[index] < 2 * FLOOR else "in clusters"
-    return f"{metric.name}: {errors[index]:,.0f}{slow[index]}, {each}, {phi[index]:.2f} count as one"
+    return f"{metric.name}: {errors[index]:,.0f}{slow[index]}, {each}, {phi[index]:.2f} count as one{without}"
 
 
 def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, before: bool, warm: bool) -> str:
@@ -80,6 +82,38 @@ def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_ev
     return f"{held}, {how}; evidence of harm: {most}"
 
 
+def advance_excluding(seconds: float, requests: float, shown: Sequence[Evidence]) -> str:
+    """Why the next step is allowed: what this one has excluded."""
+    held = f"held {format_seconds(round(seconds, 1))} with {requests:.0f} canary requests"
+    most = ", ".join(f"{found.metric} {found.harm:.1f} of {found.harm_needed:.1f}" for found in shown)
+    return f"{held}: {excluding(shown)}; evidence of harm: {most}"
+
+
+def excluding(shown: Sequence[Evidence]) -> str:
+    """The smallest harm that the step has excluded, metric by metric."""
+    parts = [
+        f"{found.metric} of {percent(found.smallest)}{_times(found)} or more are excluded"
+        for found in shown
+        if found.smallest is not None
+    ]
+    return ", ".join(parts) or "nothing was compared with stable"
+
+
+def _times(found: Evidence) -> str:
+    if not found.stable or found.smallest is None or found.smallest < found.stable:
+        return ""
+    return f" ({found.smallest / found.stable:.1f} times stable's)"
+
+
+def guarded(metric: JudgeMetric, seen: Tally, allowed: float) -> str:
+    """Why the absolute guard says that this is harm."""
+    return (
+        f"{metric.name}: {percent(share(seen.canary_bad[0], seen.canary))} of {seen.canary:.0f} canary requests failed "
+        f"against {percent(share(seen.stable_bad[0], seen.stable))} of {seen.stable:.0f} stable ones: "
+        f"the guard allows {percent(allowed)}"
+    )
+
+
 def about(count: float) -> str:
     """A count as an estimate, rounded to two digits."""
     digits = max(0, len(f"{count:.0f}") - 2)
@@ -93,17 +127,23 @@ def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
     parts = []
     if harms:
         size = f"{judge.detect:g} times stable's share, or {percent(judge.detect_absolute)} more"
-        parts.append(f"{about(max(harms))} more requests would show harm of {size}")
+        does = "exclude" if any(found.excluded is not None for found in shown) else "show"
+        parts.append(f"{about(max(harms))} more requests would {does} harm of {size}")
     if goods:
         parts.append(f"{about(max(goods))} that a canary like stable is not {judge.good_ratio:g} times worse")
     return "; " + ", ".join(parts) if parts else ""
 
 
-def out_of_time(seconds: float, requests: float, needed: float, *, warm: bool) -> str:
+def out_of_time(
+    seconds: float, requests: float, needed: float, shown: Sequence[Evidence], *, warm: bool, version: int
+) -> str:
     """Why there is no verdict."""
     after = f"after {format_seconds(round(seconds, 1))}"
     if warm:
         return f"{after} the warm-up is not over, so only gross harm was looked for"
+    if version > 1 and requests >= needed:
+        after = f"{after} and {requests:.0f} canary requests"
+        return f"{after} harm of the size to be detected is not excluded; {excluding(shown)}"
     return (
         f"{after} the canary had {requests:.0f} of {needed:.0f} requests needed, and evidence says neither good nor bad"
     )

@@ -10,6 +10,8 @@ from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
+_LONG = 1800.0
+"""Seconds that a step may take by default: at one canary request a second it takes about half of it to exclude harm."""
 
 
 class CanaryTarget(SpecModel):
@@ -48,9 +50,10 @@ class CanaryStep(SpecModel):
     hold: Seconds = 60.0
     """Minimum time at this weight."""
     min_requests: Annotated[Count, Field(ge=0)] = 100
-    """Minimum number of requests that the canary serves in this step."""
+    """Minimum number of requests that the canary serves in this step. The step ends when, beyond both, harm of the size
+    to `detect` is excluded."""
     timeout: Seconds | None = None
-    """After this long without enough requests the step is inconclusive; default: the larger of 10 min and 5 x hold."""
+    """After this long without enough requests the step is inconclusive; default: the larger of 30 min and 5 x hold."""
     pause: Pause | None = None
     """Wait for approval once the step's evidence is good; `pause: true` waits without a limit."""
     allow_decrease: bool = False
@@ -64,7 +67,7 @@ class CanaryStep(SpecModel):
     @property
     def limit(self) -> float:
         """Seconds after which the step is inconclusive."""
-        return self.timeout if self.timeout is not None else max(600.0, 5 * self.hold)
+        return self.timeout if self.timeout is not None else max(_LONG, 5 * self.hold)
 
 
 class Margin(SpecModel):
@@ -72,6 +75,15 @@ class Margin(SpecModel):
 
     ratio: Annotated[Number, Field(ge=1, le=100)] = 1.2
     absolute: Fraction = 0.001
+
+
+class Guard(SpecModel):
+    """So many failed requests are harm however stable's failures cluster, where stable's are ten times fewer."""
+
+    share: Annotated[Fraction, Field(gt=0)] = 0.2
+    """The canary's share of failed requests from which on it is harm."""
+    requests: Annotated[Count, Field(ge=1)] = 100
+    """So many of its requests must have been seen."""
 
 
 class ErrorRate(SpecModel):
@@ -159,20 +171,29 @@ class Analysis(SpecModel):
     margin: Margin = Margin()
     warmup: Seconds = 60.0
     """Warm-up, once per rollout: for this time only gross harm (5 % errors and 10 times stable's) counts."""
+    settle: Seconds = 15.0
+    """After each rise of the weight: for this time slow requests are no harm unless they are very many."""
     detect: Annotated[Number, Field(gt=1, le=1000)] = 2.0
     """The smallest harm to find, as a multiple of stable's share of bad requests..."""
     detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.01
-    """...and at least this much above it. Reports say how many more requests are needed to find it."""
+    """...and at least this much above it. No step advances before harm of this size is excluded."""
     miss_budget: Annotated[Fraction, Field(gt=0, le=0.5)] = 0.1
-    """Chance that harm of this size is missed with that many requests."""
+    """Chance that a step advances in spite of harm of this size."""
     dispersion: Annotated[Number, Field(ge=1, le=1000)] | None = None
     """How many failures count as one, since failures come in clusters; by default learned from stable's failures."""
+    guard: Guard | None = Guard()
+    """Harm whatever `dispersion` is; `false` for none."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=20)] = (ErrorRate(), Latency())
     no_data: NoData = NoData()
     baseline: Literal["none", "virtual"] = "none"
     """`virtual`: a share of stable's traffic as large as the canary's is counted separately, for a fair comparison
     however errors cluster in time; harm then needs both tests to agree. At weights of 50 % and more there is not
     enough stable traffic for it. Errors of a single canary pod still count."""
+
+    @field_validator("guard", mode="before")
+    @classmethod
+    def _false_is_none(cls, value: object) -> object:
+        return None if value is False else Guard() if value is True else value
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:

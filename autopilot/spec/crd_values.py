@@ -115,6 +115,7 @@ READERS: Final[dict[str, Callable[[Schema], Schema]]] = {
     parse_percent.__name__: lambda number: number_or_text(PERCENT, number),
     refuse_bool.__name__: lambda number: number,  # a type says as much
     "_true_is_a_pause": truth_or_fields,
+    "_false_is_none": truth_or_fields,
     "_small": lambda text: text,  # the name of a header, however it is written
     "_once": lambda headers: headers,  # names that differ in capitals alone: no schema says so
     "_grpc_code": lambda number: number_or_name(GRPC_CODES, number),

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from autopilot.evidence.model import ArmTick, Tick
+from autopilot.telemetry.alignment import Aligner, Span
 from autopilot.telemetry.arrivals import Arrived, Unsent
 from autopilot.telemetry.model import RESTART_SLACK, Counters, Observation, SeriesSample
 from autopilot.telemetry.slowness import Late, Open, expected
@@ -82,8 +83,8 @@ class Differencer:
     boundaries: tuple[float, ...] = ()
     """Those the histograms have, nearest by logarithm; fixed when the first histogram is seen."""
     _before: dict[str, SeriesSample] = field(default_factory=dict)
-    _arms: dict[str, list[Counters]] = field(default_factory=dict)
-    """Increments by arm since the last tick, attempt view."""
+    _aligner: Aligner = field(init=False)
+    """Increments by series since the last tick, attempt view."""
     _users: dict[str, list[Counters]] = field(default_factory=dict)
     """The same in the user view."""
     _given: dict[str, float] = field(default_factory=dict)
@@ -97,10 +98,17 @@ class Differencer:
     _tellers: dict[str, str] = field(default_factory=dict)
     """By arm, who told of it in the last look that said anything of it."""
     _sampled: float | None = None
+    """When the last tick ended, seconds since the epoch."""
+    _newest: float | None = None
+    """When the newest sample was taken."""
     _advanced: float | None = None
 
+    def __post_init__(self) -> None:
+        """Cuts everything at the canary's samples."""
+        self._aligner = Aligner(self.canary)
+
     def fold(self, observation: Observation) -> HubTick | Gap:
-        """Takes the next observation; a tick where any series' sample time advanced, else a gap that says why."""
+        """Takes the next observation; a tick once every series' sample time has advanced, else a gap that says why."""
         usable, notes = _usable(observation)
         self._settle(usable)
         self._listen(usable, notes)
@@ -138,12 +146,14 @@ class Differencer:
     def _begin(self, base: SeriesSample) -> None:
         self._open[base.series] = Open(base)
         self._given[base.series] = base.given
+        self._aligner.begin(base.series, base.arm, base.time)
 
     def _count(self, now: SeriesSample, since: SeriesSample) -> None:
         """Adds what one series did between two looks to its arm."""
         given, had = max(now.given, self._given[now.series]), self._given[now.series]
         self._given[now.series] = given
-        self._arms.setdefault(now.arm, []).append(_minus(now.attempt, since.attempt))
+        counted = _minus(now.attempt, since.attempt)
+        self._aligner.add(Span(now.series, now.arm, began=since.time, ended=now.time, counted=counted))
         seen = Counters(requests=given - had, errors=now.user.errors - since.user.errors)
         self._users.setdefault(now.arm, []).append(seen)
         self._open[now.series].look(now, max(self.boundaries, default=0.0))
@@ -157,32 +167,52 @@ class Differencer:
     def _result(self, observation: Observation, usable: list[SeriesSample], notes: list[str]) -> HubTick | Gap:
         """A tick of what has come together, once the newest sample is newer than the last tick's."""
         newest = max((sample.time for sample in usable), default=None)
-        before, silent = self._sampled, self.silent(observation.time)
-        if newest is not None:
-            self._sampled = newest if before is None else max(before, newest)
-        if not self._arms or before is None or newest is None or newest <= before:
-            reason = _why(observation, usable, notes, first=before is None)
-            return Gap(time=observation.time, silent_seconds=silent, reason=reason)
-        self._advanced = observation.time
-        arms, self._arms = self._arms, {}
-        users, self._users = self._users, {}
+        first, silent = self._newest is None, self.silent(observation.time)
         present = {sample.series for sample in usable}
+        if newest is not None and (self._newest is None or newest > self._newest):
+            if self._newest is None:
+                self._sampled = newest
+                self._aligner.look(newest)
+            else:
+                self._advanced = observation.time
+            self._newest = newest
+        cut = None if first or newest is None else self._cut(present, newest)
+        if cut is None:
+            reason = _why(observation, usable, notes, first=first)
+            return Gap(time=observation.time, silent_seconds=silent, reason=reason)
+        before, self._sampled, arms = cut
+        moment = self._sampled
+        users, self._users = self._users, {}
         user = _total(users.get(self.canary, ()))
         return HubTick(
             tick=Tick(
-                time=newest,
-                seconds=newest - before,
+                time=moment,
+                seconds=moment - before,
                 canary=self._arm(self.canary, arms.get(self.canary, []), present),
                 stable=self._arm(self.stable, arms.get(self.stable, []), present),
                 baseline=self._arm(self.baseline, arms.get(self.baseline, []), present) if self.baseline else None,
             ),
-            exposure=Exposure(requests=user.requests, failures=user.errors, seconds=newest - before),
+            exposure=Exposure(requests=user.requests, failures=user.errors, seconds=moment - before),
             given={arm: _total(found).requests for arm, found in users.items()},
             arrived={arm: unsent.take() for arm, unsent in self._unsent.items()},
             active=sum(sample.active for sample in usable if sample.arm == self.canary),
             boundaries=self.boundaries,
             notes=tuple(notes),
         )
+
+    def _cut(self, present: set[str], newest: float) -> tuple[float, float, dict[str, list[Counters]]] | None:
+        """From when until when the arms can be compared, and what they counted meanwhile; None where they can't yet."""
+        aligner = self._aligner
+        if aligner.alone(present):
+            before = self._sampled
+            if before is None or newest <= before or not aligner.waiting:
+                return None
+            return before, newest, aligner.take_all(newest)
+        moment = aligner.until(present, newest)
+        before = aligner.start
+        if moment is None or before is None or moment <= before:
+            return None
+        return before, moment, aligner.take(moment)
 
     def _base(self, sample: SeriesSample, before: SeriesSample | None) -> SeriesSample | None:
         """The totals to subtract: those before, noughts for a series born since, None where that can't be told."""
@@ -241,6 +271,7 @@ class Differencer:
         for name in list(series):
             for kept in (self._before, self._open, self._given):
                 kept.pop(name, None)
+            self._aligner.forget(name)
 
 
 def merge(first: HubTick, second: HubTick) -> HubTick:

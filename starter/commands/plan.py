@@ -14,7 +14,7 @@ from autopilot.report import canary_id
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import MeshExperiment
 from autopilot.spec.units import format_seconds
-from starter import plan_chaos
+from starter import pace, plan_chaos
 from starter.errors import ERROR
 from starter.options import Files, MeshOption, Output, OutputOption
 from starter.output import emit, show, table
@@ -57,6 +57,7 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
     planned: Plan | None = None
     holders: tuple[str, ...] = ()
     problems = await problems_of(mesh, [wish])
+    paced = await pace.of(canary, mesh.name)
     try:
         planned = await mesh.plan(target, [change])
         holders = (await mesh.observe(target)).holders
@@ -68,7 +69,9 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
         "file": wish.file,
         "target": str(target),
         "arms": {"stable": spec.arms.stable, "canary": spec.arms.canary},
-        "steps": [_step(number, step) for number, step in enumerate(spec.walk, start=1)],
+        "steps": [_step(number, step, paced) for number, step in enumerate(spec.walk, start=1)],
+        "rate": paced.rate if paced else None,
+        "warnings": list(paced.warnings) if paced else [],
         "shortest": sum(step.hold for step in spec.walk),
         "judged_by": _judged_by(spec),
         "tier": planned.tier if planned else None,
@@ -78,7 +81,7 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
     }
 
 
-def _step(number: int, step: CanaryStep) -> dict[str, Any]:
+def _step(number: int, step: CanaryStep, paced: pace.Pace | None) -> dict[str, Any]:
     return {
         "number": number,
         "weight": step.weight,
@@ -86,6 +89,8 @@ def _step(number: int, step: CanaryStep) -> dict[str, Any]:
         "min_requests": step.min_requests,
         "limit": step.limit,
         "approval": step.pause is not None,
+        "seconds": paced.seconds[number - 1] if paced else None,
+        "requests": paced.requests[number - 1] if paced else None,
     }
 
 
@@ -96,13 +101,14 @@ def _judged_by(spec: CanarySpec) -> list[str]:
 def _picture(value: dict[str, Any]) -> Group:
     arms, tier = value["arms"], value["tier"]
     steps = table(
-        ("#", "weight", "hold at least", "requests at least", "inconclusive after", "then"),
+        ("#", "weight", "hold at least", "requests at least", "about", "inconclusive after", "then"),
         [
             (
                 str(step["number"]),
                 f"{step['weight']:g} %",
                 format_seconds(step["hold"]),
                 str(step["min_requests"]),
+                "-" if step["seconds"] is None else format_seconds(round(step["seconds"])),
                 format_seconds(step["limit"]),
                 "waits for approval" if step["approval"] else "goes on",
             )
@@ -114,6 +120,11 @@ def _picture(value: dict[str, Any]) -> Group:
         Padding(steps, (0, 0, 0, 2)),
         Text(f"  at least {format_seconds(value['shortest'])}; judged by {', '.join(value['judged_by'])}"),
     ]
+    if value["rate"] is not None:
+        whole = format_seconds(round(sum(step["seconds"] for step in value["steps"])))
+        alike = f"if {arms['canary']} is like {arms['stable']}"
+        parts.append(Text(f"  at today's {value['rate']:.3g} requests/s: {whole} in nine rollouts of ten, {alike}"))
+    parts += [Text(f"  warning: {warning}", "yellow") for warning in value["warnings"]]
     parts += outlook(tier, value["holders"], value["problems"])
     parts += written("the first step", value["diff"], planned=tier is not None)
     return Group(*parts)

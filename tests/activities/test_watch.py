@@ -73,7 +73,10 @@ def request(*, ttl: float = 5, hold: float = 1, **more: Any) -> WatchRequest:
         ttl=ttl,
         max_unattended=ttl,
     )
-    analysis = {"tick": 0.5, "warmup": 0, "noData": {"after": 1}, "metrics": [{"type": "errorRate"}]}
+    analysis = {
+        "tick": 0.5, "warmup": 0, "noData": {"after": 1}, "metrics": [{"type": "errorRate"}],
+        "detectAbsolute": 0.5, "dispersion": 1,
+    }  # fmt: skip
     given = {
         "lease": lease,
         "target": TARGET,

@@ -57,7 +57,7 @@ TYPES = Part("types", ("make", "types"), 35, 180, 900)
 TESTS = Part(
     "tests",
     _pytest("tests", "--ignore=tests/kube", f"--numprocesses={WORKERS}", "--dist=loadscope"),
-    500,
+    560,
     700,
     2700,
 )

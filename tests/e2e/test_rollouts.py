@@ -30,7 +30,7 @@ spec:
   target: {service: reviews}
   arms: {stable: v1, canary: v2}
   steps: [{weight: 20, hold: 60s, minRequests: 20}]
-  analysis: {tick: 500ms, warmup: 0s}
+  analysis: {tick: 500ms, warmup: 0s, detectAbsolute: 50%}
 """
 
 
@@ -39,7 +39,7 @@ def rollout(name: str, *, hold: float, ttl: float = 120) -> CanaryInput:
         "target": {"service": "reviews"},
         "arms": {"stable": "v1", "canary": "v2"},
         "steps": [{"weight": 30, "hold": hold, "minRequests": 20}, {"weight": 100, "hold": 1, "minRequests": 20}],
-        "analysis": {"tick": 0.5, "warmup": 0},
+        "analysis": {"tick": 0.5, "warmup": 0, "detectAbsolute": 0.5},
     }
     return CanaryInput(
         mesh="local", namespace="shop", name=name, spec=CanarySpec.model_validate(spec), ttl=ttl, heartbeat_timeout=5
@@ -168,7 +168,7 @@ async def test_our_own_metrics_are_scraped(lab: Lab) -> None:
 
 def through_prometheus(name: str, **analysis: object) -> CanaryInput:
     written = rollout(name, hold=3).spec.model_dump(by_alias=True)
-    written["analysis"] = {"tick": 1, "warmup": 0, "source": "prometheus", **analysis}
+    written["analysis"] = {"tick": 1, "warmup": 0, "detectAbsolute": 0.5, "source": "prometheus", **analysis}
     spec = CanarySpec.model_validate(written)
     return CanaryInput(mesh="local", namespace="shop", name=name, spec=spec, heartbeat_timeout=5)
 

@@ -49,7 +49,7 @@ async def test_a_hang_is_seen_through_prometheus_too(lab: Lab) -> None:
         "target": {"service": "reviews"},
         "arms": {"stable": "v1", "canary": "v2"},
         "steps": [{"weight": 20, "hold": 30, "minRequests": 20}],
-        "analysis": {"tick": 1, "warmup": 0, "source": "prometheus"},
+        "analysis": {"tick": 1, "warmup": 0, "detectAbsolute": 0.5, "source": "prometheus"},
     }
     rollout = CanaryInput(
         mesh="local", namespace="shop", name="prometheus-hang", spec=CanarySpec.model_validate(spec),

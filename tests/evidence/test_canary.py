@@ -21,6 +21,7 @@ ALL = judge(ERRORS, LATENCY, SUCCESS, WITHIN, THRESHOLD)
 WELL = ArmTick(requests=10, errors=0, timed=10, slow=(0, 0))
 FINE = ArmTick(requests=90, errors=0, timed=90, slow=(0, 0))
 STEP = StepRule(hold=5, min_requests=40, limit=20)
+LEAST = StepRule(hold=5, min_requests=1000, limit=60)
 
 
 def run(judged: Judge, found: list[Tick], rule: StepRule = WATCH) -> tuple[JudgeState, Verdict | None, int]:
@@ -73,6 +74,16 @@ def test_more_errors_of_the_canary_never_lower_the_evidence(found: list[Tick], d
 @settings(max_examples=examples(25))
 @given(ticks(), st.randoms(use_true_random=False))
 def test_the_order_of_ticks_with_equal_requests_does_not_matter(found: list[Tick], random: object):
+    """Of those that are compared one by one: in each the canary has a request, and stable as many as it always has."""
+    found = [
+        tick.model_copy(
+            update={
+                "canary": tick.canary.model_copy(update={"requests": 60, "timed": 60}),
+                "stable": tick.stable.model_copy(update={"requests": 300, "timed": 300}),
+            }
+        )
+        for tick in found
+    ]
     shuffled = list(found)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     state, other = start(ALL), start(ALL)
@@ -169,11 +180,37 @@ def test_alpha_is_shared_by_weight_and_thresholds_spend_none():
     assert harm_needed(shared, LATENCY) == pytest.approx(5.991465)  # ln 1/(0.01 x 1/4)
 
 
-def test_a_step_advances_when_held_with_enough_requests():
-    _, verdict, count = run(judge(), steady(30, WELL, FINE), STEP)
+def test_a_step_advances_when_held_with_enough_requests_and_harm_excluded():
+    _, verdict, count = run(judge(detect_absolute=0.2), steady(30, WELL, FINE), STEP)
     assert isinstance(verdict, Advance)
     assert count == 5
-    assert verdict.reason.startswith("held 5s with 50 canary requests, and no harm found")
+    assert verdict.reason.startswith("held 5s with 50 canary requests: errors of 6.0 % or more are excluded, ")
+
+
+def test_a_step_is_held_until_harm_of_the_size_to_be_detected_is_excluded():
+    rule = StepRule(hold=5, min_requests=40, limit=600)
+    ends = []
+    for smallest in (0.2, 0.05, 0.01):
+        judged = judge(detect_absolute=smallest)
+        state, verdict, count = run(judged, steady(600, WELL, FINE), rule)
+        assert isinstance(verdict, Advance)
+        assert all(found.excluded >= found.excluded_needed for found in verdict.evidence)
+        ends.append(count)
+        before, _ = replay(judged, rule, steady(count - 1, WELL, FINE))
+        held = count == rule.hold
+        assert held or any(found.excluded < found.excluded_needed for found in evidence(judged, before))
+        assert state.step_requests == 10 * count
+    assert ends == sorted(ends)
+    assert ends[-1] > 20
+
+
+def test_a_step_without_the_power_is_inconclusive_and_says_what_it_excluded():
+    _, verdict, count = run(judge(), steady(30, WELL, FINE), STEP)
+    assert isinstance(verdict, Inconclusive)
+    assert (verdict.cause, count) == ("time", 20)
+    assert "after 20s and 200 canary requests harm of the size to be detected is not excluded; " in verdict.reason
+    assert "errors of 1.5 % or more are excluded" in verdict.reason
+    assert "more requests would exclude harm of 2 times stable's share, or 1.0 % more" in verdict.reason
 
 
 def test_a_step_waits_for_requests_and_then_gives_up():
@@ -184,17 +221,32 @@ def test_a_step_waits_for_requests_and_then_gives_up():
     assert "20 of 40 requests" in verdict.reason
 
 
-def test_good_evidence_may_stand_in_for_requests():
-    """Stable fails often and is often slow, the canary never: few requests show that it is not worse."""
+def test_where_stable_fails_often_few_requests_show_that_the_canary_is_not_worse():
     few = ArmTick(requests=3, timed=3, slow=(0, 0))
     bad = ArmTick(requests=90, errors=45, timed=90, slow=(60, 45))
-    rule = StepRule(hold=5, min_requests=1000, limit=60)
-    _, verdict, count = run(judge(), steady(30, few, bad), rule)
+    _, verdict, count = run(judge(), steady(30, few, bad), StepRule(hold=2, min_requests=0, limit=60))
     assert isinstance(verdict, Advance)
-    assert count < 20
-    assert "enough to show that it is not worse" in verdict.reason
-    # Without any metric that compares with stable there is nothing that could show it.
-    assert isinstance(run(judge(THRESHOLD), steady(60, few, bad), rule)[1], Inconclusive)
+    assert count < 10
+    # Hold and requests are least values all the same.
+    assert isinstance(run(judge(), steady(60, few, bad), LEAST)[1], Inconclusive)
+
+
+def test_no_dispersion_lets_a_step_advance_in_silence():
+    """However many failures count as one: a canary that always fails is never promoted, nor one of a fifth."""
+    for phi in (1.15, 12.0, 1000.0):
+        for errors in (10, 2):
+            bad = ArmTick(requests=10, errors=errors, timed=10, slow=(0, 0))
+            verdict = run(judge(phi=phi), steady(600, bad, FINE), StepRule(hold=60, min_requests=100, limit=600))[1]
+            assert isinstance(verdict, Harm)
+    assert "the guard allows 20.0 %" in verdict.reason
+
+
+def test_the_guard_is_not_for_one_burst():
+    burst = ArmTick(requests=200, errors=150, timed=200, slow=(0, 0))
+    judged = judge(phi=1000.0)
+    assert run(judged, [*steady(1, burst, FINE), *steady(60, WELL, FINE)], WATCH)[1] is None
+    assert isinstance(run(judged, steady(60, burst, FINE), WATCH)[1], Harm)
+    assert run(judged.model_copy(update={"guard_share": None}), steady(60, burst, FINE), WATCH)[1] is None
 
 
 def test_watching_for_harm_never_advances():
@@ -204,8 +256,8 @@ def test_watching_for_harm_never_advances():
 def test_a_new_step_keeps_harm_and_forgets_good():
     judged = judge(ERRORS)
     state, _ = replay(judged, WATCH, steady(5, ArmTick(requests=3), ArmTick(requests=90, errors=45)))
-    shaky = ArmTick(requests=100, errors=80, timed=0, slow=(0, 0))
-    worse, _ = replay(judged, WATCH, steady(1, shaky, FINE), state)
+    shaky, beside = ArmTick(requests=100, errors=80), ArmTick(requests=3000)  # as many to compare with as before
+    worse, _ = replay(judged, WATCH, steady(1, shaky, beside), state)
     began = begin_step(judged, worse)
     before, after = evidence(judged, worse), evidence(judged, began)
     good = [evidence(judged, each)[0].good for each in (state, begin_step(judged, state))]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.evidence import dispersion, process
+from autopilot.evidence import clustering, dispersion, process
 from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import start_gauges, update_gauges
 from autopilot.evidence.canary import begin_step, evidence, observe, replay, start, update
@@ -138,8 +138,11 @@ class TestTheJudgeLearns:
         for tick in found:
             state, _ = update(LEARNS, WATCH, state, tick)
             phis.append(evidence(LEARNS, state)[0].phi)
-        told = [phi_from([(1.0, t.stable.errors, 90.0) for t in found[:at]]) for at in range(60)]
-        assert phis == pytest.approx([float(each.phi[0]) for each in told], abs=1e-3)
+        gauge, told = clustering.fresh(1), []
+        for tick in found:
+            told.append(float(clustering.dispersion(gauge).phi[0]))
+            gauge = clustering.fold(gauge, np.asarray([tick.stable.errors]), np.asarray([90.0]), seconds=1.0)
+        assert phis == pytest.approx(told, abs=1e-3)
         assert phis[0] == PRIOR
         assert phis[-1] > 9
         assert "stable failed too rarely" in evidence(LEARNS, update(LEARNS, WATCH, start(LEARNS), found[0])[0])[0].note
@@ -168,14 +171,14 @@ class TestTheJudgeLearns:
     def test_the_state_survives_json_and_steps(self):
         state, _ = replay(LEARNS, WATCH, steady(40, self.WELL, self.stable(1)))
         kept = JudgeState.model_validate_json(begin_step(LEARNS, state).model_dump_json())
-        assert [each.gauge for each in kept.metrics] == [each.gauge for each in state.metrics]
-        assert evidence(LEARNS, kept)[0].phi == evidence(LEARNS, state)[0].phi == FLOOR
+        assert [each.clusters for each in kept.metrics] == [each.clusters for each in state.metrics]
+        assert evidence(LEARNS, kept)[0].phi == evidence(LEARNS, state)[0].phi < 1.1 * FLOOR
 
     def test_a_state_from_before_it_learned_still_loads(self):
         state, _ = replay(LEARNS, WATCH, steady(10, self.WELL, self.stable(1)))
         plain = state.model_dump(mode="json")
         for metric in plain["metrics"]:
-            for new in ("gauge", "phi", "above", "sign", "apart"):
+            for new in ("gauge", "clusters", "phi", "above", "sign", "apart", "excluded", "step", "failing"):
                 del metric[new]
         old = JudgeState.model_validate(plain)
         assert evidence(LEARNS, old)[0].phi == PRIOR

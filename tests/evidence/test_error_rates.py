@@ -74,7 +74,8 @@ def test_late_harm_is_found_about_as_fast(canary: float, median: float):
 @settings(max_examples=examples(30))
 @given(ticks(6), ticks(6))
 def test_scalar_is_batch(first: list[Tick], second: list[Tick]):
-    """Two rollouts judged together are the two judged alone."""
+    """Two rollouts judged together are the two judged alone, where every tick is a comparison."""
+    first, second = ([_compared(tick) for tick in found] for found in (first, second))
     judged = judge()
     length = min(len(first), len(second))
     processes = start_batch(judged, (2,))
@@ -90,6 +91,14 @@ def test_scalar_is_batch(first: list[Tick], second: list[Tick]):
         for tick in found[:length]:
             state, _ = update(judged, WATCH, state, tick)
         assert [e.harm for e in evidence(judged, state)] == pytest.approx(list(together[row]), abs=1e-6)
+
+
+def _compared(tick: Tick) -> Tick:
+    arms = {
+        name: arm.model_copy(update={"requests": requests, "timed": requests})
+        for name, arm, requests in (("canary", tick.canary, 60), ("stable", tick.stable, 300))
+    }
+    return tick.model_copy(update=arms)
 
 
 def _stack(arms: list) -> BatchArm:

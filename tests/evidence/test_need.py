@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+from autopilot.evidence import process
+from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import harm_needed, replay
 from autopilot.evidence.model import ArmTick, Inconclusive, StepRule
-from autopilot.evidence.need import detectable, requests_needed
+from autopilot.evidence.need import detectable, requests_needed, requests_to_exclude
 from autopilot.evidence.words import about
 from tests.evidence.cases import ERRORS, draw_batch, judge, steady
 
@@ -58,8 +62,31 @@ def test_inconclusive_says_what_is_lacking():
     _, verdict = replay(JUDGED, StepRule(hold=5, min_requests=40, limit=20), steady(30, few, stable))
     assert isinstance(verdict, Inconclusive)
     assert verdict.evidence[0].more > 500
-    assert verdict.reason.endswith("that a canary like stable is not 1.5 times worse")
-    assert f"; {about(verdict.evidence[0].more)} more requests would show harm of 2 times stable's" in verdict.reason
+    assert f"; {about(verdict.evidence[0].more)} more requests would exclude harm of 2 times stable's" in verdict.reason
+
+
+@pytest.mark.parametrize(("stable", "weight"), [(0.001, 0.05), (0.001, 0.5), (0.02, 0.1), (0.2, 0.25)])
+def test_a_step_takes_as_many_requests_as_was_said(stable: float, weight: float):
+    """Nine steps of ten are over by then, and not many by half of it."""
+    judged = judge(ERRORS)
+    said = requests_to_exclude(judged, stable=stable, weight=weight)
+    assert said is not None
+    rng, rollouts, requests = np.random.default_rng(1), 400, 20.0
+    others = requests * (1 - weight) / weight
+    gathered, done = process.fresh(ERRORS, (rollouts,)), np.full(rollouts, np.inf)
+    for number in range(1, round(2 * said / requests)):
+        arms = [
+            BatchArm(
+                np.full(rollouts, total), rng.binomial(round(total), stable, rollouts).astype(float),
+                np.zeros(rollouts), np.zeros((rollouts, 0)),
+            )
+            for total in (requests, others)
+        ]  # fmt: skip
+        gathered = process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
+        over = process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
+        done = np.where(over & np.isinf(done), number * requests, done)
+    assert 0.8 <= np.mean(done <= said) <= 0.99
+    assert np.mean(done <= said / 4) < 0.5
 
 
 def test_about():

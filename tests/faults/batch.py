@@ -12,6 +12,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from autopilot.findings import ExperimentReport
+from autopilot.operations.common import Outcome
 from autopilot.report import CanaryReport
 from tests.faults.cell import Cell
 from tests.faults.dataplane import Routes
@@ -129,6 +130,9 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
     reported = await asyncio.gather(*(_outcome(scene, cell) for cell in scene.cells))
     for cell, outcome in zip(scene.cells, reported, strict=True):
         name = str(cell.target)
+        await check_reports(scene, cell, event)
+        if cell.point.of_commit == "after" and cell.reported and not _promoted(cell):
+            cell.stood = False  # it came to this point by another way: it had committed nothing when the event came
         found = routes[name]
         if event.net != "guard":  # there it is known already, from the time when nobody else was alive
             cell.gone = sampler.gone.get(name)
@@ -153,12 +157,16 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             committed=sampler.committed.get(name),
             ended=ended or outcome != "",
         )
-        await check_reports(scene, cell, event)
         cell.restore_began = scene.restore_began(cell)
         cell.landed = world.control.landings(cell.operation)
-        cell.violations += violations(cell.terms, cell.seen) if cell.stood else []
+        wrong = violations(cell.terms, cell.seen) if cell.stood else []
+        cell.violations += [f"{sentence} (reports: {'; '.join(cell.reported) or 'none'})" for sentence in wrong]
         cell.violations += [f"a late {name} was not refused" for name in dict.fromkeys(cell.landed)]
         cell.restored = restored_after(cell.terms, cell.seen)
+
+
+def _promoted(cell: Cell) -> bool:
+    return any(said.startswith(Outcome.PROMOTED.value) for said in cell.reported)
 
 
 def bound_of(cell: Cell, event: Event) -> float:

@@ -44,6 +44,8 @@ class Cell:
     """Seconds for which a judge of the batch was held up at the longest."""
     landed: list[str] = field(default_factory=list)
     """Late attempts that were not refused."""
+    reported: list[str] = field(default_factory=list)
+    """What the reports of its runs say, the last run's first."""
     violations: list[str] = field(default_factory=list)
 
     @property

@@ -36,6 +36,7 @@ async def check_reports(scene: Scene, cell: Cell, event: Event) -> None:
             cell.violations.append(f"it ended as {run.status.name} and left no report")
             continue
         report = kind.model_validate_json(kept.read_text(encoding="utf-8"))
+        cell.reported.append(f"{report.outcome.value}: {report.reason}")
         if not event.may_fail and report.outcome is Outcome.FAILED:
             cell.violations.append(f"it failed: {report.reason}")
         watching = cell.point.walk.hold == LONG and cell.point.label.startswith(WATCHES)

@@ -107,6 +107,8 @@ class Walk:
                 "warmup": 0,
                 "alpha": 0.05,
                 "metrics": [{"type": "errorRate"}],
+                "detectAbsolute": 0.9,
+                "dispersion": 1,
                 "noData": {"after": 4, "then": "rollback"},
             },
             "onInconclusive": "rollback",

@@ -56,7 +56,7 @@ class Stage:
             "target": {"service": "reviews"},
             "arms": {"stable": stable, "canary": canary},
             "steps": steps,
-            "analysis": {"tick": 1, "warmup": 0, **analysis},
+            "analysis": {"tick": 1, "warmup": 0, "detectAbsolute": 0.3, **analysis},
         }
         return CanaryInput(
             mesh="lab",

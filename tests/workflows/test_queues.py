@@ -38,7 +38,7 @@ from workflows.guard import GuardInput, GuardWorkflow
 
 pytestmark = pytest.mark.devserver
 STEP = {"hold": 0.5, "minRequests": 1}
-ANALYSIS = {"tick": 0.5, "warmup": 0, "metrics": [{"type": "errorRate"}]}
+ANALYSIS = {"tick": 0.5, "warmup": 0, "metrics": [{"type": "errorRate"}], "detectAbsolute": 0.9, "dispersion": 1}
 
 
 class Unproxied(EnvoyMesh):

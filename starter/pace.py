@@ -1,0 +1,100 @@
+"""How long the steps of a rollout will take at the traffic of the last half hour, where a Prometheus has it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autopilot.spec.units import format_seconds
+from starter.places import local_stack
+
+if TYPE_CHECKING:
+    from autopilot.evidence.model import Judge, Tick
+    from autopilot.spec.canary import CanaryStep, MeshCanary
+
+HISTORY = 1800.0
+"""Seconds that are looked at."""
+_ALONE = 1e-6
+"""The weight at which the formula treats stable's share as known: that of the past, where the canary is alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the steps will take.
+
+    Attributes:
+        rate: requests/s of the service.
+        seconds: of each step, for nine rollouts of ten of a canary like stable.
+        requests: of the canary that it takes to exclude harm of `detect` size, in each step.
+        warnings: steps that will not come to an end, one sentence each.
+    """
+
+    rate: float
+    seconds: tuple[float, ...]
+    requests: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+
+async def of(canary: MeshCanary, mesh: str) -> Pace | None:
+    """Reads stable's last half hour; None where this machine knows no Prometheus, or that knows nothing of it."""
+    stack = local_stack()
+    url = os.environ.get("AUTOPILOT_PROMETHEUS") or (stack.prometheus if stack else None)
+    if url is None:
+        return None
+    from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
+    from autopilot.telemetry.difference import Differencer  # noqa: PLC0415
+    from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
+    from autopilot.telemetry.past import ticks  # noqa: PLC0415
+    from autopilot.telemetry.prometheus import PrometheusSource  # noqa: PLC0415
+
+    spec, boundaries = canary.spec, setup.boundaries_of(canary.spec.analysis)
+    arms = (spec.arms.stable, spec.arms.canary)
+    subject = Subject(mesh=mesh, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
+    source = PrometheusSource(url)
+    try:
+        looks = await source.history(subject, HISTORY, latency=bool(boundaries))
+    except TelemetryError:
+        return None  # `plan` says elsewhere that it cannot be asked
+    finally:
+        await source.close()
+    found = list(ticks(Differencer(spec.arms.canary, spec.arms.stable, boundaries), looks))
+    return _paced(canary, found)
+
+
+def _paced(canary: MeshCanary, found: list[Tick]) -> Pace | None:
+    from autopilot.evidence import setup  # noqa: PLC0415
+
+    seconds = sum(tick.seconds for tick in found)
+    requests = sum(tick.stable.requests + tick.canary.requests for tick in found)
+    if not seconds or not requests:
+        return None
+    rate, judge = requests / seconds, setup.judge_from(canary.spec.analysis)
+    steps = [_step(judge, step, rate, found) for step in canary.spec.walk]
+    return Pace(
+        rate=rate,
+        seconds=tuple(took for took, _ in steps),
+        requests=tuple(needed for _, needed in steps),
+        warnings=tuple(
+            f"a step of {step.weight:g} % needs about {needed:,.0f} canary requests to exclude harm of the size to "
+            f"`detect`, {format_seconds(round(took))} at today's {rate:.3g} requests/s: it will be inconclusive after "
+            f"{format_seconds(step.limit)} (raise its weight or `timeout`, or `detectAbsolute`)"
+            for step, (took, needed) in zip(canary.spec.walk, steps, strict=True)
+            if took > step.limit
+        ),
+    )
+
+
+def _step(judge: Judge, step: CanaryStep, rate: float, found: list[Tick]) -> tuple[float, float]:
+    """Seconds of one step, and canary requests."""
+    from autopilot.evidence import canary, need  # noqa: PLC0415
+
+    weight = min(step.weight / 100, 1.0)
+    state = canary.observe(judge, canary.start(judge), found)
+    needed = 0.0
+    for shares, scale in canary.usual(judge, state, found):
+        for share, phi in zip(shares, scale, strict=True):
+            beside = weight if weight < 1 else _ALONE
+            needed = max(needed, need.requests_to_exclude(judge, stable=share, weight=beside, phi=phi) or 0.0)
+    needed = max(needed, step.min_requests)
+    return max(step.hold, needed / (rate * weight)), needed

@@ -1,0 +1,60 @@
+"""Reports that an earlier version of the judge recorded say today what they said then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autopilot.evidence import canary
+from autopilot.evidence.model import Advance
+from autopilot.evidence.record import unpack
+from autopilot.evidence.setup import judge_from
+from autopilot.evidence.state import JudgeState
+from autopilot.operations.common import Outcome
+from autopilot.report import CanaryReport
+from starter.judging import complete, rejudge
+
+FIRST = sorted((Path(__file__).parent / "version1").glob("*.json"))
+"""Written by version 1, from drawn ticks: each kind of metric, of ending and of evidence."""
+
+
+def read(file: Path) -> CanaryReport:
+    return CanaryReport.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def test_there_are_such_reports() -> None:
+    assert {read(file).outcome for file in FIRST} == {Outcome.PROMOTED, Outcome.ROLLED_BACK, Outcome.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("file", FIRST, ids=lambda file: file.stem)
+def test_a_report_of_the_first_version_is_judged_as_it_was(file: Path) -> None:
+    report = read(file)
+    assert complete(report)
+    judged = rejudge(report)
+    assert len(judged) == len(report.steps)
+    for one in judged:
+        assert one.recomputed == one.recorded
+        assert one.agrees
+
+
+def test_the_same_ticks_are_judged_otherwise_today() -> None:
+    """What version 1 took for clusters was an outage: it let through a canary that fails one request in five."""
+    report = read(next(file for file in FIRST if file.stem == "blind-after-an-incident"))
+    assert report.outcome is Outcome.PROMOTED
+    judge, watch = judge_from(report.analysis), report.steps[0].watches[0]
+    _, verdict = canary.replay(judge, watch.rule, unpack(watch.ticks))
+    assert verdict is not None
+    assert not isinstance(verdict, Advance)
+
+
+def test_a_rollout_goes_on_by_the_rules_that_it_began_with() -> None:
+    report = read(next(file for file in FIRST if file.stem == "healthy"))
+    state = JudgeState.model_validate_json(report.learned)
+    assert state.version == 1
+    judge, watch = judge_from(report.analysis), report.steps[0].watches[0]
+    state, _ = canary.replay(judge, watch.rule, unpack(watch.ticks), state)
+    kept = JudgeState.model_validate_json(state.model_dump_json())
+    assert kept.version == 1
+    assert kept.pending is None
+    assert canary.start(judge).version == canary.VERSION
