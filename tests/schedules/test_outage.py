@@ -41,7 +41,7 @@ from tests.schedules.conftest import experiment
 from worker.plugin import AutopilotPlugin
 from workflows.scheduled import ScheduledRun
 
-pytestmark = pytest.mark.devserver
+pytestmark = [pytest.mark.devserver, pytest.mark.timeout(180)]
 
 EVERY = timedelta(seconds=1)
 CATCH_UP = 10.0
@@ -130,7 +130,7 @@ async def made_as_others_do(client: Client) -> ScheduleHandle:
 
 
 async def until_begun(handle: ScheduleHandle, count: int) -> ScheduleDescription:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             found = await handle.describe()
             if found.info.num_actions >= count:
@@ -155,7 +155,7 @@ async def test_an_outage_of_temporal_is_no_storm(server: Server, tmp_path: Path)
     control, ours = client.get_schedule_handle("control"), client.get_schedule_handle(ours.id)
     async with working(client, tmp_path):
         storm = await until_begun(control, storm_before + int(AWAY))
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 records = await schedules.runs(client, ours.id, limit=100)
                 if sum(each.scheduled > back and each.decision == "started" for each in records) >= 2:
