@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autopilot.spec.units import format_seconds
-from starter.places import local_stack
+from starter.sources import prometheus
 
 if TYPE_CHECKING:
     from autopilot.evidence.model import Judge, Tick
@@ -38,8 +37,7 @@ class Pace:
 
 async def of(canary: MeshCanary, mesh: str) -> Pace | None:
     """Reads stable's last half hour; None where this machine knows no Prometheus, or that knows nothing of it."""
-    stack = local_stack()
-    url = os.environ.get("AUTOPILOT_PROMETHEUS") or (stack.prometheus if stack else None)
+    url = prometheus()
     if url is None:
         return None
     from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
@@ -62,15 +60,16 @@ async def of(canary: MeshCanary, mesh: str) -> Pace | None:
     return _paced(canary, found)
 
 
-def _paced(canary: MeshCanary, found: list[Tick]) -> Pace | None:
-    from autopilot.evidence import setup  # noqa: PLC0415
+def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
+    from autopilot.evidence import canary, setup  # noqa: PLC0415
 
     seconds = sum(tick.seconds for tick in found)
     requests = sum(tick.stable.requests + tick.canary.requests for tick in found)
     if not seconds or not requests:
         return None
-    rate, judge = requests / seconds, setup.judge_from(canary.spec.analysis)
-    steps = [_step(judge, step, rate, found) for step in canary.spec.walk]
+    rate, judge = requests / seconds, setup.judge_from(document.spec.analysis)
+    usual = canary.usual(judge, canary.observe(judge, canary.start(judge), found), found)
+    steps = [_step(judge, step, rate, usual) for step in document.spec.walk]
     return Pace(
         rate=rate,
         seconds=tuple(took for took, _ in steps),
@@ -79,22 +78,23 @@ def _paced(canary: MeshCanary, found: list[Tick]) -> Pace | None:
             f"a step of {step.weight:g} % needs about {needed:,.0f} canary requests to exclude harm of the size to "
             f"`detect`, {format_seconds(round(took))} at today's {rate:.3g} requests/s: it will be inconclusive after "
             f"{format_seconds(step.limit)} (raise its weight or `timeout`, or `detectAbsolute`)"
-            for step, (took, needed) in zip(canary.spec.walk, steps, strict=True)
+            for step, (took, needed) in zip(document.spec.walk, steps, strict=True)
             if took > step.limit
         ),
     )
 
 
-def _step(judge: Judge, step: CanaryStep, rate: float, found: list[Tick]) -> tuple[float, float]:
-    """Seconds of one step, and canary requests."""
-    from autopilot.evidence import canary, need  # noqa: PLC0415
+def _step(
+    judge: Judge, step: CanaryStep, rate: float, usual: list[tuple[tuple[float, ...], tuple[float, ...]]]
+) -> tuple[float, float]:
+    """Seconds of one step, and canary requests; `usual` as `autopilot.evidence.canary.usual` has it."""
+    from autopilot.evidence import need  # noqa: PLC0415
 
     weight = min(step.weight / 100, 1.0)
-    state = canary.observe(judge, canary.start(judge), found)
+    beside = weight if weight < 1 else _ALONE
     needed = 0.0
-    for shares, scale in canary.usual(judge, state, found):
+    for shares, scale in usual:
         for share, phi in zip(shares, scale, strict=True):
-            beside = weight if weight < 1 else _ALONE
             needed = max(needed, need.requests_to_exclude(judge, stable=share, weight=beside, phi=phi) or 0.0)
     needed = max(needed, step.min_requests)
     return max(step.hold, needed / (rate * weight)), needed

@@ -8,6 +8,12 @@ from autopilot.spec.canary import MeshCanary, PromQL
 from starter.places import local_stack
 
 
+def prometheus() -> str | None:
+    """The address of the Prometheus that this machine knows: the one that is named, else the local stack's."""
+    stack = local_stack()
+    return os.environ.get("AUTOPILOT_PROMETHEUS") or (stack.prometheus if stack else None)
+
+
 async def check(canary: MeshCanary) -> list[str]:
     """What stands in the way, one sentence each.
 
@@ -16,8 +22,7 @@ async def check(canary: MeshCanary) -> list[str]:
     """
     analysis = canary.spec.analysis
     queries = [metric for metric in analysis.metrics if isinstance(metric, PromQL)]
-    stack = local_stack()
-    url = os.environ.get("AUTOPILOT_PROMETHEUS") or (stack.prometheus if stack else None)
+    url = prometheus()
     if url is None or (analysis.source != "prometheus" and not queries):
         return []
     from autopilot.telemetry.model import TelemetryError  # noqa: PLC0415 - slow to load

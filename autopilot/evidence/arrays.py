@@ -14,6 +14,11 @@ Flags = NDArray[np.bool_]
 """Which rows of a batch are meant, shape `batch`."""
 
 
+def over_all(rows: Flags, values: Counts) -> Flags:
+    """Rows of shape ``batch`` as a mask of values of shape ``batch + …``."""
+    return rows.reshape((*rows.shape, *[1] * (values.ndim - rows.ndim)))
+
+
 @dataclass(frozen=True, slots=True)
 class BatchArm:
     """`ArmTick` for many rollouts at once: shapes `batch`, and `batch + (boundaries,)` for `slow`."""

@@ -7,7 +7,7 @@ single rollout (`autopilot.evidence.canary`) and have no part in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +52,7 @@ def update_gauges(judge: Judge, gauges: Sequence[Gauge], stable: BatchArm, *, se
 
 def take(gathered: Process, rows: NDArray[np.intp]) -> Process:
     """The processes of some rollouts: ``rows`` indexes the leading axis."""
-    arrays = {
-        field.name: getattr(gathered, field.name)[rows]
-        for field in fields(gathered)
-        if isinstance(getattr(gathered, field.name), np.ndarray)
-    }
-    return replace(gathered, **arrays)
+    return Process(**{field.name: getattr(gathered, field.name)[rows] for field in fields(gathered)})
 
 
 def harm_batch(judge: Judge, processes: Sequence[Process], phi: Sequence[Counts] | None = None) -> Counts:

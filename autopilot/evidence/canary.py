@@ -394,9 +394,8 @@ def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *,
     packed = _with(kept, pack(gathered, add(kept.total, bad, counted)))
     if not counts:
         return packed
-    fails = int(bad[0][0] > 0)
-    of_epoch = kept.failing[1] if packed.epoch == kept.epoch else 0
-    return packed.model_copy(update={"failing": (kept.failing[0] + fails, of_epoch + fails)})
+    fails, (whole, of_epoch) = int(bad[0][0] > 0), packed.failing
+    return packed.model_copy(update={"failing": (whole + fails, of_epoch + fails)})
 
 
 def _told(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, state: JudgeState) -> MetricState:
@@ -473,9 +472,11 @@ def _progress(
     index: int,
 ) -> dict[str, float | None]:
     """How far the step has come, and how many requests it still lacks."""
-    good = float(process.good(gathered, phi=phi)) if metric.kind in RELATIVE else 0.0
     if state.version < VERSION:
-        return _more(judge, metric, kept, index, phi=float(phi[index]), good=good) if metric.kind in RELATIVE else {}
+        if metric.kind not in RELATIVE:
+            return {}
+        good = float(process.good(gathered, phi=phi))
+        return _more(judge, metric, kept, index, phi=float(phi[index]), good=good)
     if not gathered.step_all[0].any():
         return {}
     boundaries = process.excluded(gathered, phi=phi)

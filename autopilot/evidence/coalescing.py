@@ -16,7 +16,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts, Flags
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, over_all
 
 LONGEST = 30.0
 """Seconds after which a group is closed in any case."""
@@ -76,5 +76,5 @@ def of_rows(arm: BatchArm, rows: Flags) -> BatchArm:
     found = {}
     for field in fields(arm):
         values = getattr(arm, field.name)
-        found[field.name] = np.where(rows.reshape((*rows.shape, *[1] * (values.ndim - rows.ndim))), values, 0.0)
+        found[field.name] = np.where(over_all(rows, values), values, 0.0)
     return BatchArm(**found)

@@ -20,7 +20,7 @@ from autopilot.evidence.eprocess import ABOVE, BETTER, WORSE
 from autopilot.evidence.model import Judge
 from autopilot.evidence.process import BESIDE, WHOLE
 
-MIXING = 1.5
+_MIXING = 1.5
 """What a mixture pays for not knowing the alternative."""
 
 _NO_FAILURES = 1e-5
@@ -49,7 +49,7 @@ def requests_needed(judge: Judge, *, stable: float, weight: float, needed: float
         return None
     stable = max(stable, _NO_FAILURES)
     canary = detectable(judge, stable)
-    bound = needed + MIXING - math.log(WHOLE * BESIDE)
+    bound = needed + _MIXING - math.log(WHOLE * BESIDE)
     found = [_steps(canary, stable, weight, bound, judge.miss_budget, ratio=judge.ratio, margin=0.0, grid=WORSE)]
     if judge.absolute > 0:
         found.append(
@@ -63,7 +63,7 @@ def requests_to_good(judge: Judge, *, stable: float, weight: float, lacking: flo
     if not 0 < weight < 1 or stable <= 0:
         return None
     found = _steps(
-        stable, stable, weight, lacking + MIXING, judge.miss_budget, ratio=judge.good_ratio, margin=0.0, grid=BETTER
+        stable, stable, weight, lacking + _MIXING, judge.miss_budget, ratio=judge.good_ratio, margin=0.0, grid=BETTER
     )
     return None if found is None else phi * found
 

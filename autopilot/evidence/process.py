@@ -38,7 +38,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from autopilot.evidence import exclusion
-from autopilot.evidence.arrays import BatchArm, Counts, Flags, joined
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, joined, over_all
 from autopilot.evidence.coalescing import ALONE
 from autopilot.evidence.eprocess import (
     ABOVE,
@@ -175,11 +175,6 @@ def begin_epoch(process: Process, rows: Flags | bool = True) -> Process:
     return replace(
         process, **kept, epoch=process.epoch + np.where(over, 1, 0), seconds=np.where(over, 0.0, process.seconds)
     )
-
-
-def over_all(rows: Flags, values: Counts) -> Flags:
-    """Rows of shape ``batch`` as a mask of values of shape ``batch + …``."""
-    return rows.reshape((*rows.shape, *[1] * (values.ndim - rows.ndim)))
 
 
 def _where(rows: Flags | bool, value: float, values: Counts) -> Counts:
