@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Pace:
 
     Attributes:
         rate: requests/s of the service.
-        seconds: of each step, for nine rollouts of ten of a canary like stable.
+        seconds: of each step, for nine rollouts of ten of a canary like stable; its limit where it takes longer.
         requests: of the canary that it takes to exclude harm of `detect` size, in each step.
         warnings: steps that will not come to an end, one sentence each.
     """
@@ -72,16 +73,20 @@ def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
     steps = [_step(judge, step, rate, usual) for step in document.spec.walk]
     return Pace(
         rate=rate,
-        seconds=tuple(took for took, _ in steps),
+        seconds=tuple(min(took, step.limit) for step, (took, _) in zip(document.spec.walk, steps, strict=True)),
         requests=tuple(needed for _, needed in steps),
         warnings=tuple(
             f"a step of {step.weight:g} % needs about {needed:,.0f} canary requests to exclude harm of the size to "
-            f"`detect`, {format_seconds(round(took))} at today's {rate:.3g} requests/s: it will be inconclusive after "
+            f"`detect`, {_long(took)} at today's {rate:.3g} requests/s: it will be inconclusive after "
             f"{format_seconds(step.limit)} (raise its weight or `timeout`, or `detectAbsolute`)"
             for step, (took, needed) in zip(document.spec.walk, steps, strict=True)
             if took > step.limit
         ),
     )
+
+
+def _long(seconds: float) -> str:
+    return format_seconds(round(seconds)) if math.isfinite(seconds) else "for ever"
 
 
 def _step(
@@ -97,4 +102,6 @@ def _step(
         for share, phi in zip(shares, scale, strict=True):
             needed = max(needed, need.requests_to_exclude(judge, stable=share, weight=beside, phi=phi) or 0.0)
     needed = max(needed, step.min_requests)
+    if not weight:
+        return (math.inf if needed else step.hold), needed
     return max(step.hold, needed / (rate * weight)), needed
