@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -41,6 +42,8 @@ class Commanded:
         self._paused: Command | None = None
         self._aborted: Command | None = None
         self._resumes = 0
+        self._shown = True
+        """Whether the details are those of the last line."""
 
     @property
     def timeline(self) -> tuple[Event, ...]:
@@ -68,6 +71,14 @@ class Commanded:
     def note(self, text: str, who: str = "") -> None:
         """One more line in the timeline."""
         self._timeline.add(workflow.time(), text, who)
+        if self._shown:
+            # Once for all that one workflow task brings: of a flood of signals each would make the details anew, and
+            # the SDK allows a task two seconds.
+            self._shown = False
+            asyncio.get_running_loop().call_soon(self._show)
+
+    def _show(self) -> None:
+        self._shown = True
         workflow.set_current_details(self.details())
 
     def _end(self, ending: Ending) -> Ending:

@@ -59,7 +59,7 @@ def test_a_record_is_told_with_who_and_why() -> None:
 
 def test_a_record_reaches_opentelemetry(collector: type[Collector]) -> None:
     stream()(RECORD)
-    assert collector.came.wait(10), "waited 10 s for a record at the collector"
+    assert collector.came.wait(60), "waited 60 s for a record at the collector"
     sent = ExportLogsServiceRequest.FromString(collector.received[0])
     (log,) = sent.resource_logs[0].scope_logs[0].log_records
     assert log.time_unix_nano == 1_800_000_000_500_000_000

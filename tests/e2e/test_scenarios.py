@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from autopilot.mesh.envoy.base import read_mesh
+from autopilot.local import topology
+from autopilot.mesh.envoy.base import read_mesh, set_weights
+from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.common import Outcome
 from autopilot.report import CanaryInput
 from autopilot.spec.canary import CanarySpec
@@ -41,6 +43,32 @@ async def test_failures_that_retries_hide_are_found_before_any_user_meets_one(la
     service = read_mesh(lab.info.mesh_file).spec.service("shop/reviews")
     assert service is not None
     assert service.retries == 0, "the scenario's retries end with it"
+
+
+async def test_first_tries_that_fail_at_the_same_time_are_all_tried_again(lab: Lab) -> None:
+    """As after a stall of the machine. Envoy's own limit is three retries at a time: the rest would fail."""
+    file = lab.info.mesh_file
+    mesh = read_mesh(file).spec
+    (caller,) = (one for proxy in mesh.proxies if proxy.name == "web-v1" for one in proxy.outbound)
+    await lab.behave("reviews-v2", first_tries=1.0)
+    topology.set_retries(file, "shop/reviews", 2)
+    set_weights(file, "shop/reviews", {"v1": 0, "v2": 100})
+    prepare(file)
+    try:
+        served = await lab.served("reviews-v2")
+        async with asyncio.timeout(20):
+            while await lab.served("reviews-v2") == served:
+                await asyncio.sleep(0.05)
+
+        async def status() -> int:
+            async with lab.session.get(f"http://{caller.address}/") as response:
+                return response.status
+
+        assert await asyncio.gather(*(status() for _ in range(60))) == [200] * 60
+    finally:
+        topology.set_retries(file, "shop/reviews", 0)
+        await lab.behave("reviews-v2", first_tries=0.0)
+        lab.reset()
 
 
 async def test_a_hang_is_seen_through_prometheus_too(lab: Lab) -> None:

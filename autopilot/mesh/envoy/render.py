@@ -24,6 +24,9 @@ from autopilot.spec.mesh import Inbound, MeshSpec, Outbound, Proxy
 
 _TYPE = "type.googleapis.com/"
 _HCM = _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_LIMITS = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+"""Circuit breakers, of which a mesh file knows none: Envoy's own are low, three retries at a time the lowest."""
+_NO_LIMIT = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def _cluster(
         for address in addresses
         if "socket_address" in address and not is_ip(address["socket_address"]["address"])
     ]
-    breakers = {"max_connections": 65536, "max_pending_requests": 65536, "max_requests": 65536, **(thresholds or {})}
+    breakers = {**dict.fromkeys(_LIMITS, _NO_LIMIT), **(thresholds or {})}
     return {
         "name": name,
         "type": "STRICT_DNS" if named else "STATIC",
