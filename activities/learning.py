@@ -1,6 +1,7 @@
-"""Learns from Prometheus' history, before a rollout begins, how failures of the stable version cluster.
+"""Learns, before a rollout begins, how failures of the stable version cluster, and how long its requests take.
 
-A help and no condition: where there is nothing to learn from, the rollout begins at once and its timeline says so.
+Both from Prometheus' history; how long requests take also from what the proxies have counted since they began. A help
+and no condition: where there is nothing to learn from, the rollout begins at once and its timeline says so.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from activities.disturbed import Span, undisturbed
 from activities.signatures import Learned, LearnRequest
 from activities.watching import subject_of
 from autopilot.evidence import canary
-from autopilot.evidence.setup import boundaries_of, judge_from
+from autopilot.evidence.setup import UNKNOWN, boundaries_of, judge_from, open_boundaries, with_boundaries
 from autopilot.spec.units import format_seconds
+from autopilot.telemetry import quantiles
 from autopilot.telemetry.cost import scrape_cost
 from autopilot.telemetry.difference import Differencer
-from autopilot.telemetry.model import HistorySource, Observation, TelemetryError
+from autopilot.telemetry.model import HistorySource, Observation, TelemetryError, TelemetrySource
 from autopilot.telemetry.past import ticks
 
 HISTORY = 1800.0
@@ -33,6 +35,7 @@ async def learn(
     request: LearnRequest,
     interval: Callable[[], float | None] = lambda: None,
     disturbed: Sequence[Span] = (),
+    now: TelemetrySource | None = None,
 ) -> Learned:
     """Learns within `PATIENCE`, or says why not.
 
@@ -41,29 +44,66 @@ async def learn(
         request: whose failures.
         interval: seconds between samples of what will be watched.
         disturbed: when experiments were laid: what failed then is not learned from.
+        now: what will be watched. Its histograms tell how long requests took where no history does.
     """
+    looks: Sequence[Observation] = ()
+    why = ""
     if source is None:
-        return Learned(note=f"{_NOTHING}this worker has no Prometheus (start it with --prometheus URL)")
-    boundaries = boundaries_of(request.analysis)
-    subject = subject_of(request.target, request.arms)
+        why = "this worker has no Prometheus (start it with --prometheus URL)"
+    else:
+        subject = subject_of(request.target, request.arms)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                looks = await source.history(subject, HISTORY, latency=bool(boundaries_of(request.analysis)))
+        except TelemetryError as failure:
+            why = str(failure)
+        except TimeoutError:
+            why = f"reading it took longer than {format_seconds(PATIENCE)}"
+    boundaries = await _boundaries(request, looks, now) if open_boundaries(request.analysis) else ()
+    analysis = with_boundaries(request.analysis, boundaries or UNKNOWN)
+    told = _told(request, boundaries)
+    if analysis.dispersion is not None:
+        return Learned(boundaries=boundaries, note=told)
+    request = request.model_copy(update={"analysis": analysis})
+    found = None if why else await asyncio.to_thread(_fold, request, looks, interval(), disturbed)
+    if found is None:
+        why = why or f"Prometheus has counted no requests to {request.arms.stable}"
+        found = Learned(note=f"{_NOTHING}{why}")
+    return found.model_copy(update={"boundaries": boundaries, "note": f"{found.note}; {told}" if told else found.note})
+
+
+async def _boundaries(
+    request: LearnRequest, looks: Sequence[Observation], now: TelemetrySource | None
+) -> tuple[float, ...]:
+    """The boundaries that stable's latency asks for; none where nothing is known of it."""
+    arm = request.arms.stable
+    if found := quantiles.lately(looks, arm).boundaries():
+        return found
+    if now is None:
+        return ()
     try:
         async with asyncio.timeout(PATIENCE):
-            looks = await source.history(subject, HISTORY, latency=bool(boundaries))
-            return await asyncio.to_thread(_fold, request, boundaries, looks, interval(), disturbed)
-    except TelemetryError as failure:
-        return Learned(note=f"{_NOTHING}{failure}")
-    except TimeoutError:
-        return Learned(note=f"{_NOTHING}reading it took longer than {format_seconds(PATIENCE)}")
+            (look,) = await now.observe([subject_of(request.target, request.arms)])
+    except (TelemetryError, TimeoutError):
+        return ()
+    return quantiles.ever(look, arm).boundaries()
+
+
+def _told(request: LearnRequest, boundaries: tuple[float, ...]) -> str:
+    """At which boundaries latency is compared and why; empty where the spec names them."""
+    if not open_boundaries(request.analysis):
+        return ""
+    where = ", ".join(format_seconds(bound) for bound in boundaries or UNKNOWN)
+    why = "the quantiles 50, 90, 99 and 99.9 % of its own" if boundaries else "for nothing is known of it"
+    return f"latency of {request.arms.stable} is compared at {where}, {why}"
 
 
 def _fold(
-    request: LearnRequest,
-    boundaries: tuple[float, ...],
-    looks: Sequence[Observation],
-    interval: float | None,
-    disturbed: Sequence[Span],
-) -> Learned:
+    request: LearnRequest, looks: Sequence[Observation], interval: float | None, disturbed: Sequence[Span]
+) -> Learned | None:
+    """What the looks tell of stable's clusters; None where it had no requests."""
     judge, arms = judge_from(request.analysis), request.arms
+    boundaries = boundaries_of(request.analysis)
     found = [
         tick
         for run in undisturbed(looks, disturbed)
@@ -71,7 +111,7 @@ def _fold(
     ]
     seconds = sum(tick.seconds for tick in found if tick.stable.requests > 0)
     if not seconds:
-        return Learned(note=f"{_NOTHING}Prometheus has counted no requests to {arms.stable}")
+        return None
     state = canary.observe(judge, canary.start(judge), found)
     note = f"learned from the last {format_seconds(round(seconds))} of {arms.stable}: {canary.learned(judge, state)}"
     if interval and request.weight:

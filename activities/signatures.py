@@ -120,6 +120,8 @@ class Learned(Wire):
 
     state: str = ""
     """The judge's memory as JSON, opaque to workflows; empty where nothing was learned."""
+    boundaries: tuple[float, ...] = ()
+    """Latency boundaries in seconds that stable's own latency asks for; none where that is not known."""
     note: str
     """One sentence: from how much, and what; or why nothing."""
 

@@ -66,7 +66,9 @@ class TelemetryActivities(TelemetrySignatures):
                 error,
             )
             disturbed = []
-        return await learn(attached.history, request, lambda: attached.interval(request.analysis.source), disturbed)
+        source = request.analysis.source
+        now = attached.hub(source).source
+        return await learn(attached.history, request, lambda: attached.interval(source), disturbed, now)
 
     @activity.defn(name="telemetry.watch")
     async def watch(self, request: WatchRequest) -> WatchResult:

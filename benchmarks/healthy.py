@@ -1,8 +1,10 @@
 """Healthy versions that look ill: how many are rolled back. Every one of them should be promoted.
 
 `make bench-healthy ARGS="--runs 50"`: three awkward but healthy rollouts at the shipped defaults (a cold start with
-three times the latency for 60 s, one slow service that both versions call, five times the load in mid-rollout), and
-canary-good with 0.5 % true errors in both arms, so many times in a row.
+three times the latency for 60 s, one slow service that both versions call, five times the load in mid-rollout), ten
+through an outage of what both call, a restart of stable's pod and a burst of failures in the canary, and canary-good
+with 0.5 % true errors in both arms, so many times in a row. Before them one that must be rolled back: stable fails for
+10 s, a minute later a canary begins that fails always.
 """
 
 from __future__ import annotations
@@ -30,6 +32,13 @@ NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}
 INSTANCES = ("web-v1", "reviews-v1", "reviews-v2", "ratings-v1", "ratings-v1-b")
 SHORT = [{"weight": weight, "hold": hold, "minRequests": 50} for weight, hold in ((10, 6), (50, 4), (100, 3))]
 LONG = [{"weight": weight, "hold": hold} for weight, hold in ((10, 30), (50, 20), (100, 10))]
+
+QUICK = {"tick": 0.5, "warmup": 0, "detectAbsolute": 0.1}
+"""Steps end when harm of 10 percentage points is excluded: within seconds."""
+STORM = [{"weight": weight, "hold": hold} for weight, hold in ((10, 25), (50, 10), (100, 5))]
+STORMS = 10
+INCIDENT = [{"weight": weight, "hold": 15} for weight in (10, 50, 100)]
+RATINGS = ("ratings-v1", "ratings-v1-b")
 
 Change = tuple[float, Callable[[], Awaitable[None]]]
 
@@ -91,6 +100,32 @@ class Field:
                 task.cancel()
             await asyncio.gather(*later, return_exceptions=True)
 
+    async def fails(self, seconds: float, *instances: str, share: float = 1.0) -> None:
+        """Such a share of these instances' requests fails for a while."""
+        await self.behave_all(instances, errors=share)
+        await asyncio.sleep(seconds)
+        await self.behave_all(instances, errors=0.0)
+
+    async def after_incident(self) -> CanaryReport:
+        """A rollout of a canary that always fails, a minute after stable failed 45 % for 10 s."""
+        await self.reset()
+        await self.fails(10.0, "reviews-v1", share=0.45)
+        await asyncio.sleep(60.0)
+        await self.behave("reviews-v2", errors=1.0)
+        return await self.roll("incident", INCIDENT, {})
+
+    async def through_storm(self, number: int) -> CanaryReport:
+        """A healthy rollout while what both versions call fails, stable's pod restarts, and a client fails."""
+        await self.reset()
+        return await self.roll(
+            f"storm-{number}",
+            STORM,
+            {"warmup": 5, "detectAbsolute": 0.1},
+            (10.0, lambda: self.fails(3.0, *RATINGS)),
+            (17.0, lambda: self.fails(1.0, "reviews-v1")),
+            (21.0, lambda: self.fails(0.2, "reviews-v2")),
+        )
+
 
 async def _after(seconds: float, change: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
@@ -113,6 +148,19 @@ async def measure(info: StackInfo, runs: int) -> tuple[dict[str, float], list[tu
             rows.append((title, str(len(reports)), str(back), "; ".join(ends)))
             print(f"{title}: {back} of {len(reports)} not promoted", flush=True)
 
+        report = await field.after_incident()
+        began = report.steps[0].receipt
+        figures["incident_rolled_back"] = float(report.outcome.value == "RolledBack")
+        figures["incident_seconds"] = round(report.ended - (began.written if began else report.started), 2)
+        figures["incident_failures"] = report.exposure.failures
+        print(
+            f"a canary that always fails, after an incident: {report.outcome.value} after "
+            f"{figures['incident_seconds']:g} s, {report.exposure.failures:g} failures",
+            flush=True,
+        )
+        storms = [await field.through_storm(number) for number in range(STORMS)]
+        note("storm", "outage of both, a restart of stable, a burst in the canary", storms)
+
         await field.reset()
         await field.behave("reviews-v1", delay=0.02)
         await field.behave("reviews-v2", delay=0.06)
@@ -120,7 +168,7 @@ async def measure(info: StackInfo, runs: int) -> tuple[dict[str, float], list[tu
         note("cold_start", "three times the latency for 60 s", [await field.roll("cold", LONG, {}, warm)])
 
         await field.reset()
-        slow = (5.0, lambda: field.behave_all(("ratings-v1", "ratings-v1-b"), delay=0.3))
+        slow = (5.0, lambda: field.behave_all(RATINGS, delay=0.3))
         note("slow_endpoint", "a slow service behind both arms", [await field.roll("slow", LONG, {}, slow)])
 
         await field.reset()
@@ -132,7 +180,7 @@ async def measure(info: StackInfo, runs: int) -> tuple[dict[str, float], list[tu
             await field.reset()
             for instance in ("reviews-v1", "reviews-v2"):
                 await field.behave(instance, errors=0.005)
-            reports.append(await field.roll(f"healthy-{number}", SHORT, {"tick": 0.5, "warmup": 0}))
+            reports.append(await field.roll(f"healthy-{number}", SHORT, QUICK))
             print(f"{number + 1}/{runs}: {reports[-1].outcome.value}", flush=True)
         note("healthy", "0.5 % errors in both arms, no warm-up", reports)
         await field.reset()

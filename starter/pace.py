@@ -42,22 +42,26 @@ async def of(canary: MeshCanary, mesh: str) -> Pace | None:
     if url is None:
         return None
     from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
+    from autopilot.telemetry import quantiles  # noqa: PLC0415
     from autopilot.telemetry.difference import Differencer  # noqa: PLC0415
     from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
     from autopilot.telemetry.past import ticks  # noqa: PLC0415
     from autopilot.telemetry.prometheus import PrometheusSource  # noqa: PLC0415
 
-    spec, boundaries = canary.spec, setup.boundaries_of(canary.spec.analysis)
+    spec = canary.spec
     arms = (spec.arms.stable, spec.arms.canary)
     subject = Subject(mesh=mesh, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
     source = PrometheusSource(url)
     try:
-        looks = await source.history(subject, HISTORY, latency=bool(boundaries))
+        looks = await source.history(subject, HISTORY, latency=bool(setup.boundaries_of(spec.analysis)))
     except TelemetryError:
         return None  # `plan` says elsewhere that it cannot be asked
     finally:
         await source.close()
-    found = list(ticks(Differencer(spec.arms.canary, spec.arms.stable, boundaries), looks))
+    boundaries = quantiles.lately(looks, spec.arms.stable).boundaries()
+    analysis = setup.with_boundaries(spec.analysis, boundaries or setup.UNKNOWN)
+    canary = canary.model_copy(update={"spec": spec.model_copy(update={"analysis": analysis})})
+    found = list(ticks(Differencer(spec.arms.canary, spec.arms.stable, setup.boundaries_of(analysis)), looks))
     return _paced(canary, found)
 
 

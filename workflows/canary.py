@@ -18,6 +18,7 @@ from activities.signatures import (
     Totals,
 )
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
+from autopilot.evidence.setup import UNKNOWN, open_boundaries, with_boundaries
 from autopilot.mesh.model import Aspect, Receipt
 from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Event, Outcome, Phase
@@ -72,8 +73,10 @@ class CanaryWorkflow(JudgedOperation):
             self._before = await self._count(first=True)
         except ActivityError as error:
             return Ending(Outcome.FAILED, f"telemetry does not answer, so nothing was written: {reason_of(error)}")
-        if self.input.spec.analysis.dispersion is None and workflow.patched("learn-before"):
+        open_ended = self.analysis.dispersion is None and workflow.patched("learn-before")
+        if open_ended or (open_boundaries(self.analysis) and workflow.patched("follow-latency")):
             await self._learn()
+        self.analysis = with_boundaries(self.analysis, UNKNOWN)
         left = list(self.input.spec.walk)
         while True:
             try:
@@ -260,7 +263,7 @@ class CanaryWorkflow(JudgedOperation):
             canary=arms.canary,
             started=self.started,
             ended=workflow.time(),
-            analysis=self.input.spec.analysis,
+            analysis=self.analysis,
             learned=self._learned,
             steps=tuple(self.diary.steps),
             exposure=self.exposure,
@@ -296,7 +299,7 @@ class CanaryWorkflow(JudgedOperation):
         spec = self.input.spec
         return await workflow.execute_activity_method(
             TelemetrySignatures.count,
-            CountRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, queries=first, fresh=first),
+            CountRequest(target=self.target, arms=spec.arms, analysis=self.analysis, queries=first, fresh=first),
             start_to_close_timeout=timedelta(seconds=50 if first else 10),
             schedule_to_close_timeout=timedelta(seconds=60 if first else 20),
             heartbeat_timeout=timedelta(seconds=self.input.heartbeat_timeout),
@@ -305,14 +308,14 @@ class CanaryWorkflow(JudgedOperation):
         )
 
     async def _learn(self) -> None:
-        """Learns how stable's failures clustered before the rollout, which does not depend on it."""
+        """Learns how stable's failures clustered and how long its requests took, which the rollout can do without."""
         spec = self.input.spec
         try:
             found = await workflow.execute_activity_method(
                 TelemetrySignatures.learn,
-                LearnRequest(target=self.target, arms=spec.arms, analysis=spec.analysis, weight=spec.walk[0].weight),
-                start_to_close_timeout=timedelta(seconds=8),
-                schedule_to_close_timeout=timedelta(seconds=10),
+                LearnRequest(target=self.target, arms=spec.arms, analysis=self.analysis, weight=spec.walk[0].weight),
+                start_to_close_timeout=timedelta(seconds=12),
+                schedule_to_close_timeout=timedelta(seconds=15),
                 retry_policy=ONCE,
                 summary=f"learn how failures of {spec.arms.stable} clustered before the rollout",
             )
@@ -323,6 +326,8 @@ class CanaryWorkflow(JudgedOperation):
         else:
             self._memory = self._learned = found.state
             self.note(found.note)
+            if found.boundaries:
+                self.analysis = with_boundaries(self.analysis, found.boundaries)
 
     async def _archive(self, report: CanaryReport) -> None:
         try:

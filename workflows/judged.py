@@ -38,6 +38,8 @@ class JudgedOperation(GatedOperation):
         super().__init__(spec.caller, temporal_grace=spec.temporal_grace)
         self.input = spec
         self.target = Target(mesh=spec.mesh, namespace=spec.namespace, service=spec.spec.target.service)
+        self.analysis = spec.spec.analysis
+        """How it is judged; with the latency boundaries that stable asks for, once these are known."""
         self.diary = Diary()
         self.weight = 0.0
         """Weight of the canary in percent, as last set."""
@@ -78,7 +80,7 @@ class JudgedOperation(GatedOperation):
                 target=self.target,
                 name=self.input.name,
                 arms=spec.arms,
-                analysis=spec.analysis,
+                analysis=self.analysis,
                 rule=rule,
                 weight=self.weight,
                 step=len(self.diary.steps),

@@ -366,8 +366,13 @@ def _counts(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricSt
     """Whether what a comparison says may be harm: decided by what came before it."""
     if metric.kind in FAILURES:
         return True
-    settling = state.version >= VERSION and state.step_seconds < judge.settle - _SLACK
+    settling = state.version >= VERSION and min(state.step_seconds, _counted(judge, state)) < judge.settle - _SLACK
     return not warm and not (settling and not _slow_throughout(judge, kept))
+
+
+def _counted(judge: Judge, state: JudgeState) -> float:
+    """Seconds since the warm-up was over; negative before."""
+    return (state.last or 0.0) - (state.first or 0.0) - judge.warmup if judge.warmup > 0 else math.inf
 
 
 def _slow_throughout(judge: Judge, kept: MetricState) -> bool:

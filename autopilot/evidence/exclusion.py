@@ -19,6 +19,8 @@ canary needs far fewer requests for it than it would take to be sure that harm *
 instead of 2,400 at 0.1 % failures and the defaults.
 
 Where the canary is alone, stable's share is the one it had in company (that of the past), taken for known and unmoved.
+Where that is almost all of them, as of requests slower than a boundary far below the service's latency, there is no
+such harm, and each request says so.
 An absolute objective has no stable at all: there the claim is about what the objective allows.
 """
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.arrays import Counts, Flags
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import Judge
 
@@ -49,6 +51,11 @@ def usual(bad: Counts, total: Counts) -> Counts:
 def harmful(judge: Judge, share: Counts) -> Counts:
     """The smallest harm to be detected beside this share of stable's, itself a share: shape as given."""
     return np.minimum(np.maximum(judge.detect * share, share + judge.detect_absolute), _SURE_SHARE)
+
+
+def impossible(judge: Judge, share: Counts) -> Flags:
+    """Where so many of stable's requests are bad already that no canary can be worse by the size to be detected."""
+    return np.asarray(share + judge.detect_absolute >= _SURE_SHARE)
 
 
 def beside(judge: Judge, tick: tuple[Counts, Counts, Counts, Counts], share: Counts) -> Counts:

@@ -268,6 +268,7 @@ def _exclude(judge: Judge, metric: JudgeMetric, process: Process, tick: Tick4, a
     past_all = np.broadcast_to(process.past_all, process.past_bad.shape)
     usual = exclusion.usual(process.past_bad, past_all)
     alike = exclusion.below(canary_bad, canary_all, usual, exclusion.harmful(judge, usual))
+    alike = np.where(exclusion.impossible(judge, usual)[..., None], canary_all[..., None], alike)
     known = past_all > 0
     compared = exclusion.beside(judge, (canary_bad, canary_all, stable_bad, stable_all), usual)
     more = np.where(alone[..., None], np.where(known[..., None], alike, 0.0), compared)

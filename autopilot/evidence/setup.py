@@ -5,13 +5,32 @@ from __future__ import annotations
 from autopilot.evidence.model import Judge, JudgeMetric
 from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, Metric, SuccessRate
 
+UNKNOWN = (0.1, 0.25, 0.5, 1.0, 2.5)
+"""Latency boundaries in seconds where the spec names none and nothing is known of stable's latency."""
+
+
+def open_boundaries(analysis: Analysis) -> bool:
+    """Whether stable's own latency decides at which boundaries it is compared."""
+    return any(isinstance(metric, Latency) and metric.boundaries is None for metric in analysis.metrics)
+
+
+def with_boundaries(analysis: Analysis, found: tuple[float, ...]) -> Analysis:
+    """The analysis with these boundaries where the spec names none."""
+    metrics = tuple(
+        metric.model_copy(update={"boundaries": found})
+        if isinstance(metric, Latency) and metric.boundaries is None
+        else metric
+        for metric in analysis.metrics
+    )
+    return analysis.model_copy(update={"metrics": metrics})
+
 
 def boundaries_of(analysis: Analysis) -> tuple[float, ...]:
     """Every latency boundary that any metric needs, in seconds, rising: the order of `ArmTick.slow`."""
     found: set[float] = set()
     for metric in analysis.metrics:
         if isinstance(metric, Latency):
-            found.update(metric.boundaries)
+            found.update(metric.boundaries or UNKNOWN)
         elif isinstance(metric, LatencyObjective):
             found.add(metric.within)
     return tuple(sorted(found))
@@ -44,7 +63,7 @@ def _metric(metric: Metric, order: tuple[float, ...]) -> JudgeMetric:
         case ErrorRate():
             return JudgeMetric(name=metric.name, kind="errors", weight=metric.weight)
         case Latency():
-            seconds = tuple(sorted(set(metric.boundaries)))
+            seconds = tuple(sorted(set(metric.boundaries or UNKNOWN)))
             indices = tuple(order.index(boundary) for boundary in seconds)
             return JudgeMetric(
                 name=metric.name, kind="latency", weight=metric.weight, boundaries=indices, seconds=seconds

@@ -99,8 +99,9 @@ class Latency(SpecModel):
 
     type: Literal["latency"] = "latency"
     name: Name = "latency"
-    boundaries: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=12)] = (0.1, 0.25, 0.5, 1.0, 2.5)
-    """Histogram boundaries to compare at; each is moved to the nearest one that the mesh's histogram has."""
+    boundaries: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=12)] | None = None
+    """Histogram boundaries to compare at; each is moved to the nearest one that the mesh's histogram has. By default
+    the buckets in which the quantiles 50, 90, 99 and 99.9 % of stable's own latency lie before the rollout."""
     weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
@@ -171,8 +172,9 @@ class Analysis(SpecModel):
     margin: Margin = Margin()
     warmup: Seconds = 60.0
     """Warm-up, once per rollout: for this time only gross harm (5 % errors and 10 times stable's) counts."""
-    settle: Seconds = 15.0
-    """After each rise of the weight: for this time slow requests are no harm unless they are very many."""
+    settle: Seconds = 20.0
+    """After each rise of the weight, and after the warm-up: for this time slow requests are no harm unless they are
+    very many."""
     detect: Annotated[Number, Field(gt=1, le=1000)] = 2.0
     """The smallest harm to find, as a multiple of stable's share of bad requests..."""
     detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.01

@@ -17,14 +17,21 @@ from autopilot.evidence.canary import FAILURES, SLOW_REQUESTS, SLOW_SHARE, crowd
 from autopilot.evidence.model import Judge
 from autopilot.evidence.setup import judge_from
 from autopilot.spec.canary import Analysis, CanaryStep
+from autopilot.telemetry.quantiles import Spread
 from worlds.looking import gross, guarded, nearby, passes
 from worlds.model import Step, World
 from worlds.moment import Rows
 from worlds.outcome import Outcome, Tally
 from worlds.rows import StepRows, Watched, nothing, taken
+from worlds.shapes import Shape
 
 DEFAULT = judge_from(Analysis())
-BOUNDARIES = (0.1, 0.25, 0.5, 1.0, 2.5)
+BUCKETS = (
+    0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0,
+    3600.0,
+)  # fmt: skip
+"""Envoy's histogram buckets, in seconds."""
+_MANY = 1e6
 MIN_REQUESTS = CanaryStep(weight=50).min_requests
 _READ = 5
 """Ticks between two readings of a latency's phi, which moves slowly."""
@@ -45,6 +52,20 @@ class Walked:
     """By metric the median phi at the end of the history."""
 
 
+def boundaries(shape: Shape) -> tuple[float, ...]:
+    """Where latency is compared in a world of such a shape: what the product learns from stable's requests."""
+    slower = shape.slower(np.array(BUCKETS), np.ones(1))[0]
+    within = {bound: _MANY * (1.0 - share) for bound, share in zip(BUCKETS, slower.tolist(), strict=True)}
+    return Spread(_MANY, within).boundaries()
+
+
+def following(judge: Judge, bounds: tuple[float, ...]) -> Judge:
+    """The judge with latency compared at these boundaries alone."""
+    at = {"boundaries": tuple(range(len(bounds))), "seconds": bounds}
+    metrics = tuple(one.model_copy(update=at) if one.kind == "latency" else one for one in judge.metrics)
+    return judge.model_copy(update={"metrics": metrics})
+
+
 def walk(
     world: World,
     rng: np.random.Generator,
@@ -60,12 +81,13 @@ def walk(
         world: where.
         rng: what the world is drawn from.
         n: number of rollouts.
-        judge: how they are judged.
+        judge: how they are judged; latency at the boundaries that the world asks for.
         steps: weights and times; by default those that the world is meant for.
         also: a larger alpha, for `Walked.also`. Steps end whatever alpha is, so that one walk shows both.
     """
     steps = world.steps if steps is None else steps
-    return _Walk(world.with_boundaries(BOUNDARIES), rng, n, judge, steps, also).run()
+    bounds = boundaries(world.shape)
+    return _Walk(world.with_boundaries(bounds), rng, n, following(judge, bounds), steps, also).run()
 
 
 class _Walk:
@@ -102,7 +124,7 @@ class _Walk:
         self.state = StepRows(
             rung=np.zeros(n, dtype=np.intp), risen=zeros, seconds=zeros, requests=zeros, company=zeros,
             company_seconds=zeros, compared=zeros, compared_stable=zeros, group_seconds=zeros,
-            canary=nothing(n, len(BOUNDARIES)), stable=nothing(n, len(BOUNDARIES)),
+            canary=nothing(n, len(world.boundaries)), stable=nothing(n, len(world.boundaries)),
         )  # fmt: skip
         self.warm = judge.warmup > 0
 
@@ -131,7 +153,7 @@ class _Walk:
         self.tally.count(canary, self.rows)
         warm = self.warm and time <= judge.warmup + 1e-6
         if self.warm and not warm:
-            self._compare(np.ones(self.rows.size, dtype=bool), warm=True)
+            self._compare(np.ones(self.rows.size, dtype=bool), time, warm=True)
             for one in self.metrics:
                 one.gathered = process.begin_harm(one.gathered)
                 one.failing = np.zeros_like(one.failing)
@@ -142,7 +164,7 @@ class _Walk:
             coalescing.seen(now.canary), coalescing.seen(now.stable), now.group_seconds,
             before_canary=now.compared, before_stable=now.compared_stable, alone=self.weights[now.rung] >= 1,
         )  # fmt: skip
-        self._compare(whole, warm=warm)
+        self._compare(whole, time, warm=warm)
         for one in self.metrics:
             if judge.phi is None and (one.metric.kind == "errors" or number % _READ == 0):
                 one.read = clustering.dispersion(one.gauge)
@@ -151,8 +173,8 @@ class _Walk:
         now.seconds, now.requests = now.seconds + world.tick, now.requests + canary.requests
         self._judge(time, warm=warm)
 
-    def _compare(self, rows: Flags, *, warm: bool) -> None:
-        """Folds what was held back, in some rows."""
+    def _compare(self, rows: Flags, time: float, *, warm: bool) -> None:
+        """Folds what was held back, in some rows, when the tick that ends at `time` has come."""
         now, judge = self.state, self.judge
         if not rows.any():
             return
@@ -164,7 +186,7 @@ class _Walk:
         quiet, still = coalescing.of_rows(canary, nobody), coalescing.of_rows(stable, nobody)
         for one in self.metrics:
             arms = (quiet, still) if one.metric.kind == "latency" else (canary, stable)
-            judged = np.asarray(True) if one.metric.kind in FAILURES else self._settled(one) & (not warm)
+            judged = np.asarray(True) if one.metric.kind in FAILURES else self._settled(one, time) & (not warm)
             before = one.gathered.epoch
             one.gathered = process.fold(judge, one.metric, one.gathered, *arms, seconds=seconds, harm=judged)
             one.failing[one.gathered.epoch > before, 1] = 0.0
@@ -178,13 +200,14 @@ class _Walk:
         now.canary, now.stable = coalescing.of_rows(now.canary, ~rows), coalescing.of_rows(now.stable, ~rows)
         now.group_seconds = np.where(rows, 0.0, now.group_seconds)
 
-    def _settled(self, one: Watched) -> Flags:
+    def _settled(self, one: Watched, time: float) -> Flags:
         """Where slow requests may be harm: after a while, or where almost all are slow."""
         canary, total = one.gathered.step_bad[:, 0], one.gathered.step_all[:, 0]
         stable, known = one.gathered.past_bad, one.gathered.past_all
         often = (canary >= SLOW_SHARE * total) & (canary * known >= self.judge.gross_ratio * stable * total)
         gross = (total[:, 0] >= SLOW_REQUESTS) & (known[:, 0] > 0) & often.any(axis=-1)
-        return np.asarray((self.state.seconds >= self.judge.settle - 1e-6) | gross)
+        counted = time - self.world.tick - self.judge.warmup if self.judge.warmup > 0 else np.inf
+        return np.asarray((np.minimum(self.state.seconds, counted) >= self.judge.settle - 1e-6) | gross)
 
     def _judge(self, time: float, *, warm: bool) -> None:
         now, judge = self.state, self.judge
@@ -239,7 +262,7 @@ class _Walk:
         rises = up & ~last
         if not rises.any():
             return
-        self._compare(rises, warm=self.warm)
+        self._compare(rises, time + self.world.tick, warm=self.warm)
         for one in self.metrics:
             one.gathered = process.begin_step(one.gathered, rises)
             one.failing[rises, 1] = 0.0

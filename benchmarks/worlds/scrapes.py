@@ -11,7 +11,7 @@ from autopilot.evidence.model import Advance, Harm, Judge, StepRule
 from autopilot.spec.canary import CanaryStep
 from autopilot.telemetry.difference import Differencer, HubTick
 from worlds.model import DEFAULT_STEPS, Step
-from worlds.ours import BOUNDARIES, DEFAULT, MIN_REQUESTS
+from worlds.ours import DEFAULT, MIN_REQUESTS, boundaries, following
 from worlds.outcome import End
 from worlds.rule import LIMIT
 from worlds.scraped import CANARY, STABLE, Scraped, Scraping
@@ -48,7 +48,8 @@ def walk_scraped(
         history: seconds of scrapes before the rollout.
     """
     run = world.begin(rng)
-    hub = Differencer(canary=CANARY, stable=STABLE, wanted=BOUNDARIES)
+    bounds = boundaries(world.shape)
+    judge, hub = following(judge, bounds), Differencer(canary=CANARY, stable=STABLE, wanted=bounds)
     past = [item.tick for item in map(hub.fold, run.past(history)) if isinstance(item, HubTick)]
     state = canary.observe(judge, canary.start(judge), past)
     for number, step in enumerate(steps):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from activities.telemetry import TelemetryActivities
 from autopilot.evidence import canary
 from autopilot.evidence.model import ArmTick, Judge, StepRule, Tick
 from autopilot.evidence.record import pack, rounded
-from autopilot.evidence.setup import boundaries_of, judge_from
+from autopilot.evidence.setup import boundaries_of, judge_from, with_boundaries
 from autopilot.evidence.state import JudgeState
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshError
@@ -39,7 +40,9 @@ ARMS = CanaryArms(stable="v1", canary="v2")
 REQUEST = LearnRequest(
     target=Target(mesh="local", namespace="shop", service="reviews"), arms=ARMS, analysis=Analysis(warmup=0)
 )
-JUDGE = judge_from(REQUEST.analysis)
+FOLLOWING = with_boundaries(REQUEST.analysis, (0.05, 0.25, 10.0))
+"""With the boundaries that the latency of `Past` asks for."""
+JUDGE = judge_from(FOLLOWING)
 
 
 class Past:
@@ -59,8 +62,10 @@ class Past:
         for at in np.arange(0.0, self.seconds, self.every):
             requests += 100 * self.every
             errors += self.cluster * rng.poisson(0.5 * self.every / self.cluster)
-            slow += rng.poisson(self.every)
-            buckets = ((0.05, requests - 2 * slow), (0.1, requests - slow), (10.0, requests))
+            slow += rng.poisson(1.5 * self.every)
+            buckets = (
+                (0.05, requests - 2 * slow), (0.1, requests - slow), (0.25, requests - slow / 5), (10.0, requests),
+            )  # fmt: skip
             seen = Counters(requests=requests, errors=errors, timed=requests, buckets=buckets)
             sample = SeriesSample(series="web|v1", arm="v1", time=at, started=None, attempt=seen, user=seen)
             looks.append(Observation(subject=subject, time=at, samples=(sample,)))
@@ -75,7 +80,7 @@ def phi_of(found: Learned) -> float:
 
 
 def arm(requests: float, errors: float) -> ArmTick:
-    return ArmTick(requests=requests, errors=errors, timed=requests, slow=(0.0,) * len(boundaries_of(REQUEST.analysis)))
+    return ArmTick(requests=requests, errors=errors, timed=requests, slow=(0.0,) * len(boundaries_of(FOLLOWING)))
 
 
 def remembered(found: Learned, judge: Judge = JUDGE) -> JudgeState:
@@ -135,7 +140,61 @@ async def test_without_latency_metrics_no_histogram_is_asked_for():
     ],
 )
 async def test_nothing_to_learn_from_is_no_failure_and_nothing_is_made_up(source: Past | None, why: str):
-    assert await learn(source, REQUEST) == Learned(note=f"nothing was learned from the time before the rollout: {why}")
+    found = await learn(source, REQUEST)
+    assert found == Learned(
+        note=f"nothing was learned from the time before the rollout: {why}; latency of v1 is compared at 100ms, 250ms, "
+        "500ms, 1s, 2.5s, for nothing is known of it"
+    )
+
+
+class Present:
+    """Proxies that have counted so many requests of stable since they began, and so many of each of a canary."""
+
+    name = "proxies"
+
+    def __init__(self, requests: float = 1000.0) -> None:
+        self.requests = requests
+
+    async def observe(self, subjects: Sequence[Subject]) -> list[Observation]:
+        buckets = ((0.005, 0.6), (0.01, 0.95), (0.025, 0.995), (0.05, 1.0))
+        seen = Counters(
+            requests=self.requests,
+            timed=self.requests,
+            buckets=tuple((bound, share * self.requests) for bound, share in buckets),
+        )
+        sick = Counters(requests=1e6, timed=1e6, buckets=tuple((bound, 0.0) for bound, _ in buckets))
+        samples = tuple(
+            SeriesSample(series=f"web|{arm}", arm=arm, time=1.0, started=None, attempt=counted, user=counted)
+            for arm, counted in (("v1", seen), ("v2", sick))
+        )
+        return [Observation(subject=subject, time=1.0, samples=samples) for subject in subjects]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_latency_is_compared_where_stables_own_lies():
+    """From what was seen lately; without a history, from what the proxies have counted."""
+    assert (await learn(Past(), REQUEST, now=Present())).boundaries == (0.05, 0.25, 10.0)
+    found = await learn(None, REQUEST, now=Present())
+    assert found.boundaries == (0.005, 0.01, 0.025, 0.05)
+    assert found.note.endswith(
+        "latency of v1 is compared at 5ms, 10ms, 25ms, 50ms, the quantiles 50, 90, 99 and 99.9 % of its own"
+    )
+    assert (await learn(None, REQUEST, now=Present(requests=99))).boundaries == ()
+
+
+async def test_who_names_boundaries_or_clusters_gets_those():
+    named = Analysis.model_validate({"metrics": [{"type": "latency", "boundaries": [0.1]}]})
+    found = await learn(Past(), REQUEST.model_copy(update={"analysis": named}), now=Present())
+    assert found.boundaries == ()
+    assert "compared at" not in found.note
+    clustered = Analysis.model_validate({"dispersion": 5})
+    found = await learn(None, REQUEST.model_copy(update={"analysis": clustered}), now=Present())
+    assert found == Learned(
+        boundaries=(0.005, 0.01, 0.025, 0.05),
+        note="latency of v1 is compared at 5ms, 10ms, 25ms, 50ms, the quantiles 50, 90, 99 and 99.9 % of its own",
+    )
 
 
 async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
@@ -162,7 +221,8 @@ class Unaudited:
 async def test_the_activity_asks_whatever_source_is_watched():
     source: Any = Past()
     mesh: Any = Unaudited()
-    attached = Attached(mesh=mesh, proxies=None, history=source)
+    proxies: Any = SimpleNamespace(source=Present(), interval=None)
+    attached = Attached(mesh=mesh, proxies=proxies, history=source)
     analysis = REQUEST.analysis.model_copy(update={"source": "mesh"})
     activities = TelemetryActivities(Meshes({"local": attached}), Pulse())
     found = await ActivityEnvironment().run(activities.learn, REQUEST.model_copy(update={"analysis": analysis}))
@@ -194,7 +254,7 @@ async def test_a_replay_begins_with_what_was_learned():
     watch = WatchRecord(rule=rule, fresh=True, verdict=verdict, ticks=pack(ticks[: state.ticks]))
     report = CanaryReport(
         outcome=Outcome.ROLLED_BACK, reason=verdict.reason, workflow_id="a", mesh="local", namespace="shop",
-        service="reviews", stable="v1", canary="v2", started=0, ended=60, analysis=REQUEST.analysis,
+        service="reviews", stable="v1", canary="v2", started=0, ended=60, analysis=FOLLOWING,
         learned=found.state, steps=(StepReport(number=1, weight=10, started=0, watches=(watch,)),),
     )  # fmt: skip
     (again,) = rejudge(CanaryReport.model_validate_json(report.model_dump_json()))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds.catalogue import catalogue
 from worlds.model import Step, World
-from worlds.ours import BOUNDARIES, DEFAULT, walk
+from worlds.ours import DEFAULT, boundaries, following, walk
 
 from autopilot.evidence import canary
 from autopilot.evidence.arrays import BatchArm
@@ -25,11 +25,12 @@ def arm(drawn: BatchArm) -> ArmTick:
 
 def scalar(world: World, seed: int) -> tuple[str, float, float]:
     """How one rollout ended, when, and how many requests its canary had."""
-    play = world.with_boundaries(BOUNDARIES).begin(np.random.default_rng(seed), 1)
+    bounds = boundaries(world.shape)
+    judge, play = following(DEFAULT, bounds), world.with_boundaries(bounds).begin(np.random.default_rng(seed), 1)
     past = [Tick(time=0, seconds=seconds, stable=arm(drawn)) for drawn, seconds in play.past()]
-    state, time, requests = canary.observe(DEFAULT, canary.start(DEFAULT), past), 0.0, 0.0
+    state, time, requests = canary.observe(judge, canary.start(judge), past), 0.0, 0.0
     for number, step in enumerate(STEPS):
-        state = canary.begin_step(DEFAULT, state) if number else state
+        state = canary.begin_step(judge, state) if number else state
         limit = CanaryStep(weight=50, hold=step.hold).limit
         rule = StepRule(hold=step.hold, min_requests=100, limit=limit, alone=step.weight >= 1)
         verdict, since = None, time
@@ -38,7 +39,7 @@ def scalar(world: World, seed: int) -> tuple[str, float, float]:
             time += world.tick
             tick = Tick(time=1000 + time, seconds=world.tick, canary=arm(drawn[0]), stable=arm(drawn[1]))
             requests += tick.canary.requests
-            state, verdict = canary.update(DEFAULT, rule, state, tick)
+            state, verdict = canary.update(judge, rule, state, tick)
         if isinstance(verdict, Harm):
             return "rolled back", time, requests
         if not isinstance(verdict, Advance):
@@ -50,7 +51,7 @@ def scalar(world: World, seed: int) -> tuple[str, float, float]:
     "name",
     [
         "traffic-1000-healthy", "traffic-100-errors-5", "traffic-100-errors-2-no-history", "traffic-20-errors-20",
-        "outage-shared-30s-errors-100", "incident-10s-errors-20", "latency-40ms-slower-2",
+        "outage-shared-30s-errors-100", "incident-10s-errors-20", "latency-40ms-slower-2", "latency-5ms-slower-1.5",
     ],
 )  # fmt: skip
 def test_many_at_once_are_judged_as_one(name: str) -> None:

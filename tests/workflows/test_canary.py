@@ -9,6 +9,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from activities.signatures import Learned
+from autopilot.evidence.setup import UNKNOWN, boundaries_of, open_boundaries
 from autopilot.operations.common import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, HARM, NO_DATA, NO_TIME, Hold
@@ -73,9 +74,25 @@ async def test_a_past_that_cannot_be_read_is_no_reason_to_fail(lab: Lab) -> None
 
 async def test_who_says_how_failures_cluster_has_nothing_to_learn(lab: Lab) -> None:
     lab.world.fail_learn = [ApplicationError("must not be asked", non_retryable=True)]
-    report = await lab.run(canary(analysis={"dispersion": 2}))
-    assert report.outcome is Outcome.PROMOTED
-    assert lab.world.fail_learn
+    for metric in ({"type": "errorRate"}, {"type": "latency", "boundaries": [0.1]}):
+        report = await lab.run(canary(analysis={"dispersion": 2, "metrics": [metric]}))
+        assert report.outcome is Outcome.PROMOTED
+        assert lab.world.fail_learn
+
+
+@pytest.mark.parametrize(
+    ("found", "compared"), [((0.005, 0.01), (0.005, 0.01)), ((), UNKNOWN)], ids=["known", "unknown"]
+)
+@pytest.mark.parametrize("dispersion", [None, 2])
+async def test_latency_is_compared_where_stables_own_lies_from_the_first_watch_to_the_report(
+    lab: Lab, found: tuple[float, ...], compared: tuple[float, ...], dispersion: float | None
+) -> None:
+    lab.world.learned = Learned(boundaries=found, note="latency of v1 is compared somewhere")
+    report = await lab.run(canary(analysis={"dispersion": dispersion}))
+    judged = [*(request.analysis for request in lab.world.watched), report.analysis]
+    assert [boundaries_of(analysis) for analysis in judged] == [compared] * 4
+    assert all(not open_boundaries(analysis) for analysis in judged)
+    assert any(event.text == lab.world.learned.note for event in report.timeline)
 
 
 async def test_exposure_is_what_the_proxies_counted_between_first_shift_and_last(lab: Lab) -> None:
