@@ -64,6 +64,9 @@ BESIDE = 0.9
 SINGLE: Counts = np.ones(1)
 """phi of failures that come one by one; see `autopilot.evidence.dispersion`."""
 
+FAILURES = frozenset({"errors", "success"})
+"""Kinds that count failed requests: the only ones that can be gross."""
+
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
 

@@ -104,6 +104,13 @@ class MetricState(Plain):
     """The last reading of a threshold that had data."""
 
 
+VERSION = 2
+"""Of the judge's rules; 1 measured clusters over the whole history, compared every tick, ended steps by the clock."""
+
+SLACK = 1e-6
+"""Seconds: what sums of sample times may be off."""
+
+
 class JudgeState(Plain):
     """Everything a verdict rests on; its metrics are in the judge's order."""
 

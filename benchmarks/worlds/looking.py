@@ -16,9 +16,8 @@ from scipy.special import rel_entr
 
 from autopilot.evidence import process
 from autopilot.evidence.arrays import Counts, Flags
-from autopilot.evidence.canary import FAILURES
 from autopilot.evidence.model import Judge
-from autopilot.evidence.process import Process
+from autopilot.evidence.process import FAILURES, Process
 from worlds.rows import Watched
 
 _SLACK = 1e-9

@@ -10,7 +10,7 @@ from autopilot.evidence import canary
 from autopilot.evidence.model import Advance
 from autopilot.evidence.record import unpack
 from autopilot.evidence.setup import judge_from
-from autopilot.evidence.state import JudgeState
+from autopilot.evidence.state import VERSION, JudgeState
 from autopilot.operations.common import Outcome
 from autopilot.report import CanaryReport
 from starter.judging import complete, rejudge
@@ -57,4 +57,4 @@ def test_a_rollout_goes_on_by_the_rules_that_it_began_with() -> None:
     kept = JudgeState.model_validate_json(state.model_dump_json())
     assert kept.version == 1
     assert kept.pending is None
-    assert canary.start(judge).version == canary.VERSION
+    assert canary.start(judge).version == VERSION

@@ -1,0 +1,92 @@
+"""What is known of stable's failures before a canary is judged by them: how they cluster, and how many are usual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from autopilot.evidence import clustering, dispersion, process, standing, words
+from autopilot.evidence.dispersion import Dispersion
+from autopilot.evidence.model import Judge, JudgeMetric, Tick
+from autopilot.evidence.process import RELATIVE
+from autopilot.evidence.state import (
+    VERSION,
+    JudgeState,
+    MetricState,
+    arm_of,
+    pack_clusters,
+    pack_gauge,
+    unpack_clusters,
+    unpack_gauge,
+)
+
+
+def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeState:
+    """Learns from ticks before the rollout how stable's failures cluster; nothing else is kept of them.
+
+    A replay needs the same ticks, or the state that this returned.
+    """
+    if judge.phi is not None:
+        return state
+    found = list(ticks)
+    metrics = tuple(
+        kept if metric.kind == "threshold" else kept.model_copy(update=learn(metric, kept, found, state.version))
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+    )
+    return state.model_copy(update={"metrics": metrics})
+
+
+def learned(judge: Judge, state: JudgeState) -> str:
+    """What `observe` has learned so far, in words: each metric's failures, and how many of them count as one."""
+    return "; ".join(
+        words.learned(metric, measured(metric, kept, state.version), left_out=left_out(kept))
+        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+        if metric.kind != "threshold"
+    )
+
+
+def usual(judge: Judge, state: JudgeState, ticks: Sequence[Tick]) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """For each metric that compares with stable: stable's shares of bad requests in these ticks, and phi, by boundary.
+
+    Args:
+        judge: whose metrics.
+        state: what `observe` made of the ticks.
+        ticks: the same.
+    """
+    found = []
+    for metric, kept in zip(judge.metrics, state.metrics, strict=True):
+        if metric.kind not in RELATIVE:
+            continue
+        counted = [process.counts(metric, arm_of(tick.stable)) for tick in ticks]
+        bad, total = (np.sum([each[column] for each in counted], axis=0) for column in (0, 1))
+        told = judge.phi is not None
+        phi = standing.phi_of(judge, metric, kept) if told else measured(metric, kept, state.version).phi
+        found.append((tuple((bad / np.maximum(total, 1.0)).tolist()), tuple(phi.tolist())))
+    return found
+
+
+def left_out(kept: MetricState) -> float:
+    """Seconds of incidents that were left out of what is known of clusters."""
+    return max(kept.clusters.left_out, default=0.0) if kept.clusters is not None else 0.0
+
+
+def measured(metric: JudgeMetric, kept: MetricState, version: int) -> Dispersion:
+    """How stable's failures cluster, as far as the ticks tell."""
+    if version < VERSION:
+        return dispersion.dispersion(unpack_gauge(metric, kept.gauge))
+    return clustering.dispersion(unpack_clusters(metric, kept.clusters))
+
+
+def learn(metric: JudgeMetric, kept: MetricState, ticks: Sequence[Tick], version: int) -> dict[str, object]:
+    """What is known of stable's clusters with some ticks more."""
+    counted = [(*process.counts(metric, arm_of(tick.stable)), tick.seconds) for tick in ticks]
+    if version < VERSION:
+        first = unpack_gauge(metric, kept.gauge)
+        for bad, total, seconds in counted:
+            first = dispersion.fold(first, bad, total, seconds=seconds)
+        return {"gauge": pack_gauge(first)}
+    gauge = unpack_clusters(metric, kept.clusters)
+    for bad, total, seconds in counted:
+        gauge = clustering.fold(gauge, bad, total, seconds=seconds)
+    return {"clusters": pack_clusters(gauge)}

@@ -1,0 +1,94 @@
+"""Verdicts: harm by evidence or by the guard, and the end of a step by what it has excluded or by its time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from autopilot.evidence import process, standing, words
+from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, Judge, JudgeMetric, StepRule
+from autopilot.evidence.process import FAILURES, RELATIVE
+from autopilot.evidence.state import SLACK, VERSION, JudgeState, past, unpack
+
+
+def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | None:
+    """Harm, where a metric has enough evidence of it or the guard finds it.
+
+    Args:
+        judge: how the rollout is judged.
+        state: after the last tick.
+        shown: what `autopilot.evidence.standing` says of that state.
+    """
+    for metric, kept, found in zip(judge.metrics, state.metrics, shown, strict=True):
+        if found.harm < found.harm_needed or (state.warm and not standing.gross(judge, metric, kept)):
+            continue
+        if metric.kind == "threshold":
+            out = beyond(metric, kept.reading) if kept.reading is not None else None
+            reason = f"{metric.name}: {kept.reading:g} is {out}, {kept.failures} readings in a row"
+        else:
+            phi = standing.phi_of(judge, metric, kept)
+            stakes = process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
+            view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
+            counted = (past(kept) if view else (kept.since, kept.recent))[row]
+            reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm)
+        return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
+    return _guarded(judge, state, shown) if state.version >= VERSION else None
+
+
+def _guarded(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | None:
+    """Harm by the absolute guard, whatever phi says: of all that counts so far, or of the present epoch."""
+    if judge.guard_share is None:
+        return None
+    for metric, kept in zip(judge.metrics, state.metrics, strict=True):
+        tallies = zip((kept.since, kept.recent), kept.failing, strict=True)
+        for seen, failing in tallies if metric.kind in FAILURES else ():
+            canary = words.share(seen.canary_bad[0], seen.canary) or 0.0
+            stable = words.share(seen.stable_bad[0], seen.stable) or 0.0
+            enough = seen.canary >= judge.guard_requests and seen.stable > 0 and failing >= judge.guard_failing
+            if enough and canary >= judge.guard_share and canary >= judge.gross_ratio * stable:
+                reason = words.guarded(metric, seen, judge.guard_share)
+                return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
+    return None
+
+
+def beyond(metric: JudgeMetric, reading: float) -> str | None:
+    """How a reading is out of a fixed threshold's bounds; None where it is not."""
+    if metric.maximum is not None and reading > metric.maximum:
+        return f"above the maximum of {metric.maximum:g}"
+    if metric.minimum is not None and reading < metric.minimum:
+        return f"below the minimum of {metric.minimum:g}"
+    return None
+
+
+def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Advance | Inconclusive | None:
+    """The end of the step, where there is no harm: by what it has excluded, or by its time; None while it goes on."""
+    if rule.limit is None:
+        return None
+    if state.step_seconds >= rule.hold - SLACK and not state.warm:
+        enough = state.step_requests >= rule.min_requests
+        seconds, requests = state.step_seconds, state.step_requests
+        if state.version < VERSION and (enough or _good(judge, shown)):
+            reason = words.advance(seconds, requests, shown, by_evidence=not enough)
+            return Advance(reason=reason, evidence=tuple(shown))
+        if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
+            return Advance(reason=words.advance_excluding(seconds, requests, shown), evidence=tuple(shown))
+    if state.step_seconds >= rule.limit - SLACK:
+        reason = words.out_of_time(
+            state.step_seconds, state.step_requests, rule.min_requests, shown, warm=state.warm, version=state.version
+        )
+        reason += words.lacking(judge, shown)
+        return Inconclusive(cause="time", reason=reason, evidence=tuple(shown))
+    return None
+
+
+def _excluded(shown: Sequence[Evidence]) -> bool:
+    """Whether harm of the size to be detected is excluded by every metric that saw requests in this step."""
+    return all(found.excluded >= (found.excluded_needed or 0.0) for found in shown if found.excluded is not None)
+
+
+def _good(judge: Judge, shown: Sequence[Evidence]) -> bool:
+    """Whether every comparison with stable has shown that the canary is not `good_ratio` times worse."""
+    relative = [found for metric, found in zip(judge.metrics, shown, strict=True) if metric.kind in RELATIVE]
+    return bool(relative) and all((found.good or 0.0) >= (found.good_needed or math.inf) for found in relative)
