@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from activities.disturbed import Span, undisturbed
 from activities.signatures import Learned, LearnRequest
 from activities.watching import subject_of
-from autopilot.evidence import canary, history
+from autopilot.evidence import canary
 from autopilot.evidence.setup import UNKNOWN, boundaries_of, judge_from, open_boundaries, with_boundaries
 from autopilot.spec.units import format_seconds
 from autopilot.telemetry import quantiles
@@ -112,8 +112,8 @@ def _fold(
     seconds = sum(tick.seconds for tick in found if tick.stable.requests > 0)
     if not seconds:
         return None
-    state = history.observe(judge, canary.start(judge), found)
-    note = f"learned from the last {format_seconds(round(seconds))} of {arms.stable}: {history.learned(judge, state)}"
+    state = canary.observe(judge, canary.start(judge), found)
+    note = f"learned from the last {format_seconds(round(seconds))} of {arms.stable}: {canary.learned(judge, state)}"
     if interval and request.weight:
         rate = round(sum(tick.stable.requests for tick in found) / seconds, 1)
         note += f". {scrape_cost(interval, rate=rate, weight=request.weight)}"

@@ -19,7 +19,7 @@ from activities.pulse import Pulse
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from activities.stalls import Stalls
 from activities.thresholds import Thresholds
-from autopilot.evidence import bypass, canary, split, standing
+from autopilot.evidence import bypass, canary, split
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
@@ -153,7 +153,7 @@ class Watching:
         bypassed = self._bypassed(item)
         if self._request.patient or not (found or bypassed):
             return None
-        shown = standing.evidence(self._judge, self._state)
+        shown = canary.evidence(self._judge, self._state)
         return Inconclusive(cause="split", reason=bypassed or found, evidence=shown)
 
     def _split_wrong(self, item: HubTick) -> str:
@@ -184,7 +184,7 @@ class Watching:
         return Inconclusive(
             cause="noData",
             reason=f"telemetry has had no new data for {silent:.0f} s: {gap.reason}",
-            evidence=standing.evidence(self._judge, self._state),
+            evidence=canary.evidence(self._judge, self._state),
         )
 
     def _patience(self) -> float:
@@ -207,7 +207,7 @@ class Watching:
             stable_requests=before.stable_requests + item.tick.stable.requests,
             failures=before.failures + item.tick.canary.errors,
             seconds=before.seconds + item.tick.seconds,
-            evidence=standing.evidence(self._judge, self._state),
+            evidence=canary.evidence(self._judge, self._state),
             exposure=before.exposure + Exposure(requests=seen.requests, failures=seen.failures, seconds=seen.seconds),
         )
         self._labelled(TELEMETRY_AGE).set(max(0.0, time.time() - item.tick.time))

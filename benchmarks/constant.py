@@ -16,9 +16,9 @@ import numpy as np
 from autopilot.evidence import clustering, dispersion, process
 from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.batch import take
+from autopilot.evidence.canary import harm_needed
 from autopilot.evidence.model import Judge, JudgeMetric
 from autopilot.evidence.setup import judge_from
-from autopilot.evidence.standing import harm_needed
 from autopilot.spec.canary import Analysis
 
 RATE, WEIGHT, MINUTES = 100.0, 0.1, 30

@@ -66,14 +66,14 @@ async def of(canary: MeshCanary, mesh: str) -> Pace | None:
 
 
 def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
-    from autopilot.evidence import canary, history, setup  # noqa: PLC0415
+    from autopilot.evidence import canary, setup  # noqa: PLC0415
 
     seconds = sum(tick.seconds for tick in found)
     requests = sum(tick.stable.requests + tick.canary.requests for tick in found)
     if not seconds or not requests:
         return None
     rate, judge = requests / seconds, setup.judge_from(document.spec.analysis)
-    usual = history.usual(judge, history.observe(judge, canary.start(judge), found), found)
+    usual = canary.usual(judge, canary.observe(judge, canary.start(judge), found), found)
     steps = [_step(judge, step, rate, usual) for step in document.spec.walk]
     return Pace(
         rate=rate,
@@ -96,7 +96,7 @@ def _long(seconds: float) -> str:
 def _step(
     judge: Judge, step: CanaryStep, rate: float, usual: list[tuple[tuple[float, ...], tuple[float, ...]]]
 ) -> tuple[float, float]:
-    """Seconds of one step, and canary requests; `usual` as `autopilot.evidence.history.usual` has it."""
+    """Seconds of one step, and canary requests; `usual` as `autopilot.evidence.canary.usual` has it."""
     from autopilot.evidence import need  # noqa: PLC0415
 
     weight = min(step.weight / 100, 1.0)

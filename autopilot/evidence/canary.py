@@ -19,9 +19,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from autopilot.evidence import comparison, history, process, standing, verdict
+from autopilot.evidence import comparison, history, process, verdict
+from autopilot.evidence.history import learned, observe, usual
 from autopilot.evidence.model import Judge, JudgeMetric, StepRule, Tick, Verdict
+from autopilot.evidence.standing import evidence, harm_needed
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, pack, unpack
+
+__all__ = ("begin_step", "evidence", "harm_needed", "learned", "observe", "replay", "start", "update", "usual")
+"""All that the judge's callers need; the rooms behind it are its own."""
 
 
 def start(judge: Judge, version: int = VERSION) -> JudgeState:
@@ -70,7 +75,7 @@ def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple
         ValueError: the tick lacks a boundary that a metric needs.
     """
     state = _fold(judge, rule, state, tick)
-    shown = standing.evidence(judge, state)
+    shown = evidence(judge, state)
     return state, verdict.harm(judge, state, shown) or verdict.end(judge, rule, state, shown)
 
 

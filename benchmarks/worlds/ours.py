@@ -13,11 +13,11 @@ import numpy as np
 from autopilot.evidence import clustering, coalescing, dispersion, process
 from autopilot.evidence.arrays import BatchArm, Counts, Flags
 from autopilot.evidence.batch import take
+from autopilot.evidence.canary import harm_needed
 from autopilot.evidence.comparison import SLOW_REQUESTS, SLOW_SHARE, crowded
 from autopilot.evidence.model import Judge
 from autopilot.evidence.process import FAILURES
 from autopilot.evidence.setup import judge_from
-from autopilot.evidence.standing import harm_needed
 from autopilot.spec.canary import Analysis, CanaryStep
 from autopilot.telemetry.quantiles import Spread
 from worlds.looking import gross, guarded, nearby, passes

@@ -51,7 +51,7 @@ def walk_scraped(
     bounds = boundaries(world.shape)
     judge, hub = following(judge, bounds), Differencer(canary=CANARY, stable=STABLE, wanted=bounds)
     past = [item.tick for item in map(hub.fold, run.past(history)) if isinstance(item, HubTick)]
-    state = history.observe(judge, canary.start(judge), past)
+    state = canary.observe(judge, canary.start(judge), past)
     for number, step in enumerate(steps):
         state = canary.begin_step(judge, state) if number else state
         state, verdict = _step(judge, state, run, hub, step)

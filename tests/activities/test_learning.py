@@ -20,7 +20,7 @@ from activities.meshes import Attached, Meshes
 from activities.pulse import Pulse
 from activities.signatures import Learned, LearnRequest
 from activities.telemetry import TelemetryActivities
-from autopilot.evidence import canary, standing
+from autopilot.evidence import canary
 from autopilot.evidence.model import ArmTick, Judge, StepRule, Tick
 from autopilot.evidence.record import pack, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from, with_boundaries
@@ -76,7 +76,7 @@ def phi_of(found: Learned) -> float:
     """Of errors, at the first tick of a rollout."""
     tick = Tick(time=1, seconds=1, canary=arm(10, 0), stable=arm(90, 0))
     first, _ = canary.update(JUDGE, StepRule(hold=60, min_requests=0, limit=None), remembered(found), tick)
-    return float(standing.evidence(JUDGE, first)[0].phi or 0.0)
+    return float(canary.evidence(JUDGE, first)[0].phi or 0.0)
 
 
 def arm(requests: float, errors: float) -> ArmTick:

@@ -8,7 +8,7 @@ from worlds.catalogue import catalogue
 from worlds.model import Step, World
 from worlds.ours import DEFAULT, boundaries, following, walk
 
-from autopilot.evidence import canary, history
+from autopilot.evidence import canary
 from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.model import Advance, ArmTick, Harm, StepRule, Tick
 from autopilot.spec.canary import CanaryStep
@@ -28,7 +28,7 @@ def scalar(world: World, seed: int) -> tuple[str, float, float]:
     bounds = boundaries(world.shape)
     judge, play = following(DEFAULT, bounds), world.with_boundaries(bounds).begin(np.random.default_rng(seed), 1)
     past = [Tick(time=0, seconds=seconds, stable=arm(drawn)) for drawn, seconds in play.past()]
-    state, time, requests = history.observe(judge, canary.start(judge), past), 0.0, 0.0
+    state, time, requests = canary.observe(judge, canary.start(judge), past), 0.0, 0.0
     for number, step in enumerate(STEPS):
         state = canary.begin_step(judge, state) if number else state
         limit = CanaryStep(weight=50, hold=step.hold).limit

@@ -8,11 +8,10 @@ import pytest
 from autopilot.evidence import process
 from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
-from autopilot.evidence.canary import begin_step, replay, start, update
+from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay, start, update
 from autopilot.evidence.eprocess import excess_evidence
 from autopilot.evidence.model import ArmTick, Harm, Judge, Tick, Verdict
 from autopilot.evidence.setup import boundaries_of, judge_from
-from autopilot.evidence.standing import evidence, harm_needed
 from autopilot.evidence.state import JudgeState, Tally, arm_of, pack, unpack
 from autopilot.spec.canary import Analysis
 from tests.evidence.cases import ERRORS, LATENCY, SUCCESS, WATCH, draw_batch, judge, steady

@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from autopilot.evidence import clustering, dispersion, process
 from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import start_gauges, update_gauges
-from autopilot.evidence.canary import begin_step, replay, start, update
+from autopilot.evidence.canary import begin_step, evidence, observe, replay, start, update
 from autopilot.evidence.dispersion import FLOOR, GROSS, PRIOR, fold, fresh, indices, phi_from
 from autopilot.evidence.dispersion import dispersion as said
-from autopilot.evidence.history import observe
 from autopilot.evidence.model import ArmTick, Harm, Tick
 from autopilot.evidence.setup import judge_from
-from autopilot.evidence.standing import evidence
 from autopilot.evidence.state import JudgeState, pack_gauge, unpack_gauge
 from autopilot.spec.canary import Analysis
 from tests.drawn import examples

@@ -10,10 +10,9 @@ import pytest
 from autopilot.evidence import process
 from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
-from autopilot.evidence.canary import replay
+from autopilot.evidence.canary import harm_needed, replay
 from autopilot.evidence.model import ArmTick, Inconclusive, StepRule
 from autopilot.evidence.need import detectable, requests_needed, requests_to_exclude
-from autopilot.evidence.standing import harm_needed
 from autopilot.evidence.words import about
 from tests.evidence.cases import ERRORS, draw_batch, judge, steady
 

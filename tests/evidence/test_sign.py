@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from autopilot.evidence import process
 from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
-from autopilot.evidence.canary import begin_step, replay, start, update
+from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay, start, update
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import ArmTick, Harm, Judge
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.sign import STAKES, sign_increment
-from autopilot.evidence.standing import evidence, harm_needed
 from autopilot.evidence.state import JudgeState
 from autopilot.spec.canary import Analysis
 from tests.evidence.cases import ERRORS, LATENCY, WATCH, judge, steady
