@@ -15,9 +15,12 @@ from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, ad
 _CROWD = 2.0
 """Without company, the canary's latency is compared with stable's earlier one up to so many times the load of then."""
 
-SLOW_REQUESTS, SLOW_SHARE = 10, 0.4
-"""So many requests of a step, so large a share of them slow, are gross: there is no waiting for connections to settle.
+MANY_REQUESTS, MANY_SHARE = 10, 0.4
+"""So many requests of a step, so large a share of them bad, are gross: there is no waiting for connections to settle.
 (Of a version that hangs, each request counts anew at each boundary that it passes.)"""
+
+YOUNG = 5.0
+"""Seconds after a rise of the weight in which failures do not count either: pods that were added have just begun."""
 
 
 def more_of(pending: Tick | None, tick: Tick) -> Tick:
@@ -132,10 +135,16 @@ def _nobody(tick: Tick) -> dict[str, ArmTick]:
 
 def _counts(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState, warm: bool) -> bool:
     """Whether what a comparison says may be harm: decided by what came before it."""
+    if state.version < VERSION:
+        return metric.kind in FAILURES or not warm
     if metric.kind in FAILURES:
-        return True
-    settling = state.version >= VERSION and min(state.step_seconds, _counted(judge, state)) < judge.settle - SLACK
-    return not warm and not (settling and not _slow_throughout(judge, kept))
+        risen = state.ticks > state.step_ticks
+        settling = risen and state.step_seconds < min(judge.settle, YOUNG) - SLACK
+    elif warm:
+        return False
+    else:
+        settling = min(state.step_seconds, _counted(judge, state)) < judge.settle - SLACK
+    return not settling or _bad_throughout(judge, kept)
 
 
 def _counted(judge: Judge, state: JudgeState) -> float:
@@ -143,14 +152,14 @@ def _counted(judge: Judge, state: JudgeState) -> float:
     return (state.last or 0.0) - (state.first or 0.0) - judge.warmup if judge.warmup > 0 else math.inf
 
 
-def _slow_throughout(judge: Judge, kept: MetricState) -> bool:
-    """Whether very many requests of this step were slow at some boundary at which few of stable's are."""
-    if kept.step is None or kept.step.canary < SLOW_REQUESTS:
+def _bad_throughout(judge: Judge, kept: MetricState) -> bool:
+    """Whether very many requests of this step failed, or were slow at some boundary, where few of stable's are."""
+    if kept.step is None or kept.step.canary < MANY_REQUESTS:
         return False
     known = past(kept)[0]
     pairs = zip(kept.step.canary_bad, known.stable_bad, strict=True)
     return known.stable > 0 and any(
-        canary >= SLOW_SHARE * kept.step.canary
+        canary >= MANY_SHARE * kept.step.canary
         and canary * known.stable >= judge.gross_ratio * stable * kept.step.canary
         for canary, stable in pairs
     )

@@ -13,6 +13,9 @@ theta/theta0))``, which is 1 at ``pc = ratio pb + margin`` and less for any larg
 image of `autopilot.evidence.eprocess.ratio_increment`. What both arms share in a tick cancels. Two bets stand side by
 side, on the canary being like stable and on half of that in the logarithm.
 
+Both run twice: since the step began, with most of the stake, and since it has settled, with the rest. A canary that was
+slow at first has evidence against it that would take long to make up for; from the second it takes ln 10 more.
+
 By Ville's inequality a canary that is harmful by that much passes a step with a chance of `miss_budget` at most,
 however long the step, and whenever and why one looks; and it passes the rollout only if it passes every step. A healthy
 canary needs far fewer requests for it than it would take to be sure that harm *would have been* found: about 430
@@ -26,6 +29,8 @@ An absolute objective has no stable at all: there the claim is about what the ob
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from autopilot.evidence.arrays import Counts, Flags
@@ -34,6 +39,9 @@ from autopilot.evidence.model import Judge
 
 BETS: Counts = np.array([1.0, 0.5])
 """Parts of the log rate ratio between a canary like stable and the claim, shape ``(2,)``."""
+
+WHOLE = 0.9
+"""The stake on all of the step; the rest is on what came after it had settled."""
 
 _PRIOR_BAD, _PRIOR_ALL = 0.5, 50.0
 """Stable's share before it had a request is 1 %: a bet, which costs a little where it is wrong."""
@@ -96,8 +104,12 @@ def _bets(share: Counts, claimed: Counts) -> Counts:
 
 
 def evidence(gathered: Counts, phi: Counts) -> Counts:
-    """Evidence that harm of `detect` size is excluded, shape ``batch``, of ``batch + (2,)``; phi ``batch``."""
-    return log_mean(gathered / phi[..., None])
+    """Evidence that harm of `detect` size is excluded, shape ``batch``, of ``batch + (2, 2)``; phi ``batch``.
+
+    The first axis of two has what the whole step gathered, and what it did since it had settled; the second the bets.
+    """
+    both = log_mean(gathered / phi[..., None, None])
+    return np.asarray(np.logaddexp(math.log(WHOLE) + both[..., 0], math.log1p(-WHOLE) + both[..., 1]))
 
 
 def upper(bad: Counts, total: Counts, *, sure: float) -> Counts:

@@ -98,7 +98,7 @@ class Judge(Plain):
     """Chance of missing it by then."""
     settle: float = 0.0
     """Seconds after a step began, and after the warm-up, in which latency is no harm unless it is gross: connections
-    and caches are new."""
+    and caches are new. After a rise the same holds for failures, for five seconds at most: pods are new."""
     guard_share: float | None = 0.2
     """The absolute guard: so large a share of failures is harm whatever phi says, where stable's is `gross_ratio` times
     smaller; None for no guard."""

@@ -70,7 +70,7 @@ FAILURES = frozenset({"errors", "success"})
 RELATIVE = frozenset({"errors", "latency"})
 """Kinds that compare with stable."""
 
-EXCLUDING = exclusion.BETS.shape[0]
+EXCLUDING = (2, exclusion.BETS.shape[0])
 """Bets against harm of `detect` size."""
 
 Tick4 = tuple[Counts, Counts, Counts, Counts]
@@ -109,8 +109,8 @@ class Process:
     past_all: Counts
     """All its requests in those, shape ``batch + (1,)``."""
     excluding: Counts
-    """Log-likelihood ratios against harm of `detect` size, since the step began (`autopilot.evidence.exclusion`), shape
-    ``batch + (B, 2)``."""
+    """Log-likelihood ratios against harm of `detect` size, since the step began and since it settled
+    (`autopilot.evidence.exclusion`), shape ``batch + (B, 2, 2)``."""
     step_bad: Counts
     """Bad requests of this step, canary and stable, shape ``batch + (2, B)``; of stable only in company."""
     step_all: Counts
@@ -144,7 +144,7 @@ def fresh(metric: JudgeMetric, batch: tuple[int, ...] = ()) -> Process:
         alone_all=np.zeros((*batch, 2, 1)),
         past_bad=np.zeros((*batch, wide)),
         past_all=np.zeros((*batch, 1)),
-        excluding=np.zeros((*batch, wide, EXCLUDING)),
+        excluding=np.zeros((*batch, wide, *EXCLUDING)),
         step_bad=np.zeros((*batch, 2, wide)),
         step_all=np.zeros((*batch, 2, 1)),
         epoch=np.ones(batch),
@@ -243,7 +243,8 @@ def fold(
     stable_bad, stable_all = counts(metric, stable)
     tick = (canary_bad, canary_all, stable_bad, stable_all)
     alone = (stable_all < ALONE * canary_all) & (metric.kind in RELATIVE)
-    process = _exclude(judge, metric, process, tick, alone)
+    judged = np.asarray(harm)
+    process = _exclude(judge, metric, process, tick, alone, judged)
     process = replace(
         process,
         past_bad=process.past_bad + np.where(alone, 0.0, stable_bad),
@@ -252,7 +253,6 @@ def fold(
     if metric.kind in RELATIVE:
         better = process.better + ratio_increment(*np.broadcast_arrays(*tick), ratio=judge.good_ratio, grid=BETTER)
         process = replace(process, better=better)
-    judged = np.asarray(harm)
     if not judged.any():
         return process
     if not judged.all():
@@ -260,14 +260,16 @@ def fold(
     return _gathered(judge, metric, process, tick, alone, seconds, baseline)
 
 
-def _exclude(judge: Judge, metric: JudgeMetric, process: Process, tick: Tick4, alone: Flags) -> Process:
+def _exclude(  # noqa: PLR0917 - what `fold` was given
+    judge: Judge, metric: JudgeMetric, process: Process, tick: Tick4, alone: Flags, settled: Flags
+) -> Process:
     """Adds one tick to what the step has excluded; the past is still that of the ticks before."""
     canary_bad, canary_all, stable_bad, stable_all = np.broadcast_arrays(*tick)
     if metric.kind not in RELATIVE:
         allowed = np.full_like(canary_bad, 1 - (metric.objective if metric.objective is not None else 0.99))
         more = exclusion.below(canary_bad, canary_all, allowed, exclusion.harmful(judge, allowed))
         none = np.zeros_like(canary_bad), np.zeros_like(tick[1])
-        return _step(process, more, tick[:2], none)
+        return _step(process, more, settled, tick[:2], none)
     past_all = np.broadcast_to(process.past_all, process.past_bad.shape)
     usual = exclusion.usual(process.past_bad, past_all)
     alike = exclusion.below(canary_bad, canary_all, usual, exclusion.harmful(judge, usual))
@@ -275,14 +277,17 @@ def _exclude(judge: Judge, metric: JudgeMetric, process: Process, tick: Tick4, a
     known = past_all > 0
     compared = exclusion.beside(judge, (canary_bad, canary_all, stable_bad, stable_all), usual)
     more = np.where(alone[..., None], np.where(known[..., None], alike, 0.0), compared)
-    return _step(process, more, tick[:2], (np.where(alone, 0.0, tick[2]), np.where(alone, 0.0, tick[3])))
+    return _step(process, more, settled, tick[:2], (np.where(alone, 0.0, tick[2]), np.where(alone, 0.0, tick[3])))
 
 
-def _step(process: Process, more: Counts, canary: tuple[Counts, Counts], stable: tuple[Counts, Counts]) -> Process:
+def _step(
+    process: Process, more: Counts, settled: Flags, canary: tuple[Counts, Counts], stable: tuple[Counts, Counts]
+) -> Process:
     """Adds evidence, and the counts that it rests on, to those of the step."""
+    later = np.where(over_all(settled, more), more, 0.0)
     return replace(
         process,
-        excluding=process.excluding + more,
+        excluding=process.excluding + np.stack([more, later], axis=-2),
         step_bad=process.step_bad + np.stack([canary[0], stable[0]], axis=-2),
         step_all=process.step_all + np.stack([canary[1], stable[1]], axis=-2),
     )

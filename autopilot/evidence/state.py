@@ -200,7 +200,7 @@ def unpack(metric: JudgeMetric, state: MetricState) -> Process:
         alone_all=np.asarray([[alone.canary], [alone_recent.canary]]),
         past_bad=np.asarray(alone.stable_bad),
         past_all=np.asarray([alone.stable]),
-        excluding=np.asarray(state.excluded or np.zeros(wide * EXCLUDING)).reshape(wide, EXCLUDING),
+        excluding=np.asarray(state.excluded or np.zeros((wide, *EXCLUDING))).reshape(wide, *EXCLUDING),
         step_bad=np.asarray([step.canary_bad, step.stable_bad]),
         step_all=np.asarray([[step.canary], [step.stable]]),
         epoch=np.asarray(float(state.epoch)),

@@ -174,7 +174,7 @@ class Analysis(SpecModel):
     """Warm-up, once per rollout: for this time only gross harm (5 % errors and 10 times stable's) counts."""
     settle: Seconds = 20.0
     """After each rise of the weight, and after the warm-up: for this time slow requests are no harm unless they are
-    very many."""
+    very many. After a rise that holds for failures too, for 5 seconds at most."""
     detect: Annotated[Number, Field(gt=1, le=1000)] = 2.0
     """The smallest harm to find, as a multiple of stable's share of bad requests..."""
     detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.01

@@ -32,6 +32,22 @@ class Incident(Stateless):
 
 
 @dataclass(frozen=True)
+class Together(Stateless):
+    """Requests of both arms fail, for a while after the canary's weight rose to this much (0 to 1) or more."""
+
+    from_weight: float
+    seconds: float
+    share: float
+    """Of the requests that would have succeeded."""
+
+    def act(self, moment: Moment) -> None:
+        """Raises both arms' errors by the part of the tick that it covers."""
+        part = np.where(moment.weight >= self.from_weight, moment.fresh(self.seconds), 0.0)
+        for arm in moment.arms("both"):
+            arm.errors = fails_too(arm.errors, self.share * part)
+
+
+@dataclass(frozen=True)
 class LoadStep(Stateless):
     """The whole service gets `factor` times its requests for a while, and may become slower."""
 

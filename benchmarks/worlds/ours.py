@@ -14,7 +14,7 @@ from autopilot.evidence import clustering, coalescing, dispersion, process
 from autopilot.evidence.arrays import BatchArm, Counts, Flags
 from autopilot.evidence.batch import take
 from autopilot.evidence.canary import harm_needed
-from autopilot.evidence.comparison import SLOW_REQUESTS, SLOW_SHARE, crowded
+from autopilot.evidence.comparison import MANY_REQUESTS, MANY_SHARE, YOUNG, crowded
 from autopilot.evidence.model import Judge
 from autopilot.evidence.process import FAILURES
 from autopilot.evidence.setup import judge_from
@@ -188,13 +188,13 @@ class _Walk:
         quiet, still = coalescing.of_rows(canary, nobody), coalescing.of_rows(stable, nobody)
         for one in self.metrics:
             arms = (quiet, still) if one.metric.kind == "latency" else (canary, stable)
-            judged = np.asarray(True) if one.metric.kind in FAILURES else self._settled(one, time) & (not warm)
+            judged = self._settled(one, time) & (one.metric.kind in FAILURES or not warm)
             before = one.gathered.epoch
             one.gathered = process.fold(judge, one.metric, one.gathered, *arms, seconds=seconds, harm=judged)
             one.failing[one.gathered.epoch > before, 1] = 0.0
             if one.metric.kind in FAILURES:
                 bad, _ = process.counts(one.metric, canary)
-                one.failing = one.failing + (bad[:, :1] > 0)
+                one.failing = one.failing + ((bad[:, :1] > 0) & judged[:, None])
         now.company = now.company + np.where(company, everybody, 0.0)
         now.company_seconds = now.company_seconds + np.where(company, seconds, 0.0)
         now.compared = now.compared + coalescing.seen(canary)
@@ -203,13 +203,18 @@ class _Walk:
         now.group_seconds = np.where(rows, 0.0, now.group_seconds)
 
     def _settled(self, one: Watched, time: float) -> Flags:
-        """Where slow requests may be harm: after a while, or where almost all are slow."""
+        """Where bad requests may be harm: after a while, or where almost all are bad."""
         canary, total = one.gathered.step_bad[:, 0], one.gathered.step_all[:, 0]
         stable, known = one.gathered.past_bad, one.gathered.past_all
-        often = (canary >= SLOW_SHARE * total) & (canary * known >= self.judge.gross_ratio * stable * total)
-        gross = (total[:, 0] >= SLOW_REQUESTS) & (known[:, 0] > 0) & often.any(axis=-1)
-        counted = time - self.world.tick - self.judge.warmup if self.judge.warmup > 0 else np.inf
-        return np.asarray((np.minimum(self.state.seconds, counted) >= self.judge.settle - 1e-6) | gross)
+        often = (canary >= MANY_SHARE * total) & (canary * known >= self.judge.gross_ratio * stable * total)
+        gross = (total[:, 0] >= MANY_REQUESTS) & (known[:, 0] > 0) & often.any(axis=-1)
+        settle, seconds = self.judge.settle, self.state.seconds
+        if one.metric.kind in FAILURES:
+            settling = (self.state.rung > 0) & (seconds < min(settle, YOUNG) - 1e-6)
+        else:
+            counted = time - self.world.tick - self.judge.warmup if self.judge.warmup > 0 else np.inf
+            settling = np.minimum(seconds, counted) < settle - 1e-6
+        return np.asarray(~settling | gross)
 
     def _judge(self, time: float, *, warm: bool) -> None:
         now, judge = self.state, self.judge

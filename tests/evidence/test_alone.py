@@ -237,7 +237,8 @@ def test_with_the_metrics_that_come_by_default():
         return ArmTick(requests=requests, errors=errors, timed=requests, slow=(0.0,) * wide)
 
     none = arm(0)
-    _, verdict = promoted(judged, steady(5, arm(100, 20), none), shared=steady(10, arm(50), arm(50)))
+    failing = steady(7, arm(100, 20), none)  # for five seconds the pods are new
+    _, verdict = promoted(judged, failing, shared=steady(10, arm(50), arm(50)))
     assert isinstance(verdict, Harm)
     assert verdict.metric == "errors"
     assert promoted(judged, steady(200, arm(100), none), shared=steady(10, arm(50), arm(50)))[1] is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from worlds.canaries import Times
 from worlds.model import World
-from worlds.moving import Diurnal, Incident, LoadStep, Wander
+from worlds.moving import Diurnal, Incident, LoadStep, Together, Wander
 from worlds.scenarios.families import failing, healthy, slower
 
 OUTAGE = 90.0
@@ -26,11 +26,16 @@ def incidents() -> Iterator[World]:
 
 
 def outages() -> Iterator[World]:
-    """Both arms fail together in mid-rollout; where the canary is harmful, it fails from half a minute later on."""
+    """Both arms fail together in mid-rollout; where the canary is harmful, it fails from half a minute later on.
+
+    Or in the last step, in which there is no stable to compare with.
+    """
     for name, seconds, share in (("10s", 10.0, 0.4), ("30s", 30.0, 0.4), ("total-30s", 30.0, 1.0)):
         together = Incident(OUTAGE, seconds, share)
         world = World(name=f"outage-shared-{name}", group="shared outages", influences=(together,))
         yield from failing(world, begins=OUTAGE + seconds + 30.0)
+    last = (Together(0.9, 30.0, 0.4),)
+    yield healthy(World(name="outage-shared-last-step", group="shared outages", influences=last))
 
 
 def wandering() -> Iterator[World]:
