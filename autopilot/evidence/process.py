@@ -4,9 +4,13 @@ Harm has to exceed *both* margins: the claim to be refuted is ``p_canary <= max(
 absolute)``. An intersection-union test: a process for either margin runs beside the other, and the smaller of the two
 is the evidence. Whichever of the two bounds is the larger, one of the processes is an e-process against it,
 and what is never more than an e-process is one. So it takes no share of alpha, and averages over latency boundaries
-stay valid.
+stay valid. (Where stable's share moves to and fro across the one at which the bounds are equal, 0.5 % at the defaults,
+neither is an e-process all the time. For a canary that is at the larger bound in every tick, with stable between 0.1
+and 5 % every minute, 0.3 % alarms at alpha 1 % were measured in half an hour at 100 and at 1,000 requests/s, and 7 % at
+10,000.)
 
-Good evidence claims the reverse at every boundary, so there the least of all counts.
+Good evidence claims the reverse at every boundary, so there the least of all counts: where a boundary sees no slow
+request at all, none is shown. A step does not need it; it ends by what it excludes.
 
 Harm that begins late must not drown in a healthy past, so two wealths stand side by side: 0.8 is staked on the *whole*
 process, and the rest on *epochs*, each of which begins with nothing (at every step, and every two minutes within one):
