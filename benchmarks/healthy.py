@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
-from recording import record
+from recording import before, record
 from staging import staged
 from temporalio.client import Client
 
@@ -38,6 +38,8 @@ QUICK = {"tick": 0.5, "warmup": 0, "detectAbsolute": 0.1}
 STORM = [{"weight": weight, "hold": hold} for weight, hold in ((10, 25), (50, 10), (100, 5))]
 STORMS = 10
 INCIDENT = [{"weight": weight, "hold": 15} for weight in (10, 50, 100)]
+LONGEST = 3600.0
+"""Seconds that one rollout may take: a step is inconclusive after 30 minutes."""
 RATINGS = ("ratings-v1", "ratings-v1-b")
 
 Change = tuple[float, Callable[[], Awaitable[None]]]
@@ -94,7 +96,7 @@ class Field:
         handle = await start_canary(self.client, canary)
         later = [asyncio.create_task(_after(seconds, change)) for seconds, change in changes]
         try:
-            return await asyncio.wait_for(handle.result(), 600)
+            return await asyncio.wait_for(handle.result(), LONGEST)
         finally:
             for task in later:
                 task.cancel()
@@ -132,70 +134,104 @@ async def _after(seconds: float, change: Callable[[], Awaitable[None]]) -> None:
     await change()
 
 
-async def measure(info: StackInfo, runs: int) -> tuple[dict[str, float], list[tuple[str, ...]]]:
-    """Figures, and rows for people."""
+class Notes:
+    """What is measured: figures by key, and rows for people."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self.rows: list[tuple[str, ...]] = [("healthy rollout", "runs", "rolled back", "how they ended")]
+
+    def add(self, key: str, title: str, reports: list[CanaryReport]) -> None:
+        """Rollouts that should have been promoted."""
+        back = sum(report.outcome.value != "Promoted" for report in reports)
+        self.figures |= {f"{key}_runs": len(reports), f"{key}_rollbacks": back}
+        ends = sorted({f"{report.outcome.value}: {report.reason}" for report in reports})
+        self.rows.append((title, str(len(reports)), str(back), "; ".join(ends)))
+        print(f"{title}: {back} of {len(reports)} not promoted", flush=True)
+
+
+async def incident(field: Field, notes: Notes, _: int) -> None:
+    """The one that must be rolled back."""
+    report = await field.after_incident()
+    began = report.steps[0].receipt
+    notes.figures |= {
+        "incident_rolled_back": float(report.outcome.value == "RolledBack"),
+        "incident_seconds": round(report.ended - (began.written if began else report.started), 2),
+        "incident_failures": report.exposure.failures,
+    }
+    print(
+        f"a canary that always fails, after an incident: {report.outcome.value} after "
+        f"{notes.figures['incident_seconds']:g} s, {report.exposure.failures:g} failures",
+        flush=True,
+    )
+
+
+async def storms(field: Field, notes: Notes, _: int) -> None:
+    """Trouble that is not the canary's."""
+    reports = [await field.through_storm(number) for number in range(STORMS)]
+    notes.add("storm", "outage of both, a restart of stable, a burst in the canary", reports)
+
+
+async def awkward(field: Field, notes: Notes, _: int) -> None:
+    """At the shipped defaults."""
+    await field.reset()
+    await field.behave("reviews-v1", delay=0.02)
+    await field.behave("reviews-v2", delay=0.06)
+    warm = (60.0, lambda: field.behave("reviews-v2", delay=0.02))
+    notes.add("cold_start", "three times the latency for 60 s", [await field.roll("cold", LONG, {}, warm)])
+
+    await field.reset()
+    slow = (5.0, lambda: field.behave_all(RATINGS, delay=0.3))
+    notes.add("slow_endpoint", "a slow service behind both arms", [await field.roll("slow", LONG, {}, slow)])
+
+    await field.reset()
+    more = (65.0, lambda: field.rate(500))
+    notes.add("load_step", "five times the load in mid-rollout", [await field.roll("load", LONG, {}, more)])
+
+
+async def steady(field: Field, notes: Notes, runs: int) -> None:
+    """Errors that both have."""
+    reports = []
+    for number in range(runs):
+        await field.reset()
+        for instance in ("reviews-v1", "reviews-v2"):
+            await field.behave(instance, errors=0.005)
+        reports.append(await field.roll(f"healthy-{number}", SHORT, QUICK))
+        print(f"{number + 1}/{runs}: {reports[-1].outcome.value}", flush=True)
+    notes.add("healthy", "0.5 % errors in both arms, no warm-up", reports)
+
+
+PARTS = {part.__name__: part for part in (incident, storms, awkward, steady)}
+
+
+async def measure(info: StackInfo, parts: Sequence[str], runs: int) -> Notes:
+    """Plays the parts one after the other."""
     assert info.temporal
-    client = await connect(info.temporal)
-    rows: list[tuple[str, ...]] = [("healthy rollout", "runs", "rolled back", "how they ended")]
-    figures: dict[str, float] = {}
+    client, notes = await connect(info.temporal), Notes()
     async with aiohttp.ClientSession() as session:
         field = Field(info, client, session)
-
-        def note(key: str, title: str, reports: list[CanaryReport]) -> None:
-            back = sum(report.outcome.value != "Promoted" for report in reports)
-            figures[f"{key}_runs"], figures[f"{key}_rollbacks"] = len(reports), back
-            ends = sorted({f"{report.outcome.value}: {report.reason}" for report in reports})
-            rows.append((title, str(len(reports)), str(back), "; ".join(ends)))
-            print(f"{title}: {back} of {len(reports)} not promoted", flush=True)
-
-        report = await field.after_incident()
-        began = report.steps[0].receipt
-        figures["incident_rolled_back"] = float(report.outcome.value == "RolledBack")
-        figures["incident_seconds"] = round(report.ended - (began.written if began else report.started), 2)
-        figures["incident_failures"] = report.exposure.failures
-        print(
-            f"a canary that always fails, after an incident: {report.outcome.value} after "
-            f"{figures['incident_seconds']:g} s, {report.exposure.failures:g} failures",
-            flush=True,
-        )
-        storms = [await field.through_storm(number) for number in range(STORMS)]
-        note("storm", "outage of both, a restart of stable, a burst in the canary", storms)
-
+        for part in parts:
+            await PARTS[part](field, notes, runs)
         await field.reset()
-        await field.behave("reviews-v1", delay=0.02)
-        await field.behave("reviews-v2", delay=0.06)
-        warm = (60.0, lambda: field.behave("reviews-v2", delay=0.02))
-        note("cold_start", "three times the latency for 60 s", [await field.roll("cold", LONG, {}, warm)])
-
-        await field.reset()
-        slow = (5.0, lambda: field.behave_all(RATINGS, delay=0.3))
-        note("slow_endpoint", "a slow service behind both arms", [await field.roll("slow", LONG, {}, slow)])
-
-        await field.reset()
-        more = (65.0, lambda: field.rate(500))
-        note("load_step", "five times the load in mid-rollout", [await field.roll("load", LONG, {}, more)])
-
-        reports = []
-        for number in range(runs):
-            await field.reset()
-            for instance in ("reviews-v1", "reviews-v2"):
-                await field.behave(instance, errors=0.005)
-            reports.append(await field.roll(f"healthy-{number}", SHORT, QUICK))
-            print(f"{number + 1}/{runs}: {reports[-1].outcome.value}", flush=True)
-        note("healthy", "0.5 % errors in both arms, no warm-up", reports)
-        await field.reset()
-    return figures, rows
+    return notes
 
 
 def main() -> None:
     """Brings a stack up, runs everything, takes it down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
-    runs = parser.parse_args().runs
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="the other parts' figures stay as they were")
+    chosen = parser.parse_args()
+    kept, _ = before("healthy") if chosen.only else ({}, {})
     with staged() as info:
-        figures, rows = asyncio.run(measure(info, runs))
+        notes = asyncio.run(measure(info, chosen.only or tuple(PARTS), chosen.runs))
+    arguments = f"--only {' '.join(chosen.only)}" if chosen.only else f"--runs {chosen.runs}"
     record(
-        "healthy", f'make bench-healthy ARGS="--runs {runs}"', figures, rows, "healthy rollouts that were not promoted"
+        "healthy",
+        f'make bench-healthy ARGS="{arguments}"',
+        kept | notes.figures,
+        notes.rows,
+        "healthy rollouts that were not promoted",
     )
 
 
