@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from autopilot.local.topology import NAMESPACE
 from autopilot.operations.common import Outcome
-from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget
+from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget, ErrorRate, Latency
 from autopilot.spec.experiment import ExperimentSpec, ExperimentTarget, Hypothesis, Inject, MethodStep, Safety
 from autopilot.spec.faults import Delay, Scope, Users
 from autopilot.spec.probes import MeshProbe
@@ -71,8 +71,11 @@ def _step(weight: float, hold: float) -> CanaryStep:
 
 # Shorter than anyone would hold in production: a demo is watched by somebody who waits.
 _STEPS = (_step(10, 10.0), _step(50, 8.0), _step(100, 8.0))
-# So are its steps, which end when 10 % more failures than stable's are excluded.
-_ANALYSIS = Analysis(tick=0.5, warmup=0.0, detect_absolute=0.1)
+# So are its steps, which end when 10 % more failures than stable's are excluded. Latency is compared above what the shop
+# has: of the milliseconds that it takes, a busy machine makes clusters of slow requests, and steps are long.
+_ANALYSIS = Analysis(
+    tick=0.5, warmup=0.0, detect_absolute=0.1, metrics=(ErrorRate(), Latency(boundaries=(0.1, 0.25, 0.5, 1.0, 2.5)))
+)
 
 
 def _slow_ratings(delay: float, hold: float, *, users: float, guarded: bool) -> ExperimentSpec:
