@@ -71,8 +71,8 @@ def _step(weight: float, hold: float) -> CanaryStep:
 
 # Shorter than anyone would hold in production: a demo is watched by somebody who waits.
 _STEPS = (_step(10, 10.0), _step(50, 8.0), _step(100, 8.0))
-# So are its steps, which end when 10 % more failures than stable's are excluded. Latency is compared above what the shop
-# has: of the milliseconds that it takes, a busy machine makes clusters of slow requests, and steps are long.
+# So are its steps, which end when 10 % more failures than stable's are excluded. Latency is compared above what the
+# shop has: of the milliseconds that it takes, a busy machine makes clusters of slow requests, and steps are long.
 _ANALYSIS = Analysis(
     tick=0.5, warmup=0.0, detect_absolute=0.1, metrics=(ErrorRate(), Latency(boundaries=(0.1, 0.25, 0.5, 1.0, 2.5)))
 )
