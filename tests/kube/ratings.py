@@ -92,10 +92,17 @@ class Ratings:
     async def until(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
         """Waits until all of many requests meet that, by whatever thread of a proxy, and then looks at more."""
         until = time.monotonic() + within
-        while set(found := await self.met(headers)) != {wanted}:
+        while set(found := await self.met_or_closed(headers)) != {wanted}:
             assert time.monotonic() < until, f"{headers} meet {found}, and not {wanted}"
             await asyncio.sleep(0.05)
         await self.all(headers, wanted)
+
+    async def met_or_closed(self, headers: dict[str, str]) -> Counter[str]:
+        """As `met`, while listeners may be replaced: a proxy then closes connections that clients have kept."""
+        try:
+            return await self.met(headers)
+        except aiohttp.ServerDisconnectedError:
+            return Counter(closed=1)
 
     async def all(self, headers: dict[str, str], wanted: str, within: float = 10.0) -> None:
         """All of thirty requests meet that. A machine that is busy makes some of them slow for once, a fault always."""
