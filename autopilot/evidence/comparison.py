@@ -137,13 +137,13 @@ def _counts(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricSt
     """Whether what a comparison says may be harm: decided by what came before it."""
     if state.version < VERSION:
         return metric.kind in FAILURES or not warm
-    if metric.kind in FAILURES:
-        risen = state.ticks > state.step_ticks
-        settling = risen and state.step_seconds < min(judge.settle, YOUNG) - SLACK
-    elif warm:
+    if warm and metric.kind not in FAILURES:
         return False
+    since_rise = state.step_seconds if state.ticks > state.step_ticks else math.inf
+    if metric.kind in FAILURES:
+        settling = since_rise < min(judge.settle, YOUNG) - SLACK
     else:
-        settling = min(state.step_seconds, _counted(judge, state)) < judge.settle - SLACK
+        settling = min(since_rise, _counted(judge, state)) < judge.settle - SLACK
     return not settling or _bad_throughout(judge, kept)
 
 

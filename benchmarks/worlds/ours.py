@@ -208,9 +208,9 @@ class _Walk:
         stable, known = one.gathered.past_bad, one.gathered.past_all
         often = (canary >= MANY_SHARE * total) & (canary * known >= self.judge.gross_ratio * stable * total)
         gross = (total[:, 0] >= MANY_REQUESTS) & (known[:, 0] > 0) & often.any(axis=-1)
-        settle, seconds = self.judge.settle, self.state.seconds
+        settle, seconds = self.judge.settle, np.where(self.state.rung > 0, self.state.seconds, np.inf)
         if one.metric.kind in FAILURES:
-            settling = (self.state.rung > 0) & (seconds < min(settle, YOUNG) - 1e-6)
+            settling = seconds < min(settle, YOUNG) - 1e-6
         else:
             counted = time - self.world.tick - self.judge.warmup if self.judge.warmup > 0 else np.inf
             settling = np.minimum(seconds, counted) < settle - 1e-6

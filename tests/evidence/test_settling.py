@@ -67,10 +67,11 @@ def test_new_pods_may_fail_for_a_moment() -> None:
     assert after_a_rise(judge(settle=2), (200, FAILS))[0] <= 4, "no longer than the rest settles"
 
 
-def test_in_the_first_step_failures_count_from_the_first_second() -> None:
-    state, verdict = replay(judge(settle=SETTLE), WATCH, ticks((200, FAILS)))
+@pytest.mark.parametrize("canary", [FAILS, SLOW], ids=["fails", "slow"])
+def test_without_a_warm_up_everything_counts_from_the_first_second_of_the_rollout(canary: ArmTick) -> None:
+    state, verdict = replay(judge(settle=SETTLE), WATCH, ticks((200, canary)))
     assert isinstance(verdict, Harm)
-    assert state.step_seconds <= 3
+    assert state.step_seconds <= 5
 
 
 @pytest.mark.parametrize(("slow", "harm"), [(60, False), (80, False), (100, True)])
