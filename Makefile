@@ -87,7 +87,7 @@ picture: install ## the pictures of `autopilot demo` in README, from a real run 
 	@$(BIN)/python benchmarks/picture.py
 
 .PHONY: crash
-crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (half an hour)
+crash: install ## kill everything at every point of a rollout; writes benchmarks/results/crash.json (50 minutes)
 	@mkdir -p benchmarks/results
 	@timeout 3600 $(BIN)/python benchmarks/crash.py $(ARGS)
 
