@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from worlds.canaries import Failing
 from worlds.model import World
-from worlds.scenarios.families import failing, healthy, percent, slower
+from worlds.scenarios.families import failing, percent, slower
 from worlds.shapes import Lognormal
 
 SHAPES = {
@@ -35,17 +34,8 @@ def detect() -> Iterator[World]:
     for rate in (40, 100, 300, 1000):
         for base in (0.001, 0.005, 0.02):
             world = World(name=f"detect-{rate}-base-{percent(base)}", group="detect", rate=rate, base=base)
-            twin, share = healthy(world), max(2 * base, base + 0.01)
-            yield twin
-            yield replace(
-                world,
-                name=f"{world.name}-errors-{percent(share)}",
-                twin=twin.name,
-                truth="harmful",
-                harm=share,
-                at_detect=True,
-                influences=(Failing(share),),
-            )
+            for one in failing(world, (max(2 * base, base + 0.01),)):
+                yield one if one.truth == "healthy" else replace(one, at_detect=True)
 
 
 def latency() -> Iterator[World]:
