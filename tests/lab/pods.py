@@ -1,7 +1,8 @@
 """The applications of all pods, in one process: which pod is meant shows in the address a connection was made to.
 
 Run as `python -m tests.lab.pods`. Each pod plays the sample shop (`autopilot.local.shop`); `POST /_shop` at its own
-address changes how it behaves. Beside it, at port 15090, stand the statistics of the pod's proxy.
+address changes how it behaves. Beside it, at port 15090, stand the statistics of the pod's proxy. A cluster gives the
+address of a pod that is gone to the next one: `POST /_pod {"name": "shop.reviews-v2-1"}` says who has it from now on.
 """
 
 from __future__ import annotations
@@ -33,9 +34,17 @@ class Pods:
         """Hands the request to the pod it was sent to."""
         address = _address(request)
         shop = self._shops.setdefault(address, Shop("pod", address))
+        if request.path == "/_pod":
+            return await self._begin(request, address)
         if request.path == "/_shop":
             return await (shop.change(request) if request.method == "POST" else shop.show(request))
         return await shop.answer(request)
+
+    async def _begin(self, request: web.Request, address: str) -> web.Response:
+        """A pod has got this address: nothing that its last owner was told or said holds any more."""
+        self._shops[address] = Shop((await request.json())["name"], address)
+        self._nodes.pop(address, None)
+        return web.Response()
 
     async def statistics(self, request: web.Request) -> web.Response:
         """What Istio's proxy would say at this pod."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
     _until_ready(api, namespace, 3, service)
     if sidecars:
         for version in ("v1", "v2"):
-            _until_served(pod_address(api, namespace, service, version))
+            _until_served(api, namespace, service, version)
     return Scene(namespace, f"http://{bind}:80", service)
 
 
@@ -153,14 +154,19 @@ def _until_ready(api: KubeApi, namespace: str, pods: int, service: str) -> None:
         time.sleep(0.1)
 
 
-def _until_served(address: str) -> None:
-    """Waits until a pod's sidecar passes requests on to its application."""
+def _until_served(api: KubeApi, namespace: str, service: str, version: str) -> None:
+    """Waits until a pod's sidecar passes requests on to its application, and not to one that had its address before."""
+    (pod,) = api.list(POD, namespace, labels=f"app={service},version={version}")
+    name, address = f"{namespace}.{pod['metadata']['name']}", pod["status"]["podIP"]
     until = time.monotonic() + _LIMIT
     while True:
         try:
-            with urllib.request.urlopen(f"http://{address}:{INBOUND}/_shop", timeout=1):
-                return
+            with urllib.request.urlopen(f"http://{address}:{INBOUND}/_shop", timeout=1) as response:
+                found = json.load(response)["service"]
         except OSError as error:
-            if time.monotonic() > until:
-                raise TimeoutError(f"the sidecar at {address} answers nothing after {_LIMIT:g} s: {error}") from error
+            found = str(error)
+        if found == name:
+            return
+        if time.monotonic() > until:
+            raise TimeoutError(f"the sidecar at {address} does not serve {name} after {_LIMIT:g} s: {found}")
         time.sleep(0.1)

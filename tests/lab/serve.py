@@ -174,10 +174,12 @@ class LabServer:
             meta, address = wanted[name]["metadata"], wanted[name]["status"]["podIP"]
             content = sidecars.bootstrap(meta["name"], meta["namespace"], address, meta["labels"])
             file = sidecars.write(self._layout.root / "sidecars" / f"{name}.json", content)
-            starting.append(self._run(plane.sidecar(name, file, f"http://{address}:{sidecars.ADMIN}")))
+            starting.append(
+                self._start_pod(name, address, plane.sidecar(name, file, f"http://{address}:{sidecars.ADMIN}"))
+            )
         for failure in await asyncio.gather(*starting, return_exceptions=True):
             if isinstance(failure, BaseException):
-                self._say(str(failure))
+                self._say(str(failure))  # whatever has no sidecar yet gets one at the next look
         targets = [
             {
                 "targets": [f"{pod['status']['podIP']}:{statistics.PORT}"],
@@ -186,6 +188,12 @@ class LabServer:
             for pod in wanted.values()
         ]
         scrape.write_targets(self._layout.prometheus / "targets.json", targets)
+
+    async def _start_pod(self, name: str, address: str, sidecar: Part) -> None:
+        # The application first: whom a sidecar serves must not be who had the address before.
+        async with self._session.post(f"http://{address}:{PORT}/_pod", json={"name": name}) as response:
+            response.raise_for_status()
+        await self._run(sidecar)
 
     async def _act(self, name: str, action: control.Action) -> PartInfo:
         runner = self._runners.get(name)
