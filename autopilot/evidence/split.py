@@ -35,7 +35,10 @@ EPOCH = 60.0
 
 _STAKE = 0.5
 _LEAST = 0.002
-"""Weights nearer to 0 or 1 are taken for this: some requests are still under way."""
+"""An arm set to less may get this share, and one set to nearly all may lack it: some requests are still under way.
+That an arm gets *fewer* than it was set is measured against what was set, however little: nobody gets fewer than 0."""
+_NONE = 1e-9
+"""What stands for a weight of 0, whose logarithm there is none of."""
 
 _SHIFTS: Counts = np.linspace(math.log(1.1), math.log(30.0), 16)
 _DECIMALS = 6
@@ -72,7 +75,8 @@ class Mismatch(Plain):
     def reason(self) -> str:
         """The finding in one sentence."""
         measured, wanted = 100 * self.measured_share, 100 * self.set_share
-        return f"{self.arm} gets {measured:.1f} % of {self.requests:,.0f} requests where {wanted:.3g} % is set"
+        share = f"{measured:.1f}" if measured >= 0.1 else f"{measured:.2g}"
+        return f"{self.arm} gets {share} % of {self.requests:,.0f} requests where {wanted:.3g} % is set"
 
 
 def update(
@@ -122,9 +126,10 @@ def update(
 
 def increment(count: Counts, total: Counts, weight: float) -> Counts:
     """What a tick adds to one arm's log-likelihood ratios, shape ``batch + (2, 16)``: more than set, then fewer."""
-    share = min(max(weight, _LEAST), 1 - _LEAST)
+    most, least = min(max(weight, _LEAST), 1 - _NONE), max(min(weight, 1 - _LEAST), _NONE)
     sides = np.array([1.0, -1.0])[:, None]
-    edge = math.log(share / (1 - share)) + sides * math.log(TOLERANCE)
+    odds = np.array([[math.log(most / (1 - most))], [math.log(least / (1 - least))]])
+    edge = odds + sides * math.log(TOLERANCE)
     other = edge + sides * _SHIFTS
     # ln p = d - ln(1 + e^d) and ln(1 - p) = -ln(1 + e^d), with d the log odds.
     apart = np.logaddexp(0.0, other) - np.logaddexp(0.0, edge)

@@ -40,6 +40,28 @@ def test_no_false_alarm(share: float):
     assert not any(noticed(rng, share, seconds=1800)[1] for _ in range(3))
 
 
+@pytest.mark.parametrize("rate", [10.0, 1000.0, 20000.0])
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.001, 0.002, 0.01, 0.5, 0.99, 0.999, 1.0])
+def test_no_false_alarm_at_any_weight(share: float, rate: float):
+    """Ten minutes; also of weights at which an arm gets next to nothing, or all but that."""
+    rng, state = np.random.default_rng(4), SplitState()
+    for _ in range(600):
+        requests = rng.poisson(rate)
+        mine = rng.binomial(requests, share)
+        weights = {"v1": 100 * (1 - share), "v2": 100 * share}
+        state, found = update(state, weights, {"v1": float(requests - mine), "v2": float(mine)})
+        assert found is None, found.reason
+
+
+@pytest.mark.parametrize(("late", "wrong"), [(0.001, False), (0.01, True)])
+def test_an_arm_that_is_set_to_nothing_may_get_what_is_under_way(late: float, wrong: bool):
+    rng, state, found = np.random.default_rng(5), SplitState(), None
+    for _ in range(60):
+        mine = rng.binomial(1000, late)
+        state, found = update(state, {"v1": 0.0, "v2": 100.0}, {"v1": float(mine), "v2": 1000.0 - mine})
+    assert (found is not None) is wrong
+
+
 def test_how_sure_it_is():
     """With alpha 20 % and no tolerance to hide behind: rolled out at its very edge, in batches of a minute."""
     rng, hits = np.random.default_rng(3), 0
