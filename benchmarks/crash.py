@@ -1,7 +1,8 @@
 """Whatever dies, the mesh returns to what it was in time: every kill point of a rollout, every event, every net.
 
-`--only NAME…` plays some events (to look into one). `--part 1/4` plays every fourth cell, `--part 2/4` the next:
-each point meets some of the events, each event some of the points. Nothing is then recorded.
+`--only NAME…` plays some events (to look into one), `--at TEXT…` those points whose names hold a text. `--part 1/4`
+plays every fourth cell, `--part 2/4` the next: each point meets some of the events, each event some of the points.
+Nothing is then recorded.
 """
 
 from __future__ import annotations
@@ -146,12 +147,20 @@ def _figure(net: str, cells: Sequence[Cell]) -> str:
     return "-"
 
 
-async def play(events: Sequence[Event], part: Part, *, whole: bool) -> tuple[Campaign, int, Findings]:
+def restore_wait(cell: Cell) -> float:
+    """Seconds from the event until the operation's restore began; 0 where it had nothing to restore."""
+    return cell.restore_began or 0.0
+
+
+async def play(
+    events: Sequence[Event], part: Part, at: Sequence[str], *, whole: bool
+) -> tuple[Campaign, int, Findings]:
     """Everything; what waits long is played side by side."""
     found = Campaign()
     async with world(SHAPE) as made:
         points = await find(made, WALKS.values())
         say(f"{len(points)} kill points in {len(WALKS)} walks")
+        points = [point for point in points if not at or any(text in str(point) for text in at)]
         chosen = [(event, part.points(event, points)) for event in events]
         long = [defaults.play(found, points, say)] if whole else []
         await quick_nets(found, chosen, made)
@@ -167,10 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="+", metavar="EVENT", choices=sorted(EVENTS))
     parser.add_argument("--part", type=Part.parse, default=Part(), metavar="K/N")
+    parser.add_argument("--at", nargs="+", metavar="TEXT", default=[])
     given = parser.parse_args()
     only, part = given.only, given.part
+    whole = not (only or given.at)
     chosen = [EVENTS[name] for name in only] if only else list(EVENTS.values())
-    found, points, played = asyncio.run(play(chosen, part, whole=not only))
+    found, points, played = asyncio.run(play(chosen, part, given.at, whole=whole))
     violations = found.violations + len(played.violations)
     covered = points - len({(point.walk.name, point.label) for _, point in found.missed})
     for event, point in found.missed:
@@ -183,6 +194,9 @@ def main() -> int:
     for cell in found.late:
         say(f"late in the crowd, in time by itself: {cell.event}, {cell.point}: {'; '.join(cell.violations)}")
     say(f"{len(found.cells)} cells, {violations} violations")
+    waited = max((cell for cell in found.cells if "slot" in cell.event), key=restore_wait, default=None)
+    if waited is not None:
+        say(f"the longest wait of a restore while every slot was taken: {restore_wait(waited):.2f} s, {waited.point}")
     cleaned = [cell for cell in found.cells if cell.net == "clean-up"]
     terminated = [cell for cell in found.cells if cell.net == "guard child" and "dead" not in cell.event]
     figures = {
@@ -194,9 +208,7 @@ def main() -> int:
         "late_in_the_crowd": len(found.late),
         "late_writes_landed": sum(len(cell.landed) for cell in found.cells),
         "lost_reports": sum(cell.lost_reports for cell in found.cells),
-        "worst_restore_wait_s": round(
-            max((cell.restore_began or 0.0 for cell in found.cells if "slot" in cell.event), default=0.0), 2
-        ),
+        "worst_restore_wait_s": round(restore_wait(waited), 2) if waited else 0.0,
         "worst_judge_stall_s": round(max((cell.stall for cell in found.cells), default=0.0), 2),
         "worst_cleanup_s": round(worst(cleaned) or 0.0, 2),
         "worst_terminate_s": round(worst(terminated) or 0.0, 2),
@@ -206,7 +218,7 @@ def main() -> int:
         "worst_envoy_over_deadline_s": round(worst(found.cells, over_deadline) or 0.0, 2),
         "seconds": round(time.monotonic() - _BEGUN),
     }
-    if only or part != Part():
+    if not whole or part != Part():
         say(", ".join(f"{name} {value:g}" for name, value in figures.items()))
     else:
         record("crash", "make crash", figures, table(found.cells), "Whatever dies, the mesh returns")

@@ -53,7 +53,7 @@ async def run(world: World, event: Event, points: Sequence[Point]) -> list[Cell]
     scene = Scene(world, cells, sampler)
     async with sampler.looking(), scene.driven():
         begun = time.time()
-        await scene.assemble(ttl=event.ttl, heartbeat=1.5 if event.ttl < 5 else 5.0, grace=event.grace)
+        await scene.assemble(ttl=event.ttl, heartbeat=event.heartbeat_timeout, grace=event.grace)
         await event.strike(scene)
         scene.go_all()
         ended = await rest(scene, event.patience)

@@ -42,6 +42,13 @@ class Event:
     """Whether an operation may end as `Failed` for it."""
     may_lose: bool = True
     """Whether an operation that watches for long may lose its lease by it."""
+    heartbeat: float | None = None
+    """Seconds after which Temporal gives up on a long activity that says nothing; None: as the lease's time asks."""
+
+    @property
+    def heartbeat_timeout(self) -> float:
+        """Seconds, as operations are started with it."""
+        return self.heartbeat or (1.5 if self.ttl < 5 else 5.0)
 
 
 EVENTS: dict[str, Event] = {}
@@ -61,12 +68,26 @@ def event(
     grace: float = 120.0,
     may_fail: bool = True,
     may_lose: bool = True,
+    heartbeat: float | None = None,
 ) -> Callable[[Strike], Strike]:
     """Puts an event into the table."""
 
     def put(strike: Strike) -> Strike:
         EVENTS[name] = Event(
-            name, net, strike, ttl, bound, lives, ends, patience, moves_clocks, reruns, grace, may_fail, may_lose
+            name,
+            net,
+            strike,
+            ttl=ttl,
+            bound=bound,
+            lives=lives,
+            ends=ends,
+            patience=patience,
+            moves_clocks=moves_clocks,
+            reruns=reruns,
+            grace=grace,
+            may_fail=may_fail,
+            may_lose=may_lose,
+            heartbeat=heartbeat,
         )
         return strike
 

@@ -28,6 +28,10 @@ _DEAD = SHORT + 2.5
 """Seconds that everything stays dead: past what the nets are given."""
 _DEAF = 26.0 + LONG
 """Seconds until a watch that looks every fifteen has seen that nobody polls for its workflow, and its lease is gone."""
+_STILL_DEAF = 10.0
+"""Seconds more: a lease that is kept alive all the same must show."""
+_SLOW_TO_TELL = 12.0
+"""Seconds: longer than a worker takes to start, so that it is there before Temporal knows what died."""
 _WORKER_DIED = 26.0
 """Seconds until Temporal gives up on what a killed worker had begun, and something to spare."""
 
@@ -187,9 +191,20 @@ async def worker_killed(scene: Scene) -> None:
     await scene.world.worker.start()
 
 
-@event("worker SIGKILL, a person answers meanwhile", "lease", patience=_WORKER_DIED, may_fail=False)
+@event(
+    "worker SIGKILL, a person answers meanwhile",
+    "lease",
+    ttl=LONG,
+    bound=LONG + 2,
+    patience=_WORKER_DIED + _SLOW_TO_TELL,
+    may_fail=False,
+    heartbeat=_SLOW_TO_TELL,
+)
 async def answered_while_the_worker_is_dead(scene: Scene) -> None:
-    """Whoever waits for a person is answered while nobody watches: a watch that died must be no reason to fail."""
+    """Whoever waits for a person is answered while nobody watches: a watch that died must be no reason to fail.
+
+    The workflow stops its watch before Temporal has noticed that nobody carries it out.
+    """
     scene.struck_now()
     await scene.world.worker.kill()
     scene.go_all()
@@ -226,7 +241,15 @@ async def temporal_answers_errors(scene: Scene) -> None:
     await scene.world.door.answer_errors(on=False)
 
 
-@event("nobody polls for workflows, aborted", "lease", ttl=LONG, grace=2.0, bound=_DEAF, patience=_DEAF + _WORKER_DIED)
+@event(
+    "nobody polls for workflows, aborted",
+    "lease",
+    ttl=LONG,
+    grace=2.0,
+    bound=_DEAF,
+    lives=False,
+    patience=_DEAF + _STILL_DEAF + _WORKER_DIED,
+)
 async def nobody_polls(scene: Scene) -> None:
     """Long watches go on elsewhere, and hear nothing of an abort: they must not keep the leases alive."""
     world = scene.world
@@ -236,7 +259,7 @@ async def nobody_polls(scene: Scene) -> None:
     scene.go_all()
     for cell in scene.cells:
         await scene.say(cell, "abort")
-    await asyncio.sleep(_DEAF)
+    await asyncio.sleep(_DEAF + _STILL_DEAF)
     await world.watcher.kill()
     await world.worker.start()
 
