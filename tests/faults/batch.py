@@ -17,7 +17,7 @@ from autopilot.report import CanaryReport
 from tests.faults.cell import Cell
 from tests.faults.dataplane import Routes
 from tests.faults.events import Event
-from tests.faults.judge import Seen, Terms, restored_after, violations
+from tests.faults.judge import LATE, Seen, Terms, restored_after, violations
 from tests.faults.kept_reports import check_reports
 from tests.faults.sampler import Sampler
 from tests.faults.scene import Scene
@@ -158,6 +158,8 @@ async def _judge(scene: Scene, event: Event, ended: bool) -> None:
             ended=ended or outcome != "",
         )
         cell.restore_began = scene.restore_began(cell)
+        if event.waits is not None and cell.stood and (cell.restore_began or 0.0) > event.waits:
+            cell.violations.append(f"its restore began {LATE}, {cell.restore_began:.2f} s after the event")
         cell.landed = world.control.landings(cell.operation)
         wrong = violations(cell.terms, cell.seen) if cell.stood else []
         cell.violations += [f"{sentence} (reports: {'; '.join(cell.reported) or 'none'})" for sentence in wrong]

@@ -42,6 +42,8 @@ class Event:
     """Whether an operation may end as `Failed` for it."""
     may_lose: bool = True
     """Whether an operation that watches for long may lose its lease by it."""
+    waits: float | None = None
+    """Seconds within which an operation that has something to restore must have begun to."""
     heartbeat: float | None = None
     """Seconds after which Temporal gives up on a long activity that says nothing; None: as the lease's time asks."""
 
@@ -68,6 +70,7 @@ def event(
     grace: float = 120.0,
     may_fail: bool = True,
     may_lose: bool = True,
+    waits: float | None = None,
     heartbeat: float | None = None,
 ) -> Callable[[Strike], Strike]:
     """Puts an event into the table."""
@@ -87,6 +90,7 @@ def event(
             grace=grace,
             may_fail=may_fail,
             may_lose=may_lose,
+            waits=waits,
             heartbeat=heartbeat,
         )
         return strike

@@ -64,7 +64,9 @@ class Scene:
 
     # What events are made of
 
-    async def each(self, strike: Callable[[Cell], Awaitable[object]], *, later: float = 0.0) -> None:
+    async def each(
+        self, strike: Callable[[Cell], Awaitable[object]], *, later: float = 0.0, between: float = BETWEEN
+    ) -> None:
         """Strikes one after the other; each may go on `later` seconds after its own event."""
         tasks = []
         for cell in self.cells:
@@ -74,7 +76,7 @@ class Scene:
                 tasks.append(asyncio.create_task(self._go_later(cell, later)))
             else:
                 self.go(cell)
-            await asyncio.sleep(BETWEEN)
+            await asyncio.sleep(between)
         await asyncio.gather(*tasks)
 
     def struck_now(self) -> None:

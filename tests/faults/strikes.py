@@ -30,6 +30,8 @@ _DEAF = 26.0 + LONG
 """Seconds until a watch that looks every fifteen has seen that nobody polls for its workflow, and its lease is gone."""
 _STILL_DEAF = 10.0
 """Seconds more: a lease that is kept alive all the same must show."""
+_APART = 0.15
+"""Seconds between aborts of which the begin of a restore is timed."""
 _SLOW_TO_TELL = 12.0
 """Seconds: longer than a worker takes to start, so that it is there before Temporal knows what died."""
 _WORKER_DIED = 26.0
@@ -62,11 +64,11 @@ async def aborted_and_cancelled(scene: Scene) -> None:
     await scene.each(lambda cell: _abort_and_cancel(scene, cell))
 
 
-@event("abort, every slot taken", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30)
+@event("abort, every slot taken", "clean-up", ttl=LONG, bound=1.0, lives=False, ends=True, patience=30, waits=0.5)
 async def aborted_with_every_slot_taken(scene: Scene) -> None:
     """Short effects wait for others to end: a restore must not."""
     scene.world.control.switch(SLOTS_TAKEN, on=True)
-    await scene.each(lambda cell: scene.say(cell, "abort"))
+    await scene.each(lambda cell: scene.say(cell, "abort"), between=_APART)
     await asyncio.sleep(_OUTAGE)
     scene.world.control.switch(SLOTS_TAKEN, on=False)
 
