@@ -19,6 +19,7 @@ from autopilot.spec.allowed import beyond
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from starter.places import heartbeat_timeout, local_stack
+from workflows.split import split
 
 
 def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
@@ -128,9 +129,9 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
         return [f"spec.target.mesh is {spec.target.mesh!r}, and this mesh is {mesh.name!r}; choose with --mesh"]
     target = Target(mesh=mesh.name, namespace=canary.metadata.namespace, service=spec.target.service)
     try:
-        state = await mesh.observe(target)
+        state = await mesh.observe(target, split(spec, spec.walk[0].weight))
     except InvalidChange as error:
-        return [f"spec.target.service: {error}"]
+        return [f"spec.target: {error}"]
     problems = []
     if spec.analysis.baseline == "virtual":
         problems += [
@@ -153,8 +154,8 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
     others = [arm.name for arm in state.arms if arm.base_weight and arm.name != spec.arms.stable]
     if not problems and others:
         problems.append(
-            f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}; "
-            "a rollout starts from one stable version: give it 100 in the mesh file"
+            f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}, and a rollout begins "
+            "with one stable version: give it 100 in the mesh file"
         )
     own = canary_id(mesh.name, target.namespace, canary.metadata.name)
     if refused := await mesh.refused(target, own):

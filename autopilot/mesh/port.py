@@ -16,6 +16,7 @@ from autopilot.mesh.model import (
     LeaseStatus,
     Plan,
     Receipt,
+    SplitTraffic,
     Target,
     TargetState,
 )
@@ -46,11 +47,16 @@ class Mesh(Protocol):
         """The changes it supports, and what restores them when no process of Autopilot lives."""
         ...
 
-    async def observe(self, target: Target) -> TargetState:
+    async def observe(self, target: Target, split: SplitTraffic | None = None) -> TargetState:
         """The target's arms, endpoints and weights now.
 
+        Args:
+            target: the target.
+            split: whose arms are meant; without one, those that can be told without a spec.
+
         Raises:
-            InvalidChange: no such target.
+            InvalidChange: no such target, or no such arm; or, before anything is laid, something leads to the split's
+                stable arm that cannot be driven.
         """
         ...
 

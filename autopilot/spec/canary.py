@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds
+from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
 _LONG = 1800.0
@@ -33,6 +33,31 @@ class CanaryArms(SpecModel):
         if self.stable == self.canary:
             raise Misplaced(f"is {self.canary!r}, the same as stable", at=("canary",), hint="name two versions")
         return self
+
+
+RuleName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=317,
+        pattern=explained(
+            r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$",
+            "the name of a rule, of a route, or of a route with its namespace before a slash",
+        ),
+    ),
+]
+
+
+class RouteRules(SpecModel):
+    """Which rules of the routes that lead to the stable version are split: all, unless it says otherwise.
+
+    A rule is named by its own name, by its route's (`web`), or by its route's with the namespace (`edge/web`).
+    """
+
+    only: Annotated[tuple[RuleName, ...], Field(max_length=100)] = ()
+    """These and no others."""
+    except_: Annotated[tuple[RuleName, ...], Field(max_length=100, alias="except")] = ()
+    """None of these: they go on leading to the stable version, during the rollout and after it."""
 
 
 class Pause(SpecModel):
@@ -215,6 +240,7 @@ class CanarySpec(SpecModel):
 
     target: CanaryTarget
     arms: CanaryArms
+    routes: RouteRules = RouteRules()
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=100)] = tuple(
         CanaryStep(weight=weight) for weight in DEFAULT_WEIGHTS
     )

@@ -22,8 +22,9 @@ from autopilot.mesh.envoy.inventory import inventory
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.errors import ClockSkew, MeshError, MeshUnavailable, UnreadableRecord
+from autopilot.mesh.errors import ClockSkew, InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.model import (
+    EVERY_RULE,
     ArmState,
     Aspect,
     Capability,
@@ -34,6 +35,7 @@ from autopilot.mesh.model import (
     Lease,
     Plan,
     Receipt,
+    SplitTraffic,
     Target,
     TargetState,
     Tier,
@@ -93,8 +95,14 @@ class EnvoyMesh(ThreadedMesh):
         """What can be changed, and who undoes it."""
         return list(ABILITIES["envoy", "plain"])
 
-    async def observe(self, target: Target) -> TargetState:
-        """Arms, endpoints and weights of the target, and who holds it."""
+    async def observe(self, target: Target, split: SplitTraffic | None = None) -> TargetState:
+        """Arms, endpoints and weights of the target, and who holds it; the mesh file says what its arms are.
+
+        Raises:
+            InvalidChange: no such target, or the split leaves out rules, of which a service has one here.
+        """
+        if split is not None and split.choice != EVERY_RULE:
+            raise InvalidChange(f"{target.ref} has one rule in a mesh file; leave out spec.routes")
 
         def read() -> TargetState:
             service = self.ledger.service(target)
