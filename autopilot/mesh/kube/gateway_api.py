@@ -55,6 +55,11 @@ class GatewayRoutes:
                     found |= {one.name: (one,) for one in rule.backends if one.namespace == target.namespace}
         return found
 
+    def known(self, target: Target) -> Arms:
+        """Nothing tells the versions of a Service, where no route does."""
+        del target
+        return {}
+
     def resolve(self, target: Target, arm: str) -> Backend:
         """A Service of the target's namespace."""
         return service_arm(self._api, target, arm)

@@ -66,9 +66,12 @@ class IstioRoutes:
         return shared
 
     def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
-        """The subsets of the target's DestinationRules, and the target as a whole where a rule leads there."""
-        there = [one for body in bodies for rule in self.rules(body) for one in rule.backends]
-        return {**self._subset_backends(target), **_at_own_host(target, there)}
+        """The target's subsets that rules lead to, and the target as a whole where one does."""
+        return _at_own_host(target, [one for body in bodies for rule in self.rules(body) for one in rule.backends])
+
+    def known(self, target: Target) -> Arms:
+        """The subsets of the target's DestinationRules."""
+        return self._subset_backends(target)
 
     def resolve(self, target: Target, arm: str) -> Backend:
         """A subset of the target, or a Service of its namespace."""

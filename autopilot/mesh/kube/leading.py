@@ -299,7 +299,7 @@ def _hints(lead: Lead, arms: Arms) -> list[str]:
     found = []
     for index, backend in enumerate(lead.rule.backends if lead.rule else ()):
         if backend in arms[stable]:
-            entry = (lead.raw.get("route") or lead.raw.get("backendRefs") or [])[index]
+            entry = (lead.raw.get("route") or lead.raw.get("backendRefs") or lead.raw.get("backends") or [])[index]
             found += [
                 f"{lead.words} of {lead.route} sets {name} to {value!r} for {stable}, and {others[0]} gets the same: "
                 "does that value name the version?"

@@ -177,7 +177,7 @@ class KubeMesh(ThreadedMesh):
         service_of(self.api, target)
         marks = [mark for route in routes if (mark := mark_of(route.body, target.service))]
         laid = {arm: backends for mark in marks for arm, backends in arms_of(mark, target).items()}
-        named = laid or self.routes.named(target, [route.body for route in routes])
+        named = {**self.routes.known(target), **(laid or self.routes.named(target, [route.body for route in routes]))}
         return named or {target.service: (service_backend(target.service, target.namespace),)}
 
     def _by_endpoints(self, target: Target, arms: Mapping[str, tuple[str, ...]]) -> dict[str, float]:

@@ -53,7 +53,7 @@ class RouteFaults:
             scope = one.scope or Scope(percentage=100)
             labels, namespace = None, ""
             if scope.arm is not None:
-                known = self._routes.named(target, self._bodies(target))
+                known = {**self._routes.known(target), **self._routes.named(target, self._bodies(target))}
                 if scope.arm not in known:
                     arms = ", ".join(known) or "none: it has no subsets"
                     raise InvalidChange(f"scope.arm: {target.ref} has no arm {scope.arm}; it has {arms}")

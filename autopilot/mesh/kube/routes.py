@@ -97,7 +97,11 @@ class Routes(Protocol):
         ...
 
     def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
-        """Arms that can be told where no spec names any: for whoever only looks."""
+        """Arms that routes tell where no spec names any: for whoever only looks."""
+        ...
+
+    def known(self, target: Target) -> Arms:
+        """Arms that the cluster tells without a route."""
         ...
 
     def resolve(self, target: Target, arm: str) -> Backend:
@@ -166,6 +170,10 @@ def route_to(
         new = split.concerns(rule, body) if split else not mark and any(rule.gives(arms, arm) for arm in arms)
         if new or rule.key in laid:
             lists.append(rule.listed(arms))
+    if split is None and not mark:
+        # Whoever only looks takes the first: one that shares requests says more than one for testers, the last more.
+        lists.sort(key=lambda one: len({item.arm for item in one.destinations if item.arm}))
+        lists.reverse()
     return Route(resource, body, tuple(lists)) if lists or has_mark(body, target.service) else None
 
 

@@ -41,6 +41,11 @@ class SplitRoutes:
         mine = [rule for body in bodies if root_of(body) == target.service for rule in self.rules(body)]
         return {one.name: (one,) for rule in mine for one in rule.backends}
 
+    def known(self, target: Target) -> Arms:
+        """Nothing tells the versions of a Service, where no route does."""
+        del target
+        return {}
+
     def resolve(self, target: Target, arm: str) -> Backend:
         """A Service of the target's namespace."""
         return service_arm(self._api, target, arm)
