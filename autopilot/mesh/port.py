@@ -54,6 +54,17 @@ class Mesh(Protocol):
         """
         ...
 
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm take requests now; cheap, for it is asked every second or two.
+
+        Returns:
+            Arm → ready endpoints. An arm is left out where the mesh has no view of its endpoints of its own.
+
+        Raises:
+            MeshError: there is no answer, which is no evidence of anything.
+        """
+        ...
+
     async def plan(self, target: Target, changes: Sequence[Change]) -> Plan:
         """What the changes would write. Writes nothing.
 

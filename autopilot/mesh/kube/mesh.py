@@ -26,6 +26,7 @@ from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
+from autopilot.mesh.kube.readiness import Readiness
 from autopilot.mesh.kube.resources import NETWORK_POLICY
 from autopilot.mesh.kube.routes import Route, Routes, addresses
 from autopilot.mesh.kube.smi import SplitRoutes
@@ -90,6 +91,7 @@ class KubeMesh(ThreadedMesh):
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
+        self._readiness = Readiness(self.api, subsets=self.spec.provider == "istio")
         self._watchman = Watchman()
         self.sweep_every = 1.0
         """Seconds between two rounds of a guard at the least."""
@@ -147,6 +149,10 @@ class KubeMesh(ThreadedMesh):
             )
 
         return await self.in_thread(read)
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm are ready now, as the cluster's EndpointSlices say."""
+        return await self._readiness.count(target, arms)
 
     def _by_endpoints(self, target: Target, arms: dict[str, tuple[str, ...]]) -> dict[str, float]:
         """Without a route a Service shares its traffic among all its endpoints."""
@@ -251,6 +257,7 @@ class KubeMesh(ThreadedMesh):
     async def close(self) -> None:
         """Lets go of connections and threads."""
         await super().close()
+        self._readiness.close()
         self.api.close()
 
 
