@@ -22,6 +22,7 @@ from autopilot.mesh.model import (
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 
 
 class Mesh(Protocol):
@@ -70,6 +71,15 @@ class Mesh(Protocol):
 
         Raises:
             InvalidChange: the changes name what is not there.
+        """
+        ...
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action on workloads or nodes could be taken now. Writes nothing.
+
+        Raises:
+            InvalidChange: it could not, or it would lose what its specification does not give up.
+            MeshError: that could not be found out.
         """
         ...
 

@@ -22,7 +22,7 @@ from autopilot.mesh.envoy.inventory import inventory
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.errors import ClockSkew, MeshError, MeshUnavailable, UnreadableRecord
+from autopilot.mesh.errors import ClockSkew, InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.model import (
     ArmState,
     Aspect,
@@ -44,6 +44,7 @@ from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
@@ -143,6 +144,13 @@ class EnvoyMesh(ThreadedMesh):
             return Plan(target=target, tier=Tier.PROXY, diff="\n".join(diff))
 
         return await asyncio.to_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Refuses it: a mesh of plain Envoys has no workloads and no nodes."""
+        raise InvalidChange(
+            f"{action.type} needs Kubernetes, and mesh {target.mesh} is not in a cluster: leave the action out, or use "
+            "a mesh file with provider istio, gateway_api or smi"
+        )
 
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
         """How each fault is recognised in the counters of proxies."""

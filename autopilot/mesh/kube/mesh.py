@@ -48,6 +48,7 @@ from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
+from autopilot.spec.experiment import Action
 
 _POLL = 0.1
 VERIFY_LIMIT = 10.0
@@ -182,6 +183,10 @@ class KubeMesh(ThreadedMesh):
             return Plan(target=target, tier=self.ledger.tier(changes), diff="\n".join(diff))
 
         return await self.in_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action could be taken now."""
+        await self.in_thread(self.workloads.check, target, action)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the routes' controllers have taken what was written, where they say so.
