@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -18,6 +19,7 @@ from autopilot.spec.faults import describe, describe_scope
 from autopilot.spec.probes import secrets_of
 from autopilot.spec.secret_ref import described
 from autopilot.spec.units import format_seconds
+from autopilot.timetable import clock_notes
 from starter.meshes import check_actions, faults_of
 from starter.output import table
 from starter.planning import outlook, written
@@ -92,6 +94,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
             "maxConcurrent": spec.safety.max_concurrent,
         },
         "schedule": spec.schedule.model_dump(mode="json", by_alias=True) if spec.schedule else None,
+        "clocks": clock_notes(spec.schedule, datetime.now(UTC)) if spec.schedule else [],
         "tier": planned.tier if planned else None,
         "holders": holders,
         "diff": diff,
@@ -158,6 +161,7 @@ def picture(value: dict[str, Any]) -> Group:
     parts += [Text(f"  {doubt}", "yellow") for doubt in value["doubts"]]
     if value["schedule"]:
         parts.append(Text(f"  runs on schedule: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
+        parts += [Text(f"  {line}", "yellow") for line in value["clocks"]]
     parts += outlook(value["tier"], value["holders"], value["problems"])
     parts += written("the first step with faults", value["diff"], planned=value["tier"] is not None)
     return Group(*parts)
