@@ -9,6 +9,7 @@ from autopilot.evidence.model import Harm, Inconclusive, Verdict
 from autopilot.evidence.record import unpack
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState
+from autopilot.operations.canary_status import ENDPOINTS
 from autopilot.report import CanaryReport
 
 
@@ -32,7 +33,9 @@ class Rejudged:
 
     @property
     def from_elsewhere(self) -> bool:
-        """The watch was ended by silence, by its workflow or by a lost lease, not by the judge."""
+        """The watch was ended by silence, by lost endpoints, by its workflow or a lost lease, not by the judge."""
+        if isinstance(self.recorded, Harm):
+            return self.recorded.metric == ENDPOINTS
         return isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
 
 

@@ -99,6 +99,7 @@ async def check_experiment(mesh: Mesh, experiment: MeshExperiment, *, queue: boo
             await mesh.plan(target, changes)
         except InvalidChange as error:
             problems.append(f"step {number}: {error}")
+    problems += (await check_actions(mesh, target, spec))[0]
     if short := too_short(CHAOS_TTL, mesh.max_unattended, CHAOS_HEARTBEAT):
         problems.append(short)
     if queue or spec.schedule is not None:
@@ -108,6 +109,27 @@ async def check_experiment(mesh: Mesh, experiment: MeshExperiment, *, queue: boo
         problems.append(refused)
     problems += [_held(target, holder) for holder in state.holders if holder != own]
     return problems
+
+
+async def check_actions(mesh: Mesh, target: Target, spec: ExperimentSpec) -> tuple[list[str], list[str]]:
+    """What stands against actions on workloads and nodes, and what could not be found out: one sentence each.
+
+    The second stops nothing: workers may have permissions that this user does not have, and check again before they
+    change anything.
+    """
+    problems, unknown = [], []
+    for number, step in enumerate(spec.method, start=1):
+        for action in step.actions:
+            try:
+                await mesh.check_action(target, action)
+            except InvalidChange as error:
+                problems.append(f"step {number}: {error}")
+            except MeshError as error:
+                unknown.append(
+                    f"step {number}: whether {action.type} is possible was not checked; the worker checks it before it "
+                    f"changes anything: {error}"
+                )
+    return problems, unknown
 
 
 def faults_of(spec: ExperimentSpec, step: int) -> list[Change]:

@@ -23,6 +23,7 @@ from autopilot.mesh.model import (
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 
 
 class Mesh(Protocol):
@@ -60,11 +61,31 @@ class Mesh(Protocol):
         """
         ...
 
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm take requests now; cheap, for it is asked every second or two.
+
+        Returns:
+            Arm → ready endpoints. An arm is left out where the mesh has no view of its endpoints of its own.
+
+        Raises:
+            MeshError: there is no answer, which is no evidence of anything.
+        """
+        ...
+
     async def plan(self, target: Target, changes: Sequence[Change]) -> Plan:
         """What the changes would write. Writes nothing.
 
         Raises:
             InvalidChange: the changes name what is not there.
+        """
+        ...
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action on workloads or nodes could be taken now. Writes nothing.
+
+        Raises:
+            InvalidChange: it could not, or it would lose what its specification does not give up.
+            MeshError: that could not be found out.
         """
         ...
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained
+from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained, finest
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
 _LONG = 1800.0
@@ -70,7 +70,7 @@ class Pause(SpecModel):
 class CanaryStep(SpecModel):
     """One weight, and what must be observed before the next one."""
 
-    weight: Percent
+    weight: Annotated[Percent, finest(0.01, "meshes divide traffic", whole=True)]
     """Share of the traffic the canary gets, in percent."""
     hold: Seconds = 60.0
     """Minimum time at this weight."""

@@ -46,6 +46,7 @@ from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
@@ -124,6 +125,11 @@ class EnvoyMesh(ThreadedMesh):
 
         return await asyncio.to_thread(read)
 
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """Nothing: endpoints are addresses of the mesh file, and what answers there shows in the error rate alone."""
+        del target, arms
+        return {}
+
     async def plan(self, target: Target, changes: Sequence[Change]) -> Plan:
         """The route tables before and after, as a diff; writes nothing."""
 
@@ -146,6 +152,13 @@ class EnvoyMesh(ThreadedMesh):
             return Plan(target=target, tier=Tier.PROXY, diff="\n".join(diff))
 
         return await asyncio.to_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Refuses it: a mesh of plain Envoys has no workloads and no nodes."""
+        raise InvalidChange(
+            f"{action.type} needs Kubernetes, and mesh {target.mesh} is not in a cluster: leave the action out, or use "
+            "a mesh file with provider istio, gateway_api or smi"
+        )
 
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
         """How each fault is recognised in the counters of proxies."""

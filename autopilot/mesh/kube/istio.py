@@ -100,7 +100,7 @@ class IstioRoutes:
             return addresses(self._api, backend.namespace, backend.name)
         target = Target(mesh="", namespace=backend.namespace, service=backend.name)
         selector = (service_of(self._api, target).get("spec") or {}).get("selector") or {}
-        labels = self._subset_labels(target).get(backend.subset)
+        labels = self.subsets(target).get(backend.subset)
         return () if labels is None else pods(self._api, backend.namespace, {**selector, **labels})
 
     def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
@@ -134,7 +134,7 @@ class IstioRoutes:
             return selector_of(self._api, target)
         backend = self.resolve(target, arm)
         if backend.subset:
-            return {**selector_of(self._api, target), **self._subset_labels(target)[arm]}
+            return {**selector_of(self._api, target), **self.subsets(target)[arm]}
         return selector_of(self._api, target.model_copy(update={"service": arm}))
 
     def unready(self, route: object) -> str:
@@ -143,10 +143,10 @@ class IstioRoutes:
         return ""
 
     def _subset_backends(self, target: Target) -> dict[str, tuple[Backend, ...]]:
-        return {name: (Backend(host=_host(target), subset=name),) for name in self._subset_labels(target)}
+        return {name: (Backend(host=_host(target), subset=name),) for name in self.subsets(target)}
 
-    def _subset_labels(self, target: Target) -> dict[str, dict[str, str]]:
-        """Subset → labels. The service's own namespace comes before the root, and that before those of callers."""
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """The target's subsets, by their pods' labels: of its own namespace, then of the root, then of callers'."""
         found: dict[str, dict[str, str]] = {}
         for rule in sorted(self._destination_rules(target), key=lambda one: self._nearness(one, target)):
             for subset in rule["spec"].get("subsets") or []:

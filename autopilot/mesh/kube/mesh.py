@@ -28,6 +28,7 @@ from autopilot.mesh.kube.ledger import KubeLedger
 from autopilot.mesh.kube.marks import mark_of
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
+from autopilot.mesh.kube.readiness import Readiness
 from autopilot.mesh.kube.resources import NETWORK_POLICY, Resource
 from autopilot.mesh.kube.routes import Route, Routes, addresses, arms_of, ip_of, service_of
 from autopilot.mesh.kube.smi import SplitRoutes
@@ -50,6 +51,7 @@ from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
+from autopilot.spec.experiment import Action
 
 _POLL = 0.1
 VERIFY_LIMIT = 10.0
@@ -93,6 +95,7 @@ class KubeMesh(ThreadedMesh):
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
+        self._readiness = Readiness(self.api, self.routes)
         self._watchman = Watchman()
         self.sweep_every = 1.0
         """Seconds between two rounds of a guard at the least."""
@@ -180,6 +183,10 @@ class KubeMesh(ThreadedMesh):
         named = {**self.routes.known(target), **(laid or self.routes.named(target, [route.body for route in routes]))}
         return named or {target.service: (service_backend(target.service, target.namespace),)}
 
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm are ready now, as the cluster's EndpointSlices say."""
+        return await self._readiness.count(target, arms)
+
     def _by_endpoints(self, target: Target, arms: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         """Without a route a Service shares its traffic among all its endpoints."""
         every = set(map(ip_of, addresses(self.api, target.namespace, target.service)))
@@ -210,6 +217,10 @@ class KubeMesh(ThreadedMesh):
             return Plan(target=target, tier=self.ledger.tier(changes), diff="\n".join(diff), notes=notes)
 
         return await self.in_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action could be taken now."""
+        await self.in_thread(self.workloads.check, target, action)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the routes' controllers have taken what was written, where they say so.
@@ -285,6 +296,7 @@ class KubeMesh(ThreadedMesh):
     async def close(self) -> None:
         """Lets go of connections and threads."""
         await super().close()
+        self._readiness.close()
         self.api.close()
 
 

@@ -104,6 +104,10 @@ class Routes(Protocol):
         """Arms that the cluster tells without a route."""
         ...
 
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """Arms that are some of the pods of the target's own Service, by these pods' labels."""
+        ...
+
     def resolve(self, target: Target, arm: str) -> Backend:
         """The one backend that a spec means by an arm's name.
 

@@ -46,6 +46,11 @@ class SplitRoutes:
         del target
         return {}
 
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """There are none: arms are Services."""
+        del target
+        return {}
+
     def resolve(self, target: Target, arm: str) -> Backend:
         """A Service of the target's namespace."""
         return service_arm(self._api, target, arm)
