@@ -20,6 +20,9 @@ class Backend(Plain):
     """Fully qualified; of a route's backend of another kind than Service, something that no Service is called."""
     subset: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.host, self.subset))
+
     @property
     def name(self) -> str:
         """The Service's own name."""
