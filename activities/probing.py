@@ -7,6 +7,7 @@ and did not (a Prometheus, an API server, a program that cannot be run) leaves a
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
 import socket
@@ -46,7 +47,7 @@ from autopilot.spec.probes import (
 )
 from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.units import format_seconds
-from autopilot.telemetry.model import TelemetryError
+from autopilot.telemetry.model import TelemetryError, sendable
 
 ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_PROBES"
 """Environment variable of a worker: which kinds of probes that run code from a spec it may run."""
@@ -317,7 +318,10 @@ class Prober:
         value = await asyncio.shield(asked)
         if value is None:
             return Seen(None, note="the query returned no number: its result is empty, or NaN")
-        ok, note = await judged(probe.tolerance, value)
+        # An infinite result is above every maximum or below every minimum, and not a value that is missing.
+        ok, note = await judged(probe.tolerance, sendable(value))
+        if math.isinf(value) and ok is False:
+            note = f"the query returned {value:+} (a division by 0?), which the tolerance excludes"
         return Seen(ok, f"{value:.6g}", note)
 
     def _answered(self, task: asyncio.Task[float | None]) -> None:

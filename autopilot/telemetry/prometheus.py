@@ -142,7 +142,7 @@ class PrometheusSource:
                 f"{self.name} did not return one number for {expression!r} ({failure}); "
                 "aggregate it, for instance with sum(...), and leave out range selectors on the outside"
             ) from failure
-        return value if value is not None and math.isfinite(value) else None
+        return None if value is None or math.isnan(value) else value
 
     async def vector(self, expression: str) -> dict[str, float]:
         """The newest values of all series that an expression selects, by their labels.
