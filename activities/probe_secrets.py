@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-import json
 import os
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from fnmatch import fnmatchcase
-from html import escape
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.resources import SECRET
+from autopilot.secret_values import content, forms, hidden, unusable
 from autopilot.spec.secret_ref import KubernetesSecret, SecretRef, SecretText, described
 
 ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_SECRETS"
 """Environment variable of a worker: which secrets probes may send; without it all but Autopilot's own."""
 
-_LONGEST: Final = 16_384
-"""Bytes of a secret; servers take no longer headers."""
-_SHORTEST: Final = 4
-"""Characters: anything shorter also stands in other text, and could not be removed from it."""
-_RUN: Final = 8
-"""Characters of a secret in a row that no look may have."""
 _OWN_VARIABLES: Final = ("TEMPORAL_", "AUTOPILOT_", "OTEL_")
 _OWN_PLACES: Final = ("/proc", "/sys", "/dev", "/run/secrets/kubernetes.io", "/var/run/secrets/kubernetes.io")
 _KINDS: Final = ("env", "file", "kubernetes")
@@ -138,22 +127,19 @@ class Secrets:
             raise SecretUnavailable(f"cannot be measured: {name} could not be read: {why}") from error
         if value is None:
             raise SecretUnavailable(f"cannot be measured: {name} was not found")
-        if problem := _unusable(value):
+        if problem := unusable(value):
             raise SecretUnavailable(f"cannot be measured: {name} {problem}")
         secret = value.decode().rstrip("\r\n")
-        self._known[f"<{name}>"] = tuple(_forms(secret))
+        self._known[f"<{name}>"] = tuple(forms(secret))
         return text.prefix + secret
 
     def hidden(self, text: str) -> str:
         """The text without secrets that were read, and without parts of them of eight characters and more."""
-        for name, forms in self._known.items():
-            for form in forms:
-                text = _without(text, form, name)
-        return text
+        return hidden(text, self._known)
 
     def repeated(self, text: str) -> bool:
         """Whether the text repeats one of them whole, in one of the ways in which servers write texts."""
-        return any(form in text for forms in self._known.values() for form in forms)
+        return any(form in text for written in self._known.values() for form in written)
 
     def close(self) -> None:
         """Forgets the values, and releases the threads."""
@@ -164,7 +150,7 @@ class Secrets:
         if ref.kubernetes is not None:
             return self._of_cluster(ref.kubernetes)
         if ref.file is not None:
-            return _content(Path(ref.file))
+            return content(Path(ref.file))
         value = self._environ.get(ref.env or "")
         return None if value is None else value.encode("utf-8", "surrogateescape")
 
@@ -179,67 +165,3 @@ def _name(ref: SecretRef, namespace: str) -> str:
     if ref.kubernetes is not None:
         return f"kubernetes:{ref.kubernetes.namespace or namespace}/{ref.kubernetes.name}"
     return f"file:{ref.file}" if ref.file is not None else f"env:{ref.env}"
-
-
-def _content(path: Path) -> bytes | None:
-    """What is in a file; None where there is none. Only of a plain file: others may be endless, or never answer.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(0, "it is no plain file")
-        return file.read(_LONGEST + 1)
-
-
-def _unusable(value: bytes) -> str:
-    """Why a value cannot be sent; never with the value."""
-    if len(value) > _LONGEST:
-        return f"is longer than {_LONGEST:,} bytes"
-    try:
-        text = value.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        return "is not UTF-8 text"
-    if len(text) < _SHORTEST:
-        return f"is empty or shorter than {_SHORTEST} characters"
-    return "has line ends or control characters in it" if not text.isprintable() else ""
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """The secret, and how servers may write it: quoted, escaped, encoded, and decoded where it is base64 itself."""
-    plain = {secret, secret.strip()}
-    with suppress(ValueError, binascii.Error):
-        # The password of `Basic …` is known to the server as it was before it was encoded.
-        decoded = base64.b64decode(secret, validate=True).decode()
-        plain |= {part for part in (decoded, *decoded.split(":", 1)[1:]) if decoded.isprintable()}
-    forms = set()
-    for each in plain:
-        encoded = base64.b64encode(each.encode()).decode()
-        forms |= {each, quote(each, safe=""), quote_plus(each), quote(each), json.dumps(each)[1:-1], escape(each)}
-        forms |= {json.dumps(each, ensure_ascii=False)[1:-1], encoded.rstrip("="), repr(each)[1:-1]}
-        forms.add(base64.urlsafe_b64encode(each.encode()).decode().rstrip("="))
-    # The longest first: what stands in another form must not be replaced within it.
-    yield from sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
-
-
-def _without(text: str, form: str, name: str) -> str:
-    """The text with every run of the form's characters, whole or a part of `_RUN` and more, replaced by a name."""
-    run = min(_RUN, len(form))
-    secret = [False] * len(text)
-    for start in range(len(text) - run + 1):
-        if text[start : start + run] in form:
-            secret[start : start + run] = [True] * run
-    if not any(secret):
-        return text
-    said: list[str] = []
-    for index, letter in enumerate(text):
-        if not secret[index]:
-            said.append(letter)
-        elif index == 0 or not secret[index - 1]:
-            said.append(name)
-    return "".join(said)
