@@ -22,9 +22,10 @@ from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.past import observations
 from autopilot.telemetry.scrapes import interval_of, window_for, within
+from autopilot.telemetry.store_access import Sent
 
 if TYPE_CHECKING:
-    from prometheus_api_client import PrometheusConnect
+    from autopilot.telemetry.store_client import StoreClient
 
 
 class PrometheusSource:
@@ -36,8 +37,6 @@ class PrometheusSource:
         window: seconds to look back for samples at the least; more where scrapes are further apart.
         lookback: seconds after which the value of a user's query is stale (where Prometheus lets a query say so).
         timeout: seconds that it has to answer.
-        headers: sent with each query, for instance authorization.
-        verify: whether to check the certificate of an `https` address.
         clock: seconds since the epoch.
     """
 
@@ -49,8 +48,6 @@ class PrometheusSource:
         window: float = 15.0,
         lookback: float = 120.0,
         timeout: float = 5.0,
-        headers: dict[str, str] | None = None,
-        verify: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
@@ -60,10 +57,9 @@ class PrometheusSource:
         self._settled = False
         self._lookback = lookback
         self._timeout = timeout
-        self._headers = headers
-        self._verify = verify
+        self._sent = Sent()
         self._clock = clock
-        self._client: PrometheusConnect | None = None
+        self._client: StoreClient | None = None
 
     @property
     def name(self) -> str:
@@ -167,7 +163,8 @@ class PrometheusSource:
 
     async def _ask(self, expression: str, *, lookback: float | None = None) -> list[Any]:
         """The `result` of one instant query."""
-        params = {"timeout": f"{self._timeout:g}s"}
+        # Thanos answers without the stores that fail, unless it is asked not to; others do not know the parameter.
+        params = {"timeout": f"{self._timeout:g}s", "partial_response": "false"}
         if lookback is not None:
             params["lookback_delta"] = f"{lookback:g}s"
         try:
@@ -179,38 +176,12 @@ class PrometheusSource:
             ) from failure
 
     def _ask_blocking(self, expression: str, params: dict[str, str]) -> list[Any]:
-        from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415 - slow to load
-        from prometheus_api_client.prometheus_connect import PrometheusConnect  # noqa: PLC0415
-        from requests import JSONDecodeError, RequestException  # noqa: PLC0415
-        from urllib3.util.retry import Retry  # noqa: PLC0415
+        from autopilot.telemetry.store_client import StoreClient  # noqa: PLC0415 - slow to load
 
         client = self._client
         if client is None:
-            # The hub asks again at the next tick: retries of the client's own would only make an answer late.
-            client = self._client = PrometheusConnect(
-                self._url,
-                headers=self._headers or {},
-                disable_ssl=not self._verify,
-                retry=Retry(total=0),
-                timeout=math.ceil(self._timeout),
-            )
-        try:
-            result = client.custom_query(expression, params=params)
-        except PrometheusApiClientException as failure:
-            raise TelemetryError(f"{self.name} refused {expression!r}: {failure}; check the query") from failure
-        except (JSONDecodeError, KeyError, TypeError) as failure:
-            raise TelemetryError(
-                f"{self.name} gave no answer to a query; check that the address is a Prometheus'"
-            ) from failure
-        except RequestException as failure:
-            raise TelemetryError(
-                f"{self.name} cannot be read: {failure}; check that it runs and that the address is correct"
-            ) from failure
-        if not isinstance(result, list):
-            raise TelemetryError(
-                f"{self.name} gave {type(result).__name__} as a result; check that the address is a Prometheus'"
-            )
-        return result
+            client = self._client = StoreClient(self._url, name=self.name, timeout=self._timeout)
+        return client.ask(expression, params, self._sent)
 
 
 def _one(result: Sequence[Any]) -> float | None:
