@@ -2,7 +2,8 @@
 
 Raw samples, never `rate()`: a rate blurs the moment of change over its window, and has no counts to weigh. A range
 selector in an instant query gives every series' newest sample with the time it was scraped at; one query serves all
-subjects. What the counters are called is a dialect's part.
+subjects. What the counters are called is a dialect's part. Some stores (Google's) take no pattern for metric names: they
+are asked for each metric, once they have refused the query for all.
 
 A window that is shorter than the scrape interval sees nothing, and one far longer drags gone proxies along. So the
 first answers are asked for over a long window, to see how far apart samples lie, and all later ones over a fitting one.
@@ -23,9 +24,13 @@ from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.past import observations
 from autopilot.telemetry.scrapes import interval_of, window_for, within
 from autopilot.telemetry.store_access import Sent
+from autopilot.telemetry.store_answers import QueryRefused
 
 if TYPE_CHECKING:
     from autopilot.telemetry.store_client import StoreClient
+
+_AT_ONCE = 4
+"""Queries of one look under way at once: a store that hangs must not take all threads of a worker."""
 
 
 class PrometheusSource:
@@ -34,6 +39,8 @@ class PrometheusSource:
     Args:
         url: its address, for instance `http://127.0.0.1:9090`.
         dialect: what the counters are called; Envoy's own by default.
+        by_name: whether to ask for each metric by its name, for a store that takes no pattern there; one that refuses
+            the pattern is asked so in any case.
         window: seconds to look back for samples at the least; more where scrapes are further apart.
         lookback: seconds after which the value of a user's query is stale (where Prometheus lets a query say so).
         timeout: seconds that it has to answer.
@@ -45,6 +52,7 @@ class PrometheusSource:
         url: str,
         *,
         dialect: Dialect | None = None,
+        by_name: bool = False,
         window: float = 15.0,
         lookback: float = 120.0,
         timeout: float = 5.0,
@@ -52,6 +60,7 @@ class PrometheusSource:
     ) -> None:
         self._url = url.rstrip("/")
         self._dialect = Envoy() if dialect is None else dialect
+        self._by_name = by_name
         self._window = window
         self._interval: float | None = None
         self._settled = False
@@ -83,7 +92,7 @@ class PrometheusSource:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
         asked = self.window
-        result = await self._ask(self._dialect.selector(subjects, asked))
+        result = await self._select(subjects, asked)
         try:
             readings = await asyncio.to_thread(self._read, result, asked, subjects)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
@@ -100,7 +109,7 @@ class PrometheusSource:
         Raises:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
-        result = await self._ask(self._dialect.selector([subject], seconds, latency=latency, strict=True))
+        result = await self._select([subject], seconds, latency=latency, strict=True)
         try:
             return await asyncio.to_thread(lambda: observations(subject, self._dialect.history(result, subject)))
         except (ValueError, KeyError, TypeError, IndexError) as failure:
@@ -161,12 +170,61 @@ class PrometheusSource:
         if client is not None:
             await asyncio.to_thread(client.close)
 
-    async def _ask(self, expression: str, *, lookback: float | None = None) -> list[Any]:
-        """The `result` of one instant query."""
+    async def _select(
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+    ) -> list[Any]:
+        """Every counter of the subjects: in one query, or in one for each metric where the store wants that."""
+
+        def selector(name: str = "") -> str:
+            return self._dialect.selector(subjects, window, latency=latency, strict=strict, name=name)
+
+        refused: QueryRefused | None = None
+        if not self._by_name:
+            try:
+                return await self._ask(selector())
+            except QueryRefused as failure:
+                refused = failure
+        names = self._dialect.metrics(latency=latency)
+        try:
+            found = await self._each([selector(name) for name in names])
+        except TelemetryError:
+            if refused is None:
+                raise
+            raise refused from None  # that was not the reason, or the next look tries again
+        self._by_name = True
+        return found
+
+    async def _each(self, selectors: Sequence[str]) -> list[Any]:
+        """The results of several queries as of one moment.
+
+        Each metric by itself would be as of its own: failures of a scrape whose requests were not there yet. So the
+        later ones are asked as of the newest sample of the first that has any.
+        """
+        found: list[Any] = []
+        waiting = list(selectors)
+        while waiting and not found:
+            found = await self._ask(waiting.pop(0))
+        try:
+            newest = max((float(at) for entry in found for at, _ in entry["values"][-1:]), default=None)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(selector: str) -> list[Any]:
+            async with slots:
+                return await self._ask(selector, at=newest)
+
+        more = await asyncio.gather(*(ask(each) for each in waiting))
+        return found + [entry for result in more for entry in result]
+
+    async def _ask(self, expression: str, *, lookback: float | None = None, at: float | None = None) -> list[Any]:
+        """The `result` of one instant query, now or as of a time."""
         # Thanos answers without the stores that fail, unless it is asked not to; others do not know the parameter.
         params = {"timeout": f"{self._timeout:g}s", "partial_response": "false"}
         if lookback is not None:
             params["lookback_delta"] = f"{lookback:g}s"
+        if at is not None:
+            params["time"] = f"{at:.3f}"
         try:
             async with asyncio.timeout(self._timeout + 1):
                 return await asyncio.to_thread(self._ask_blocking, expression, params)

@@ -81,8 +81,10 @@ class StoreClient(PrometheusConnect):
                 allow_redirects=False,
             )
         except RequestException as failure:
+            # The failure's own text begins with the whole query.
+            cause = getattr(failure.args[0], "reason", failure) if failure.args else failure
             raise Unreachable(
-                f"{self._name} cannot be read: {sent.hidden(str(failure))}; check that it runs and that the address "
+                f"{self._name} cannot be read: {sent.hidden(str(cause))}; check that it runs and that the address "
                 "is correct"
             ) from None  # the failure holds the request, with its headers
 

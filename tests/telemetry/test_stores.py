@@ -6,6 +6,7 @@ What they answer is in `recorded/stores`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from autopilot.telemetry.dialects.dialect import Dialect
+from autopilot.telemetry.dialects.envoy import Envoy
+from autopilot.telemetry.dialects.istio import Istio
+from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.difference import Gap
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Subject, TelemetryError
@@ -77,12 +82,12 @@ async def test_what_prometheus_remarks_on_an_expression_takes_nothing_from_the_a
 
 
 async def test_a_watch_sees_a_gap_that_quotes_the_warning() -> None:
-    async with store(lambda _: recorded("thanos_partial.json")) as (url, met):
-        async with (
-            Hub(PrometheusSource(url)) as hub,
-            hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=0.5) as feed,
-        ):
-            item = await anext(feed)
+    async with (
+        store(lambda _: recorded("thanos_partial.json")) as (url, met),
+        Hub(PrometheusSource(url)) as hub,
+        hub.subscribe(REVIEWS, canary="v2", stable="v1", tick=0.5) as feed,
+    ):
+        item = await anext(feed)
     assert isinstance(item, Gap)
     assert "thanos-store-1" in item.reason
     assert met[0].query["partial_response"] == "false"
@@ -138,3 +143,80 @@ async def test_a_redirection_is_not_followed() -> None:
 def test_the_recorded_answers_are_json() -> None:
     for path in RECORDED.glob("*.json"):
         json.loads(path.read_text())
+
+
+# Stores that take no pattern for metric names
+
+
+def exact(series: Callable[[str], list[dict[str, object]]]) -> Callable[[web.Request], web.Response]:
+    """Google's rule: a metric's name must be there, and be no pattern."""
+
+    def answer(request: web.Request) -> web.Response:
+        query = request.query["query"]
+        if "__name__" in query:
+            return recorded("google_metric_name.json", 400)
+        return web.json_response(
+            {"status": "success", "data": {"resultType": "matrix", "result": series(query.partition("{")[0])}}
+        )
+
+    return answer
+
+
+def istio_series(name: str) -> list[dict[str, object]]:
+    labels = {
+        "__name__": name, "reporter": "source", "pod": "web-1", "destination_workload": "reviews-v1",
+        "destination_service_namespace": "shop",
+    }  # fmt: skip
+    if name == "istio_requests_total":
+        return [{"metric": {**labels, "response_code": "200"}, "values": [[95, "40"], [100, "50"]]}]
+    if name == "istio_request_duration_milliseconds_bucket":
+        return [{"metric": {**labels, "response_code": "200", "le": "100"}, "values": [[95, "30"], [100, "45"]]}]
+    return []
+
+
+async def test_a_store_that_takes_no_pattern_for_names_is_asked_by_name_from_then_on() -> None:
+    async with store(exact(istio_series)) as (url, met):
+        source = PrometheusSource(url, dialect=Istio())
+        for _ in range(2):
+            [seen] = await source.observe([REVIEWS])
+            (sample,) = seen.samples
+            assert (sample.time, sample.user.requests, sample.user.buckets) == (100, 50, ((0.1, 45.0),))
+        await source.history(REVIEWS, 600, latency=False)
+        await source.close()
+    names = [request.query["query"].partition("{")[0] for request in met]
+    both = ["istio_requests_total", "istio_request_duration_milliseconds_bucket"]
+    assert names == ["", *both, *both, "istio_requests_total"]
+
+
+async def test_by_name_all_metrics_are_asked_as_of_one_moment() -> None:
+    """A scrape between two of the queries would show failures without their requests."""
+    async with store(exact(istio_series)) as (url, met):
+        source = PrometheusSource(url, dialect=Istio(), by_name=True)
+        await source.observe([REVIEWS])
+        await source.close()
+    assert [request.query.get("time") for request in met] == [None, "100.000"]
+
+
+@pytest.mark.parametrize("dialect", [Istio(), Linkerd(), Envoy()], ids=lambda each: type(each).__name__)
+def test_by_name_the_same_series_are_asked_for(dialect: Dialect) -> None:
+    union = dialect.selector([REVIEWS], 15, latency=True)
+    names = re.findall(r'__name__=~"([^"]*)"', union)[0].split("|")
+    assert sorted(dialect.metrics()) == sorted(names)
+    for name in names:
+        one = dialect.selector([REVIEWS], 15, name=name)
+        assert one.startswith(f"{name}{{")
+        assert "__name__" not in one
+        assert one.partition("{")[2] == re.sub(r'__name__=~"[^"]*",', "", union).partition("{")[2]
+    assert set(dialect.metrics(latency=False)) == {name for name in names if "bucket" not in name}
+
+
+async def test_a_refusal_that_names_do_not_cure_is_told_as_it_was() -> None:
+    def limited(request: web.Request) -> web.Response:
+        return recorded("mimir_limit.json", 422)
+
+    async with store(limited) as (url, met):
+        source = PrometheusSource(url)
+        with pytest.raises(TelemetryError, match=r"could not evaluate '\{__name__=~.*err-mimir-max-chunks"):
+            await source.observe([REVIEWS])
+        await source.close()
+    assert len(met) == 2

@@ -44,8 +44,12 @@ class Envoy:
     def __init__(self, clusters: Callable[[Subject, str], str] | None = None) -> None:
         self._clusters = clusters
 
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """See `Dialect.metrics`."""
+        return (*_METRICS, _BUCKET) if latency else tuple(_METRICS)
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """See `Dialect.selector`."""
         clusters = ""
@@ -53,7 +57,7 @@ class Envoy:
             clusters = named(self._clusters(subject, arm) for subject in subjects for arm in subject.arms)
         elif strict:
             clusters = "|".join(names.arms_pattern(subject) for subject in subjects)
-        return selector(subjects, window, clusters=clusters, latency=latency)
+        return selector(subjects, window, clusters=clusters, latency=latency, name=name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""
@@ -124,7 +128,9 @@ class EnvoySeries:
         )
 
 
-def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True) -> str:
+def selector(
+    subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True, name: str = ""
+) -> str:
     """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`.
 
     Args:
@@ -132,11 +138,13 @@ def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", 
         window: seconds to look back.
         clusters: a pattern (RE2) for other clusters than all of theirs.
         latency: whether histograms are asked for: two thirds of the answer are theirs.
+        name: the one metric that is asked for; all that are needed where it is empty.
     """
     metrics = "|".join((*_METRICS, _BUCKET) if latency else _METRICS)
     clusters = (clusters or names.cluster_pattern(subjects)).replace("\\", "\\\\")
+    which = "" if name else f'__name__=~"{metrics}",'
     # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.
-    return f'{{__name__=~"{metrics}",{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
+    return f'{name}{{{which}{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
 
 
 def parse_matrix(result: Matrix) -> dict[tuple[str, str], EnvoySeries]:

@@ -82,22 +82,24 @@ class Linkerd:
             tellers=tuple(tellers), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
 
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """See `Dialect.metrics`."""
+        counts = (*sorted(_ROUTE_ENDED), _ENDED, *sorted(_ROUTE_BEGUN), _BEGUN)
+        return (*counts, *sorted(_ROUTE_BUCKET), _BUCKET) if latency else counts
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """See `Dialect.selector`; always the subjects' own arms alone, as far as their selectors say."""
         del strict
-        metrics = {*_ROUTE_BEGUN, *_ROUTE_ENDED, _BEGUN, _ENDED}
-        if latency:
-            metrics |= {*_ROUTE_BUCKET, _BUCKET}
         selectors = [one for subject in subjects for one in self._language.arms(subject).values()]
         alternatives = [each for one in selectors for each in one.alternatives]
         routes = [each for each in alternatives if _of_route(each)]
         endpoints = [each for each in alternatives if not _of_route(each)]
         # One place has none of the other's labels: an absent label matches the empty alternative.
         either = {**narrowed(routes), **narrowed(endpoints), "direction": "outbound"}
-        matchers = {"__name__": named(metrics), **{name: f"{pattern}|" for name, pattern in sorted(either.items())}}
-        return told.written(matchers, window)
+        patterns = {label: f"{pattern}|" for label, pattern in sorted(either.items())}
+        return told.written({"__name__": named(self.metrics(latency=latency)), **patterns}, window, name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""
