@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +25,7 @@ ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_SECRETS"
 """Environment variable of a worker: which secrets probes may send; without it all but Autopilot's own."""
 
 _OWN_VARIABLES: Final = ("TEMPORAL_", "AUTOPILOT_", "OTEL_")
+_OWN_FILES: Final = "AUTOPILOT_PROMETHEUS_"
 _OWN_PLACES: Final = ("/proc", "/sys", "/dev", "/run/secrets/kubernetes.io", "/var/run/secrets/kubernetes.io")
 _KINDS: Final = ("env", "file", "kubernetes")
 
@@ -39,12 +40,18 @@ class Allowed:
     Args:
         environ: the worker's; `AUTOPILOT_ALLOW_SECRETS` in it is a list of patterns, separated by commas:
             `env:CHECKOUT_*,file:/run/secrets/*,kubernetes:shop/*`.
+        own: credentials of the worker itself, besides those that it has anyway: those of the mesh's Prometheus.
+        own_namespace: where a Secret among them is that names none.
 
     Raises:
         InvalidChange: the variable has another form.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], own: Sequence[SecretRef] = (), own_namespace: str = "") -> None:
+        self._names = {_name(ref, own_namespace) for ref in own if ref.file is None}
+        files = [ref.file for ref in own if ref.file is not None]
+        files += [path for name, path in environ.items() if name.startswith(_OWN_FILES) and name.endswith("_FILE")]
+        self._files = {place for path in files for place in (path, os.path.realpath(path))}
         said = environ.get(ALLOW_VARIABLE)
         self._patterns = None if said is None else [each.strip() for each in said.split(",") if each.strip()]
         for each in self._patterns or ():
@@ -60,7 +67,7 @@ class Allowed:
         Raises:
             InvalidChange: they may not; the message names the reference.
         """
-        if self._own(ref):
+        if self._own(ref, namespace):
             raise InvalidChange(f"{described(ref, namespace)} is Autopilot's own: probes cannot send it")
         name = _name(ref, namespace)
         if self._patterns is not None and not any(fnmatchcase(name, each) for each in self._patterns):
@@ -69,12 +76,15 @@ class Allowed:
                 f"{ALLOW_VARIABLE}"
             )
 
-    def _own(self, ref: SecretRef) -> bool:
+    def _own(self, ref: SecretRef, namespace: str) -> bool:
+        if _name(ref, namespace) in self._names:
+            return True
         if ref.env is not None:
             return ref.env.startswith(_OWN_VARIABLES)
         if ref.file is not None:
             places = {ref.file, os.path.realpath(ref.file)}
-            return any(place == own or place.startswith(f"{own}/") for place in places for own in _OWN_PLACES)
+            inside = (place == own or place.startswith(f"{own}/") for place in places for own in _OWN_PLACES)
+            return bool(places & self._files) or any(inside)
         return False
 
 
@@ -87,18 +97,26 @@ class Secrets:
         namespace: where a Kubernetes Secret is that names none.
         cluster: the API server of the mesh.
         environ: the worker's.
+        own: credentials of the worker, see `Allowed`.
+        own_namespace: where a Secret among them is that names none.
 
     Raises:
         InvalidChange: `AUTOPILOT_ALLOW_SECRETS` has another form than is known.
     """
 
     def __init__(
-        self, namespace: str, cluster: Callable[[], KubeApi], environ: Mapping[str, str] | None = None
+        self,
+        namespace: str,
+        cluster: Callable[[], KubeApi],
+        environ: Mapping[str, str] | None = None,
+        *,
+        own: Iterable[SecretRef] = (),
+        own_namespace: str = "",
     ) -> None:
         self._namespace = namespace
         self._cluster = cluster
         self._environ = os.environ if environ is None else environ
-        self._allowed = Allowed(self._environ)
+        self._allowed = Allowed(self._environ, tuple(own), own_namespace)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="secrets for probes")
         self._known: dict[str, tuple[str, ...]] = {}
 

@@ -32,7 +32,9 @@ from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target
+from autopilot.spec.cluster import ClusterSpec
 from autopilot.spec.credentials import redacted
+from autopilot.spec.mesh import MeshSpec
 from autopilot.spec.probes import (
     OPT_IN,
     HttpProbe,
@@ -108,7 +110,10 @@ class Prober:
         self._objects: Objects | None = None
         self._traffic = Traffic(attached)
         self._names = Names()
-        self._secrets = Secrets(target.namespace, self._api)
+        own = getattr(attached.mesh, "spec", None)
+        credentials = own.prometheus.secrets.values() if isinstance(own, MeshSpec | ClusterSpec) else ()
+        place = own.namespace if isinstance(own, ClusterSpec) else ""
+        self._secrets = Secrets(target.namespace, self._api, own=credentials, own_namespace=place)
         self._queries = asyncio.Semaphore(_QUERIES)
         self._asked: set[asyncio.Task[float | None]] = set()
 
