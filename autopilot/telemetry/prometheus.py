@@ -2,8 +2,8 @@
 
 Raw samples, never `rate()`: a rate blurs the moment of change over its window, and has no counts to weigh. A range
 selector in an instant query gives every series' newest sample with the time it was scraped at; one query serves all
-subjects. What the counters are called is a dialect's part. Some stores (Google's) take no pattern for metric names: they
-are asked for each metric, once they have refused the query for all.
+subjects. What the counters are called is a dialect's part. Some stores (Google's) take no pattern for metric names:
+they are asked for each metric, once they have refused the query for all.
 
 A window that is shorter than the scrape interval sees nothing, and one far longer drags gone proxies along. So the
 first answers are asked for over a long window, to see how far apart samples lie, and all later ones over a fitting one.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.past import observations
 from autopilot.telemetry.scrapes import interval_of, window_for, within
-from autopilot.telemetry.store_access import Sent
-from autopilot.telemetry.store_answers import QueryRefused
+from autopilot.telemetry.store_access import Sent, StoreAccess, tls_context
+from autopilot.telemetry.store_answers import QueryRefused, Unauthorized
 
 if TYPE_CHECKING:
     from autopilot.telemetry.store_client import StoreClient
@@ -39,6 +40,7 @@ class PrometheusSource:
     Args:
         url: its address, for instance `http://127.0.0.1:9090`.
         dialect: what the counters are called; Envoy's own by default.
+        access: credentials and certificates; None where it wants none.
         by_name: whether to ask for each metric by its name, for a store that takes no pattern there; one that refuses
             the pattern is asked so in any case.
         window: seconds to look back for samples at the least; more where scrapes are further apart.
@@ -52,6 +54,7 @@ class PrometheusSource:
         url: str,
         *,
         dialect: Dialect | None = None,
+        access: StoreAccess | None = None,
         by_name: bool = False,
         window: float = 15.0,
         lookback: float = 120.0,
@@ -66,7 +69,9 @@ class PrometheusSource:
         self._settled = False
         self._lookback = lookback
         self._timeout = timeout
-        self._sent = Sent()
+        self._access = access
+        self._connecting = threading.Lock()
+        self._certificates: tuple[bytes | None, bytes | None] | None = None
         self._clock = clock
         self._client: StoreClient | None = None
 
@@ -234,12 +239,29 @@ class PrometheusSource:
             ) from failure
 
     def _ask_blocking(self, expression: str, params: dict[str, str]) -> list[Any]:
-        from autopilot.telemetry.store_client import StoreClient  # noqa: PLC0415 - slow to load
+        if self._access is None:
+            return self._connected(None).ask(expression, params, Sent())
+        self._access.check(self._url)
+        client = self._connected(self._access.certificates())
+        try:
+            return client.ask(expression, params, self._access.sent())
+        except Unauthorized:
+            if not self._access.refused():
+                raise
+            return client.ask(expression, params, self._access.sent())
 
-        client = self._client
-        if client is None:
-            client = self._client = StoreClient(self._url, name=self.name, timeout=self._timeout)
-        return client.ask(expression, params, self._sent)
+    def _connected(self, certificates: tuple[bytes | None, bytes | None] | None) -> StoreClient:
+        """The client; a new one where the certificates are others than before."""
+        from autopilot.telemetry.store_client import StoreClient, usual_authorities  # noqa: PLC0415 - slow to load
+
+        with self._connecting:
+            if self._client is None or self._certificates != certificates:
+                tls = tls_context(*certificates, usual=usual_authorities()) if certificates else None
+                if self._client is not None:
+                    self._client.close()  # what is under way on it goes on
+                self._client = StoreClient(self._url, name=self.name, timeout=self._timeout, tls=tls)
+                self._certificates = certificates
+            return self._client
 
 
 def _one(result: Sequence[Any]) -> float | None:

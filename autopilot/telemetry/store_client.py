@@ -8,6 +8,7 @@ is slow to load.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from prometheus_api_client.prometheus_connect import PrometheusConnect
 from requests import JSONDecodeError, PreparedRequest, RequestException, Response
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.retry import Retry
 
 from autopilot.telemetry.model import TelemetryError
@@ -106,6 +108,11 @@ class StoreClient(PrometheusConnect):
                 f"{self._name} gave {type(result).__name__} as a result; check that the address is a Prometheus'"
             )
         return result
+
+
+def usual_authorities() -> str:
+    """The file of the authorities that are believed where a mesh names none: as requests chooses it."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
 
 
 class _Credentials(AuthBase):
