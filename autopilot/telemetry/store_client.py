@@ -123,7 +123,7 @@ class _Credentials(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         for name, text in self._sent.headers.items():
-            request.headers[name] = text.encode()  # type: ignore[assignment]  # text would be read as Latin-1
+            request.headers[name] = text.encode()  # text would be sent as Latin-1
         return request
 
 
@@ -134,16 +134,27 @@ class _Adapter(HTTPAdapter):
         self._tls = tls
         super().__init__(max_retries=Retry(total=0), pool_maxsize=pool)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, **({"ssl_context": self._tls} if self._tls else {}))
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block=block, **pool_kwargs, **self._own())
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(*args, **kwargs, **({"ssl_context": self._tls} if self._tls else {}))
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **proxy_kwargs, **self._own())
 
-    def send(self, *args: Any, verify: Any = True, cert: Any = None, **kwargs: Any) -> Response:
-        # Nor does the environment (REQUESTS_CA_BUNDLE) add authorities to it.
-        own = self._tls is not None
-        return super().send(*args, verify=True if own else verify, cert=None if own else cert, **kwargs)
+    def send(  # noqa: PLR0917 - as requests has it
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> Response:
+        if self._tls is not None:  # nor does the environment (REQUESTS_CA_BUNDLE) add authorities to it
+            verify, cert = True, None
+        return super().send(request, stream, timeout, verify, cert, proxies)
+
+    def _own(self) -> dict[str, Any]:
+        return {"ssl_context": self._tls} if self._tls is not None else {}
 
     def cert_verify(self, conn: HTTPConnectionPool, url: str, verify: Any, cert: Any) -> None:
         if self._tls is None:
