@@ -22,6 +22,7 @@ from autopilot.spec.units import format_seconds
 from autopilot.telemetry.dialects.dialect import Dialect, Reading
 from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
+from autopilot.telemetry.native_histograms import expanded
 from autopilot.telemetry.past import observations
 from autopilot.telemetry.scrapes import interval_of, window_for, within
 from autopilot.telemetry.store_access import Sent, StoreAccess, tls_context
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 """Queries of one look under way at once: a store that hangs must not take all threads of a worker."""
+_NATIVE_EVERY = 30
+"""Looks without any histogram between two that look for native ones."""
 
 
 class PrometheusSource:
@@ -64,6 +67,8 @@ class PrometheusSource:
         self._url = url.rstrip("/")
         self._dialect = Envoy() if dialect is None else dialect
         self._by_name = by_name
+        self._natives = False
+        self._bare = 0
         self._window = window
         self._interval: float | None = None
         self._settled = False
@@ -178,11 +183,18 @@ class PrometheusSource:
     async def _select(
         self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
     ) -> list[Any]:
-        """Every counter of the subjects: in one query, or in one for each metric where the store wants that."""
+        """Every counter of the subjects; native histograms too, where it has no classic ones."""
 
         def selector(name: str = "") -> str:
             return self._dialect.selector(subjects, window, latency=latency, strict=strict, name=name)
 
+        found = await self._counters(selector, latency=latency)
+        if latency and self._may_be_native(found):
+            found += await self._native(selector, found)
+        return found
+
+    async def _counters(self, selector: Callable[..., str], *, latency: bool) -> list[Any]:
+        """The result of one query for all metrics, or of one for each metric where the store wants that."""
         refused: QueryRefused | None = None
         if not self._by_name:
             try:
@@ -199,6 +211,46 @@ class PrometheusSource:
         self._by_name = True
         return found
 
+    def _may_be_native(self, found: Sequence[Any]) -> bool:
+        """Whether to look for native histograms: there are counts, but no classic histogram.
+
+        A service that nobody has called yet has neither; so where none are found, only some of the looks ask again.
+        """
+        try:
+            classic = any(entry["metric"].get("__name__", "").endswith("_bucket") for entry in found)
+        except (KeyError, TypeError, AttributeError) as failure:
+            raise self._no_matrix(failure) from failure
+        if classic or not found:
+            return False
+        self._bare = 0 if self._natives else (self._bare + 1) % _NATIVE_EVERY
+        return self._natives or self._bare == 1
+
+    async def _native(self, selector: Callable[..., str], found: Sequence[Any]) -> list[Any]:
+        """Native histograms as classic series, as of the newest of the samples that were found."""
+        newest = self._newest(found)
+        bounds = self._dialect.histograms
+        histograms: list[Any] = []
+        for name in bounds:
+            try:
+                histograms += await self._ask(selector(name), at=newest)
+            except QueryRefused:
+                if self._natives:
+                    raise
+                return []  # a store that has no such metric may say so by refusing it
+        try:
+            series = await asyncio.to_thread(expanded, histograms, bounds)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+        self._natives = self._natives or bool(series)
+        return series
+
+    def _newest(self, found: Sequence[Any]) -> float | None:
+        """When the newest of these samples was taken; None where there are none."""
+        try:
+            return max((float(at) for entry in found for at, _ in entry["values"][-1:]), default=None)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+
     async def _each(self, selectors: Sequence[str]) -> list[Any]:
         """The results of several queries as of one moment.
 
@@ -209,10 +261,7 @@ class PrometheusSource:
         waiting = list(selectors)
         while waiting and not found:
             found = await self._ask(waiting.pop(0))
-        try:
-            newest = max((float(at) for entry in found for at, _ in entry["values"][-1:]), default=None)
-        except (ValueError, KeyError, TypeError, IndexError) as failure:
-            raise self._no_matrix(failure) from failure
+        newest = self._newest(found)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(selector: str) -> list[Any]:
@@ -272,4 +321,6 @@ def _one(result: Sequence[Any]) -> float | None:
         return float(result[1])
     if len(result) > 1:
         raise ValueError(f"{len(result)} series")
+    if "histogram" in result[0]:
+        raise ValueError("a histogram; take histogram_quantile or histogram_count of it")
     return float(result[0]["value"][1])

@@ -27,6 +27,10 @@ _METRICS = {
     **{f"envoy_cluster_{name}": name for name in names.NEVER_CONNECTED},
 }
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket"
+BOUNDS = (
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 300000.0,
+)  # fmt: skip
+"""Milliseconds: the bounds of Envoy's histograms, but those above five minutes."""
 _CLUSTER, _CLASS, _BOUND = "envoy_cluster_name", "envoy_response_code_class", "le"
 _TOOK = 0.5
 """Seconds: a scrape is stamped when it is sent, and read when it arrives."""
@@ -43,6 +47,11 @@ class Envoy:
 
     def __init__(self, clusters: Callable[[Subject, str], str] | None = None) -> None:
         self._clusters = clusters
+
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`."""
+        return {_BUCKET.removesuffix("_bucket"): BOUNDS}
 
     def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
         """See `Dialect.metrics`."""

@@ -36,6 +36,7 @@ from collections.abc import Collection, Mapping, Sequence
 from autopilot.telemetry.arms import ArmSelector, Resolver, named, narrowed
 from autopilot.telemetry.dialects import grpc, told
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
+from autopilot.telemetry.dialects.envoy import BOUNDS
 from autopilot.telemetry.model import SeriesSample, Subject
 
 REQUESTS = "istio_requests_total"
@@ -81,6 +82,11 @@ class Istio:
         self._language = told.Language(
             tellers=tuple(reporters), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
+
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`; Istio's proxies are Envoys."""
+        return {BUCKET.removesuffix("_bucket"): BOUNDS}
 
     def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
         """See `Dialect.metrics`."""

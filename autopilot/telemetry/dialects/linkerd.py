@@ -36,6 +36,11 @@ _ROUTES = tuple(f"outbound_{protocol}_route_backend" for protocol in ("http", "g
 _ROUTE_BEGUN = frozenset(f"{route}_requests_total" for route in _ROUTES)
 _ROUTE_ENDED = frozenset(f"{route}_response_statuses_total" for route in _ROUTES)
 _ROUTE_BUCKET = frozenset(f"{route}_response_duration_seconds_bucket" for route in _ROUTES)
+_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MILLISECONDS = (
+    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0, 1000.0, 2000.0, 3000.0,
+    4000.0, 5000.0, 10000.0, 20000.0, 30000.0, 40000.0, 50000.0,
+)  # fmt: skip
 _BEGUN, _ENDED, _BUCKET = "request_total", "response_total", "response_latency_ms_bucket"
 
 _OWN = (
@@ -81,6 +86,12 @@ class Linkerd:
         self._language = told.Language(
             tellers=tuple(tellers), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
+
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`."""
+        routes = {name.removesuffix("_bucket"): _SECONDS for name in sorted(_ROUTE_BUCKET)}
+        return {**routes, _BUCKET.removesuffix("_bucket"): _MILLISECONDS}
 
     def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
         """See `Dialect.metrics`."""
