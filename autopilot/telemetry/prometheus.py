@@ -24,7 +24,7 @@ from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
 from autopilot.telemetry.native_histograms import expanded
 from autopilot.telemetry.past import observations
-from autopilot.telemetry.scrapes import interval_of, window_for, within
+from autopilot.telemetry.scrapes import interval_of, since, span, window_for, within
 from autopilot.telemetry.store_access import Sent, StoreAccess, tls_context
 from autopilot.telemetry.store_answers import QueryRefused, Unauthorized
 
@@ -227,7 +227,7 @@ class PrometheusSource:
 
     async def _native(self, selector: Callable[..., str], found: Sequence[Any]) -> list[Any]:
         """Native histograms as classic series, as of the newest of the samples that were found."""
-        newest = self._newest(found)
+        oldest, newest = self._span(found)
         bounds = self._dialect.histograms
         histograms: list[Any] = []
         for name in bounds:
@@ -238,30 +238,23 @@ class PrometheusSource:
                     raise
                 return []  # a store that has no such metric may say so by refusing it
         try:
-            series = await asyncio.to_thread(expanded, histograms, bounds)
+            series = await asyncio.to_thread(expanded, since(histograms, oldest), bounds)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
             raise self._no_matrix(failure) from failure
         self._natives = self._natives or bool(series)
         return series
 
-    def _newest(self, found: Sequence[Any]) -> float | None:
-        """When the newest of these samples was taken; None where there are none."""
-        try:
-            return max((float(at) for entry in found for at, _ in entry["values"][-1:]), default=None)
-        except (ValueError, KeyError, TypeError, IndexError) as failure:
-            raise self._no_matrix(failure) from failure
-
     async def _each(self, selectors: Sequence[str]) -> list[Any]:
         """The results of several queries as of one moment.
 
         Each metric by itself would be as of its own: failures of a scrape whose requests were not there yet. So the
-        later ones are asked as of the newest sample of the first that has any.
+        later ones are asked as of the newest sample of the first that has any, and cut to its oldest.
         """
         found: list[Any] = []
         waiting = list(selectors)
         while waiting and not found:
             found = await self._ask(waiting.pop(0))
-        newest = self._newest(found)
+        oldest, newest = self._span(found)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(selector: str) -> list[Any]:
@@ -269,7 +262,16 @@ class PrometheusSource:
                 return await self._ask(selector, at=newest)
 
         more = await asyncio.gather(*(ask(each) for each in waiting))
-        return found + [entry for result in more for entry in result]
+        try:
+            return found + [entry for result in more for entry in since(result, oldest)]
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+
+    def _span(self, found: Sequence[Any]) -> tuple[float | None, float | None]:
+        try:
+            return span(found)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
 
     async def _ask(self, expression: str, *, lookback: float | None = None, at: float | None = None) -> list[Any]:
         """The `result` of one instant query, now or as of a time."""

@@ -2,12 +2,14 @@
 
 A token in a file or in the cluster is exchanged while a worker runs, so values are read again and again: files and
 variables for each query, Secrets of a cluster once a minute, and at once when the store refuses what it was sent.
-What was read last is used as long as the cluster does not answer.
+No query waits for the cluster but the first: a new value is read beside it, and what was read last is used as long as
+the cluster does not answer.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import os
 import ssl
@@ -79,6 +81,9 @@ class StoreAccess:
         self._namespace = namespace
         self._clock = clock
         self._kept: dict[SecretRef, tuple[float, bytes]] = {}
+        """Of Secrets of the cluster: when each was asked for, and what it was."""
+        self._wrong: set[SecretRef] = set()
+        """Of these, the ones that are read before the next query, because the store refused them."""
         self._lock = threading.Lock()
 
     def check(self, url: str) -> None:
@@ -126,10 +131,8 @@ class StoreAccess:
         """Takes note that the store refused what was sent; says whether it may be another now."""
         now = self._clock()
         with self._lock:
-            old = [ref for ref, (at, _) in self._kept.items() if now - at >= _AGAIN]
-            for ref in old:
-                self._kept[ref] = (now - _FRESH, self._kept[ref][1])
-        return bool(old)
+            self._wrong = {ref for ref, (at, _) in self._kept.items() if now - at >= _AGAIN}
+            return bool(self._wrong)
 
     def certificates(self) -> tuple[bytes | None, bytes | None]:
         """Authorities, and our certificate with its key, in PEM format; None where the system's are used, or none.
@@ -164,17 +167,43 @@ class StoreAccess:
         return value
 
     def _value(self, ref: SecretRef, longest: int) -> bytes:
+        if ref.kubernetes is None:
+            return self._found(ref, longest)
         now = self._clock()
         with self._lock:
-            at, last = self._kept.get(ref, (now - _FRESH, None))
-        if last is not None and now - at < _FRESH:
-            return last
+            at, last = self._kept.get(ref, (now, None))
+            wrong = ref in self._wrong
+            self._wrong.discard(ref)
+            due = last is not None and now - at >= _FRESH
+            if last is not None and (due or wrong):
+                self._kept[ref] = (now, last)  # others use the one before meanwhile
+        if last is None or wrong:
+            try:
+                return self._renewed(ref, longest)
+            except CredentialsUnavailable:
+                if last is None:
+                    raise
+                return last
+        if due:
+            threading.Thread(target=self._renew, args=(ref, longest), name="credentials", daemon=True).start()
+        return last
+
+    def _renew(self, ref: SecretRef, longest: int) -> None:
+        """Reads it again, beside queries; where that fails, the next round does."""
+        with contextlib.suppress(CredentialsUnavailable):
+            self._renewed(ref, longest)
+
+    def _renewed(self, ref: SecretRef, longest: int) -> bytes:
+        value = self._found(ref, longest)
+        with self._lock:
+            self._kept[ref] = (self._clock(), value)
+        return value
+
+    def _found(self, ref: SecretRef, longest: int) -> bytes:
         name = described(ref, self._namespace)
         try:
             value = self._read(ref, longest)
         except (SecretUnreadable, OSError) as error:
-            if last is not None:
-                return last
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise CredentialsUnavailable(
                 f"{name}, a credential of Prometheus, could not be read: {why}; this process needs it to ask Prometheus"
@@ -184,9 +213,6 @@ class StoreAccess:
                 f"{name}, a credential of Prometheus, was not found; create it where this process runs, or correct the "
                 "reference"
             )
-        if ref.kubernetes is not None:
-            with self._lock:
-                self._kept[ref] = (now, value)
         return value
 
 

@@ -20,6 +20,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.retry import Retry
 
 from autopilot.telemetry.model import TelemetryError
+from autopilot.telemetry.store_access import local
 from autopilot.telemetry.store_answers import Unreachable, incomplete, refusal, said_in
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class StoreClient(PrometheusConnect):
         self._session.mount(url, _Adapter(tls, pool))
         self._name = name
         self._left_out: set[str] = set()
+        # What is for this machine goes through no proxy of the environment.
+        self._proxies: dict[str, Any] = {"http": None, "https": None, "all": None} if local(url) else {}
 
     def ask(self, expression: str, params: Mapping[str, str], sent: Sent) -> list[Any]:
         """The `result` of one query.
@@ -80,6 +83,7 @@ class StoreClient(PrometheusConnect):
                 params=params,
                 auth=_Credentials(sent) if sent.headers else None,
                 timeout=self._timeout,
+                proxies=self._proxies,
                 allow_redirects=False,
             )
         except RequestException as failure:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import datetime as dt
 import ssl
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from activities.meshes import attach
 from activities.stores import source_of, store_of
 from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.spec.cluster import ClusterSpec
+from autopilot.spec.secret_ref import SecretRef
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.model import TelemetryError
 from autopilot.telemetry.prometheus import PrometheusSource
@@ -174,6 +177,42 @@ async def test_a_secret_of_the_cluster_is_read_once_and_again_when_the_store_ref
         cluster.token = None  # the cluster is gone: what was read last goes on
         assert await source.query("vector(1)") == 1
         await source.close()
+
+
+def test_no_query_waits_for_the_cluster_but_the_first() -> None:
+    """An API server that hangs must not leave a rollout without data."""
+    now, hangs, asked = [0.0], threading.Event(), []
+
+    def read(ref: SecretRef, _longest: int) -> bytes:
+        asked.append(ref)
+        if len(asked) > 1:
+            assert hangs.wait(10)
+        return f"{TOKEN}-{len(asked)}".encode()
+
+    spec = mesh(bearerToken={"secretRef": {"kubernetes": {"name": "a", "key": "b"}}}).prometheus
+    access = StoreAccess(spec, read, clock=lambda: now[0])
+    assert access.sent().headers["authorization"] == f"Bearer {TOKEN}-1"
+    now[0] = 61.0
+    for _ in range(3):
+        assert access.sent().headers["authorization"] == f"Bearer {TOKEN}-1"
+    hangs.set()
+    deadline = time.monotonic() + 10
+    while access.sent().headers["authorization"] != f"Bearer {TOKEN}-2":
+        assert time.monotonic() < deadline
+    assert len(asked) == 2
+    assert not access.refused()  # it is new
+    now[0] = 70.0
+    assert access.refused()
+    assert access.sent().headers["authorization"] == f"Bearer {TOKEN}-3"
+
+
+async def test_what_is_for_this_machine_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with serving(Front()) as front:
+        assert await ask(source_of(None, front.url, environ={"AUTOPILOT_PROMETHEUS_TOKEN": TOKEN})) == 1
 
 
 async def test_what_a_store_repeats_of_credentials_is_in_no_error(caplog: pytest.LogCaptureFixture) -> None:

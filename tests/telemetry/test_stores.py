@@ -197,6 +197,26 @@ async def test_by_name_all_metrics_are_asked_as_of_one_moment() -> None:
     assert [request.query.get("time") for request in met] == [None, "100.000"]
 
 
+async def test_by_name_nothing_is_taken_for_newborn_because_others_reach_further_back() -> None:
+    """The later answers are as of an earlier moment, so they begin earlier; the first has lost that scrape already."""
+
+    def series(name: str) -> list[dict[str, object]]:
+        (found,) = istio_series(name)
+        if name.endswith("_bucket"):
+            found["values"] = [[90, "25"], [95, "30"], [100, "45"]]
+        else:
+            # Another arm at the same proxy, of which there is no histogram.
+            labels = {**found["metric"], "destination_workload": "reviews-v2"}  # type: ignore[dict-item]
+            return [found, {"metric": labels, "values": [[95, "1000"], [100, "1001"]]}]
+        return [found]
+
+    async with store(exact(series)) as (url, _):
+        source = PrometheusSource(url, dialect=Istio(), by_name=True)
+        [seen] = await source.observe([REVIEWS])
+        await source.close()
+    assert {sample.arm: sample.started for sample in seen.samples} == {"v1": None, "v2": None}
+
+
 @pytest.mark.parametrize("dialect", [Istio(), Linkerd(), Envoy()], ids=lambda each: type(each).__name__)
 def test_by_name_the_same_series_are_asked_for(dialect: Dialect) -> None:
     union = dialect.selector([REVIEWS], 15, latency=True)
