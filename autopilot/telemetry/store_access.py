@@ -80,9 +80,9 @@ class StoreAccess:
         self._read = read
         self._namespace = namespace
         self._clock = clock
-        self._kept: dict[SecretRef, tuple[float, bytes]] = {}
-        """Of Secrets of the cluster: when each was asked for, and what it was."""
-        self._wrong: set[SecretRef] = set()
+        self._kept: dict[str, tuple[float, bytes]] = {}
+        """Of Secrets of the cluster, by their names: when each was asked for, and what it was."""
+        self._wrong: set[str] = set()
         """Of these, the ones that are read before the next query, because the store refused them."""
         self._lock = threading.Lock()
 
@@ -131,7 +131,7 @@ class StoreAccess:
         """Takes note that the store refused what was sent; says whether it may be another now."""
         now = self._clock()
         with self._lock:
-            self._wrong = {ref for ref, (at, _) in self._kept.items() if now - at >= _AGAIN}
+            self._wrong = {name for name, (at, _) in self._kept.items() if now - at >= _AGAIN}
             return bool(self._wrong)
 
     def certificates(self) -> tuple[bytes | None, bytes | None]:
@@ -169,14 +169,14 @@ class StoreAccess:
     def _value(self, ref: SecretRef, longest: int) -> bytes:
         if ref.kubernetes is None:
             return self._found(ref, longest)
-        now = self._clock()
+        now, name = self._clock(), described(ref, self._namespace)
         with self._lock:
-            at, last = self._kept.get(ref, (now, None))
-            wrong = ref in self._wrong
-            self._wrong.discard(ref)
+            at, last = self._kept.get(name, (now, None))
+            wrong = name in self._wrong
+            self._wrong.discard(name)
             due = last is not None and now - at >= _FRESH
             if last is not None and (due or wrong):
-                self._kept[ref] = (now, last)  # others use the one before meanwhile
+                self._kept[name] = (now, last)  # others use the one before meanwhile
         if last is None or wrong:
             try:
                 return self._renewed(ref, longest)
@@ -196,7 +196,7 @@ class StoreAccess:
     def _renewed(self, ref: SecretRef, longest: int) -> bytes:
         value = self._found(ref, longest)
         with self._lock:
-            self._kept[ref] = (self._clock(), value)
+            self._kept[described(ref, self._namespace)] = (self._clock(), value)
         return value
 
     def _found(self, ref: SecretRef, longest: int) -> bytes:
