@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from activities.stores import dialect_of, metrics_of, source_of
 from autopilot.findings import Acted
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.envoy.base import read_mesh
@@ -19,15 +20,11 @@ from autopilot.mesh.port import Mesh
 from autopilot.mesh.providers import open_meshes
 from autopilot.spec.experiment import Action
 from autopilot.spec.mesh import MeshSpec
-from autopilot.telemetry.dialects.dialect import Dialect
-from autopilot.telemetry.dialects.istio import Istio
-from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.envoy_stats import EnvoyStats
 from autopilot.telemetry.envoy_witness import EnvoyWitness
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Door, HistorySource, QuerySource, Subject, TelemetryError
 from autopilot.telemetry.pod_stats import PodStats
-from autopilot.telemetry.prometheus import PrometheusSource
 from autopilot.telemetry.prometheus_witness import PrometheusWitness
 from autopilot.telemetry.witness import Witness
 
@@ -108,7 +105,10 @@ class ClusterWorkloads:
         return await self._mesh.in_thread(self._mesh.workloads.undo, target, action, key)
 
 
-_NO_PROMETHEUS = "{what} needs Prometheus, and this worker has none: start it with --prometheus URL"
+_NO_PROMETHEUS = (
+    "{what} needs Prometheus, and this worker has none: set spec.prometheus.url in its mesh file, or start it with "
+    "--prometheus URL"
+)
 
 
 @dataclass
@@ -144,8 +144,13 @@ def attach(
 ) -> Meshes:
     """Opens the meshes that the files describe; `told` receives every audit record written through them.
 
+    Args:
+        mesh_files: their files.
+        prometheus: its base URL, for all of them; None: what each file says.
+        told: hears of every audit record.
+
     Raises:
-        MeshError: a file describes no mesh, or two have the same name.
+        MeshError: a file describes no mesh, or two have the same name, or Prometheus cannot be asked as they say.
     """
     files = list(mesh_files)
     meshes = Meshes()
@@ -160,7 +165,7 @@ def attach(
 def _standalone(mesh: Mesh, spec: MeshSpec, prometheus: str | None) -> Attached:
     callers = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.outbound}
     sidecars = {proxy.name: proxy.admin for proxy in spec.proxies if proxy.inbound}
-    source = PrometheusSource(prometheus) if prometheus else None
+    source = source_of(spec, prometheus)
     admins = {proxy.name: proxy.admin for proxy in spec.proxies}
 
     def listeners(ref: str) -> dict[str, list[str]]:
@@ -180,9 +185,8 @@ def _standalone(mesh: Mesh, spec: MeshSpec, prometheus: str | None) -> Attached:
 
 def _in_a_cluster(mesh: KubeMesh, prometheus: str | None) -> Attached:
     """Telemetry in the standard metrics of the mesh that reads the routes."""
-    metrics = mesh.spec.metrics or ("linkerd" if mesh.spec.provider == "smi" else "istio")
-    dialect: Dialect = Linkerd() if metrics == "linkerd" else Istio()
-    source = PrometheusSource(prometheus, dialect=dialect) if prometheus else None
+    metrics, dialect = metrics_of(mesh.spec), dialect_of(mesh.spec)
+    source = source_of(mesh.spec, prometheus, cluster=mesh.api)
     hub = Hub(source) if source else None
 
     async def endpoints(subject: Subject) -> Mapping[str, Sequence[str]]:

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-import json
 import os
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from fnmatch import fnmatchcase
-from html import escape
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, quote_plus
 
 from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.resources import SECRET
+from autopilot.secret_values import content, forms, hidden, unusable
 from autopilot.spec.secret_ref import KubernetesSecret, SecretRef, SecretText, described
 
 ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_SECRETS"
 """Environment variable of a worker: which secrets probes may send; without it all but Autopilot's own."""
 
-_LONGEST: Final = 16_384
-"""Bytes of a secret; servers take no longer headers."""
-_SHORTEST: Final = 4
-"""Characters: anything shorter also stands in other text, and could not be removed from it."""
-_RUN: Final = 8
-"""Characters of a secret in a row that no look may have."""
 _OWN_VARIABLES: Final = ("TEMPORAL_", "AUTOPILOT_", "OTEL_")
+_OWN_FILES: Final = "AUTOPILOT_PROMETHEUS_"
 _OWN_PLACES: Final = ("/proc", "/sys", "/dev", "/run/secrets/kubernetes.io", "/var/run/secrets/kubernetes.io")
 _KINDS: Final = ("env", "file", "kubernetes")
 
@@ -50,12 +40,18 @@ class Allowed:
     Args:
         environ: the worker's; `AUTOPILOT_ALLOW_SECRETS` in it is a list of patterns, separated by commas:
             `env:CHECKOUT_*,file:/run/secrets/*,kubernetes:shop/*`.
+        own: credentials of the worker itself, besides those that it has anyway: those of the mesh's Prometheus.
+        own_namespace: where a Secret among them is that names none.
 
     Raises:
         InvalidChange: the variable has another form.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], own: Sequence[SecretRef] = (), own_namespace: str = "") -> None:
+        self._names = {_name(ref, own_namespace) for ref in own if ref.file is None}
+        files = [ref.file for ref in own if ref.file is not None]
+        files += [path for name, path in environ.items() if name.startswith(_OWN_FILES) and name.endswith("_FILE")]
+        self._files = {place for path in files for place in (path, os.path.realpath(path))}
         said = environ.get(ALLOW_VARIABLE)
         self._patterns = None if said is None else [each.strip() for each in said.split(",") if each.strip()]
         for each in self._patterns or ():
@@ -71,7 +67,7 @@ class Allowed:
         Raises:
             InvalidChange: they may not; the message names the reference.
         """
-        if self._own(ref):
+        if self._own(ref, namespace):
             raise InvalidChange(f"{described(ref, namespace)} is Autopilot's own: probes cannot send it")
         name = _name(ref, namespace)
         if self._patterns is not None and not any(fnmatchcase(name, each) for each in self._patterns):
@@ -80,12 +76,15 @@ class Allowed:
                 f"{ALLOW_VARIABLE}"
             )
 
-    def _own(self, ref: SecretRef) -> bool:
+    def _own(self, ref: SecretRef, namespace: str) -> bool:
+        if _name(ref, namespace) in self._names:
+            return True
         if ref.env is not None:
             return ref.env.startswith(_OWN_VARIABLES)
         if ref.file is not None:
             places = {ref.file, os.path.realpath(ref.file)}
-            return any(place == own or place.startswith(f"{own}/") for place in places for own in _OWN_PLACES)
+            inside = (place == own or place.startswith(f"{own}/") for place in places for own in _OWN_PLACES)
+            return bool(places & self._files) or any(inside)
         return False
 
 
@@ -98,18 +97,26 @@ class Secrets:
         namespace: where a Kubernetes Secret is that names none.
         cluster: the API server of the mesh.
         environ: the worker's.
+        own: credentials of the worker, see `Allowed`.
+        own_namespace: where a Secret among them is that names none.
 
     Raises:
         InvalidChange: `AUTOPILOT_ALLOW_SECRETS` has another form than is known.
     """
 
     def __init__(
-        self, namespace: str, cluster: Callable[[], KubeApi], environ: Mapping[str, str] | None = None
+        self,
+        namespace: str,
+        cluster: Callable[[], KubeApi],
+        environ: Mapping[str, str] | None = None,
+        *,
+        own: Iterable[SecretRef] = (),
+        own_namespace: str = "",
     ) -> None:
         self._namespace = namespace
         self._cluster = cluster
         self._environ = os.environ if environ is None else environ
-        self._allowed = Allowed(self._environ)
+        self._allowed = Allowed(self._environ, tuple(own), own_namespace)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="secrets for probes")
         self._known: dict[str, tuple[str, ...]] = {}
 
@@ -138,22 +145,19 @@ class Secrets:
             raise SecretUnavailable(f"cannot be measured: {name} could not be read: {why}") from error
         if value is None:
             raise SecretUnavailable(f"cannot be measured: {name} was not found")
-        if problem := _unusable(value):
+        if problem := unusable(value):
             raise SecretUnavailable(f"cannot be measured: {name} {problem}")
         secret = value.decode().rstrip("\r\n")
-        self._known[f"<{name}>"] = tuple(_forms(secret))
+        self._known[f"<{name}>"] = tuple(forms(secret))
         return text.prefix + secret
 
     def hidden(self, text: str) -> str:
         """The text without secrets that were read, and without parts of them of eight characters and more."""
-        for name, forms in self._known.items():
-            for form in forms:
-                text = _without(text, form, name)
-        return text
+        return hidden(text, self._known)
 
     def repeated(self, text: str) -> bool:
         """Whether the text repeats one of them whole, in one of the ways in which servers write texts."""
-        return any(form in text for forms in self._known.values() for form in forms)
+        return any(form in text for written in self._known.values() for form in written)
 
     def close(self) -> None:
         """Forgets the values, and releases the threads."""
@@ -164,7 +168,7 @@ class Secrets:
         if ref.kubernetes is not None:
             return self._of_cluster(ref.kubernetes)
         if ref.file is not None:
-            return _content(Path(ref.file))
+            return content(Path(ref.file))
         value = self._environ.get(ref.env or "")
         return None if value is None else value.encode("utf-8", "surrogateescape")
 
@@ -179,67 +183,3 @@ def _name(ref: SecretRef, namespace: str) -> str:
     if ref.kubernetes is not None:
         return f"kubernetes:{ref.kubernetes.namespace or namespace}/{ref.kubernetes.name}"
     return f"file:{ref.file}" if ref.file is not None else f"env:{ref.env}"
-
-
-def _content(path: Path) -> bytes | None:
-    """What is in a file; None where there is none. Only of a plain file: others may be endless, or never answer.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise OSError(0, "it is no plain file")
-        return file.read(_LONGEST + 1)
-
-
-def _unusable(value: bytes) -> str:
-    """Why a value cannot be sent; never with the value."""
-    if len(value) > _LONGEST:
-        return f"is longer than {_LONGEST:,} bytes"
-    try:
-        text = value.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        return "is not UTF-8 text"
-    if len(text) < _SHORTEST:
-        return f"is empty or shorter than {_SHORTEST} characters"
-    return "has line ends or control characters in it" if not text.isprintable() else ""
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """The secret, and how servers may write it: quoted, escaped, encoded, and decoded where it is base64 itself."""
-    plain = {secret, secret.strip()}
-    with suppress(ValueError, binascii.Error):
-        # The password of `Basic …` is known to the server as it was before it was encoded.
-        decoded = base64.b64decode(secret, validate=True).decode()
-        plain |= {part for part in (decoded, *decoded.split(":", 1)[1:]) if decoded.isprintable()}
-    forms = set()
-    for each in plain:
-        encoded = base64.b64encode(each.encode()).decode()
-        forms |= {each, quote(each, safe=""), quote_plus(each), quote(each), json.dumps(each)[1:-1], escape(each)}
-        forms |= {json.dumps(each, ensure_ascii=False)[1:-1], encoded.rstrip("="), repr(each)[1:-1]}
-        forms.add(base64.urlsafe_b64encode(each.encode()).decode().rstrip("="))
-    # The longest first: what stands in another form must not be replaced within it.
-    yield from sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
-
-
-def _without(text: str, form: str, name: str) -> str:
-    """The text with every run of the form's characters, whole or a part of `_RUN` and more, replaced by a name."""
-    run = min(_RUN, len(form))
-    secret = [False] * len(text)
-    for start in range(len(text) - run + 1):
-        if text[start : start + run] in form:
-            secret[start : start + run] = [True] * run
-    if not any(secret):
-        return text
-    said: list[str] = []
-    for index, letter in enumerate(text):
-        if not secret[index]:
-            said.append(letter)
-        elif index == 0 or not secret[index - 1]:
-            said.append(name)
-    return "".join(said)

@@ -7,6 +7,7 @@ and did not (a Prometheus, an API server, a program that cannot be run) leaves a
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
 import socket
@@ -31,7 +32,9 @@ from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.kube.api import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target
+from autopilot.spec.cluster import ClusterSpec
 from autopilot.spec.credentials import redacted
+from autopilot.spec.mesh import MeshSpec
 from autopilot.spec.probes import (
     OPT_IN,
     HttpProbe,
@@ -46,7 +49,7 @@ from autopilot.spec.probes import (
 )
 from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.units import format_seconds
-from autopilot.telemetry.model import TelemetryError
+from autopilot.telemetry.model import TelemetryError, sendable
 
 ALLOW_VARIABLE: Final = "AUTOPILOT_ALLOW_PROBES"
 """Environment variable of a worker: which kinds of probes that run code from a spec it may run."""
@@ -107,7 +110,10 @@ class Prober:
         self._objects: Objects | None = None
         self._traffic = Traffic(attached)
         self._names = Names()
-        self._secrets = Secrets(target.namespace, self._api)
+        own = getattr(attached.mesh, "spec", None)
+        credentials = own.prometheus.secrets.values() if isinstance(own, MeshSpec | ClusterSpec) else ()
+        place = own.namespace if isinstance(own, ClusterSpec) else ""
+        self._secrets = Secrets(target.namespace, self._api, own=credentials, own_namespace=place)
         self._queries = asyncio.Semaphore(_QUERIES)
         self._asked: set[asyncio.Task[float | None]] = set()
 
@@ -317,7 +323,10 @@ class Prober:
         value = await asyncio.shield(asked)
         if value is None:
             return Seen(None, note="the query returned no number: its result is empty, or NaN")
-        ok, note = await judged(probe.tolerance, value)
+        # An infinite result is above every maximum or below every minimum, and not a value that is missing.
+        ok, note = await judged(probe.tolerance, sendable(value))
+        if math.isinf(value) and ok is False:
+            note = f"the query returned {value:+} (a division by 0?), which the tolerance excludes"
         return Seen(ok, f"{value:.6g}", note)
 
     def _answered(self, task: asyncio.Task[float | None]) -> None:

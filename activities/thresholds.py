@@ -10,7 +10,7 @@ from activities.meshes import Attached
 from activities.signatures import CountRequest
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms, PromQL
-from autopilot.telemetry.model import QuerySource, TelemetryError
+from autopilot.telemetry.model import QuerySource, TelemetryError, sendable
 from autopilot.telemetry.template import filled
 
 
@@ -48,7 +48,7 @@ class Thresholds:
     async def _follow(self, metric: PromQL, source: QuerySource, query: str) -> None:
         while True:
             try:
-                self._fresh[metric.name] = await source.query(query)
+                self._fresh[metric.name] = sendable(await source.query(query))
             except TelemetryError:
                 self._fresh[metric.name] = None
             await asyncio.sleep(metric.interval)

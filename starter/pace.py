@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.port import Mesh
 from autopilot.spec.units import format_seconds
 from starter.sources import prometheus
 
@@ -36,22 +38,24 @@ class Pace:
     warnings: tuple[str, ...]
 
 
-async def of(canary: MeshCanary, mesh: str) -> Pace | None:
+async def of(canary: MeshCanary, mesh: Mesh) -> Pace | None:
     """Reads stable's last half hour; None where this machine knows no Prometheus, or that knows nothing of it."""
-    url = prometheus()
-    if url is None:
+    try:
+        reached = prometheus(mesh)
+    except InvalidChange:
+        return None  # `plan` says elsewhere that it cannot be asked
+    if reached is None:
         return None
     from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
     from autopilot.telemetry import quantiles  # noqa: PLC0415
     from autopilot.telemetry.difference import Differencer  # noqa: PLC0415
     from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
     from autopilot.telemetry.past import ticks  # noqa: PLC0415
-    from autopilot.telemetry.prometheus import PrometheusSource  # noqa: PLC0415
 
     spec = canary.spec
     arms = (spec.arms.stable, spec.arms.canary)
-    subject = Subject(mesh=mesh, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
-    source = PrometheusSource(url)
+    subject = Subject(mesh=mesh.name, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
+    source = reached.source
     try:
         looks = await source.history(subject, HISTORY, latency=bool(setup.boundaries_of(spec.analysis)))
     except TelemetryError:

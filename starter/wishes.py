@@ -96,6 +96,9 @@ async def problems_of(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False
         if isinstance(wish.document, MeshExperiment):
             problems = await meshes.check_experiment(mesh, wish.document, queue=queue)
         else:
-            problems = [*await meshes.check(mesh, wish.document, queue=queue), *await sources.check(wish.document)]
+            problems = [
+                *await meshes.check(mesh, wish.document, queue=queue),
+                *await sources.check(mesh, wish.document),
+            ]
         found += [f"{wish.file}: {wish.ref}: {problem}" for problem in problems]
     return found

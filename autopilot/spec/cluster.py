@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.mesh import Directory
+from autopilot.spec.prometheus import PrometheusSpec
 from autopilot.spec.units import Count, Name, Seconds
 
 ClusterProvider = Literal["istio", "gateway_api", "smi"]
@@ -37,8 +38,11 @@ class ClusterSpec(SpecModel):
     namespace: Name = "autopilot"
     """Autopilot's own namespace, for halts and audit records. It must exist."""
     telemetry: Literal["prometheus", "proxies"] = "prometheus"
-    """The source for `analysis.source: mesh`: Prometheus, given to the worker with `--prometheus`; or the arms' own
-    proxies (their statistics at port 15090), where Prometheus scrapes too slowly."""
+    """The source for `analysis.source: mesh`: Prometheus; or the arms' own proxies (their statistics at port 15090),
+    where Prometheus scrapes too slowly."""
+    prometheus: PrometheusSpec = PrometheusSpec()
+    """Where Prometheus is, and how to ask it; by default the address that the worker is given with `--prometheus`.
+    A Secret that names no namespace is in `namespace`."""
     metrics: Literal["istio", "linkerd"] | None = None
     """Which mesh's standard metrics are read; by default Linkerd's for `smi`, and Istio's otherwise."""
     max_proxies: Annotated[Count, Field(ge=1, le=500)] = 40

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from autopilot.spec.addresses import Address, ListenerAddress
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.prometheus import PrometheusSpec
 from autopilot.spec.units import Count, Hundredth, Name, Seconds, explained, listed
 
 SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
@@ -109,6 +110,8 @@ class MeshSpec(SpecModel):
     """Where endpoints are, so that an experiment can lose one of these places: zone → their addresses."""
     chaos: Ceilings = Ceilings()
     """Limits for experiments in this mesh."""
+    prometheus: PrometheusSpec = PrometheusSpec()
+    """Where Prometheus is, and how to ask it; by default the address that the worker is given with `--prometheus`."""
     services: Annotated[tuple[MeshService, ...], Field(min_length=1)]
     proxies: Annotated[tuple[Proxy, ...], Field(min_length=1)]
 
@@ -125,6 +128,11 @@ class MeshSpec(SpecModel):
             _refuse_twice(addresses, ("proxies", index, "outbound"), "address", skip=len(proxy.inbound))
             for place, outbound in enumerate(proxy.outbound):
                 _refuse_twice(outbound.services, ("proxies", index, "outbound", place, "services"), "")
+        return self
+
+    @model_validator(mode="after")
+    def _no_secrets_of_a_cluster(self) -> Self:
+        self.prometheus.refuse_cluster_secrets(("prometheus",))
         return self
 
     @model_validator(mode="after")

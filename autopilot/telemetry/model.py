@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -165,9 +167,16 @@ class QuerySource(Protocol):
     """Evaluates a user's own query to one number."""
 
     async def query(self, expression: str) -> float | None:
-        """The value now; None for an empty, NaN or infinite result, or one that is stale.
+        """The value now, which may be infinite; None for an empty or NaN result, or one that is stale.
 
         Raises:
             TelemetryError: the source did not answer, or refused the expression, or gave several series.
         """
         ...
+
+
+def sendable(value: float | None) -> float | None:
+    """A query's value as messages and records take it: JSON has no infinity, so the largest number stands for it."""
+    if value is None or math.isnan(value):
+        return None
+    return min(max(value, -sys.float_info.max), sys.float_info.max)

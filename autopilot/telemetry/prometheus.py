@@ -2,7 +2,8 @@
 
 Raw samples, never `rate()`: a rate blurs the moment of change over its window, and has no counts to weigh. A range
 selector in an instant query gives every series' newest sample with the time it was scraped at; one query serves all
-subjects. What the counters are called is a dialect's part.
+subjects. What the counters are called is a dialect's part. Some stores (Google's) take no pattern for metric names:
+they are asked for each metric, once they have refused the query for all.
 
 A window that is shorter than the scrape interval sees nothing, and one far longer drags gone proxies along. So the
 first answers are asked for over a long window, to see how far apart samples lie, and all later ones over a fitting one.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,19 @@ from autopilot.spec.units import format_seconds
 from autopilot.telemetry.dialects.dialect import Dialect, Reading
 from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.model import Observation, Subject, TelemetryError
+from autopilot.telemetry.native_histograms import expanded
 from autopilot.telemetry.past import observations
-from autopilot.telemetry.scrapes import interval_of, window_for, within
+from autopilot.telemetry.scrapes import interval_of, since, span, window_for, within
+from autopilot.telemetry.store_access import Sent, StoreAccess, tls_context
+from autopilot.telemetry.store_answers import QueryRefused, Unauthorized
 
 if TYPE_CHECKING:
-    from prometheus_api_client import PrometheusConnect
+    from autopilot.telemetry.store_client import StoreClient
+
+_AT_ONCE = 4
+"""Queries of one look under way at once: a store that hangs must not take all threads of a worker."""
+_NATIVE_EVERY = 30
+"""Looks without any histogram between two that look for native ones."""
 
 
 class PrometheusSource:
@@ -33,11 +43,12 @@ class PrometheusSource:
     Args:
         url: its address, for instance `http://127.0.0.1:9090`.
         dialect: what the counters are called; Envoy's own by default.
+        access: credentials and certificates; None where it wants none.
+        by_name: whether to ask for each metric by its name, for a store that takes no pattern there; one that refuses
+            the pattern is asked so in any case.
         window: seconds to look back for samples at the least; more where scrapes are further apart.
         lookback: seconds after which the value of a user's query is stale (where Prometheus lets a query say so).
         timeout: seconds that it has to answer.
-        headers: sent with each query, for instance authorization.
-        verify: whether to check the certificate of an `https` address.
         clock: seconds since the epoch.
     """
 
@@ -46,24 +57,28 @@ class PrometheusSource:
         url: str,
         *,
         dialect: Dialect | None = None,
+        access: StoreAccess | None = None,
+        by_name: bool = False,
         window: float = 15.0,
         lookback: float = 120.0,
         timeout: float = 5.0,
-        headers: dict[str, str] | None = None,
-        verify: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
         self._dialect = Envoy() if dialect is None else dialect
+        self._by_name = by_name
+        self._natives = False
+        self._bare = 0
         self._window = window
         self._interval: float | None = None
         self._settled = False
         self._lookback = lookback
         self._timeout = timeout
-        self._headers = headers
-        self._verify = verify
+        self._access = access
+        self._connecting = threading.Lock()
+        self._certificates: tuple[bytes | None, bytes | None] | None = None
         self._clock = clock
-        self._client: PrometheusConnect | None = None
+        self._client: StoreClient | None = None
 
     @property
     def name(self) -> str:
@@ -87,7 +102,7 @@ class PrometheusSource:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
         asked = self.window
-        result = await self._ask(self._dialect.selector(subjects, asked))
+        result = await self._select(subjects, asked)
         try:
             readings = await asyncio.to_thread(self._read, result, asked, subjects)
         except (ValueError, KeyError, TypeError, IndexError) as failure:
@@ -104,7 +119,7 @@ class PrometheusSource:
         Raises:
             TelemetryError: Prometheus did not answer, or refused the query.
         """
-        result = await self._ask(self._dialect.selector([subject], seconds, latency=latency, strict=True))
+        result = await self._select([subject], seconds, latency=latency, strict=True)
         try:
             return await asyncio.to_thread(lambda: observations(subject, self._dialect.history(result, subject)))
         except (ValueError, KeyError, TypeError, IndexError) as failure:
@@ -142,7 +157,7 @@ class PrometheusSource:
                 f"{self.name} did not return one number for {expression!r} ({failure}); "
                 "aggregate it, for instance with sum(...), and leave out range selectors on the outside"
             ) from failure
-        return value if value is not None and math.isfinite(value) else None
+        return None if value is None or math.isnan(value) else value
 
     async def vector(self, expression: str) -> dict[str, float]:
         """The newest values of all series that an expression selects, by their labels.
@@ -165,11 +180,107 @@ class PrometheusSource:
         if client is not None:
             await asyncio.to_thread(client.close)
 
-    async def _ask(self, expression: str, *, lookback: float | None = None) -> list[Any]:
-        """The `result` of one instant query."""
-        params = {"timeout": f"{self._timeout:g}s"}
+    async def _select(
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+    ) -> list[Any]:
+        """Every counter of the subjects; native histograms too, where it has no classic ones."""
+
+        def selector(name: str = "") -> str:
+            return self._dialect.selector(subjects, window, latency=latency, strict=strict, name=name)
+
+        found = await self._counters(selector, latency=latency)
+        if latency and self._may_be_native(found):
+            found += await self._native(selector, found)
+        return found
+
+    async def _counters(self, selector: Callable[..., str], *, latency: bool) -> list[Any]:
+        """The result of one query for all metrics, or of one for each metric where the store wants that."""
+        refused: QueryRefused | None = None
+        if not self._by_name:
+            try:
+                return await self._ask(selector())
+            except QueryRefused as failure:
+                refused = failure
+        names = self._dialect.metrics(latency=latency)
+        try:
+            found = await self._each([selector(name) for name in names])
+        except TelemetryError:
+            if refused is None:
+                raise
+            raise refused from None  # that was not the reason, or the next look tries again
+        self._by_name = True
+        return found
+
+    def _may_be_native(self, found: Sequence[Any]) -> bool:
+        """Whether to look for native histograms: there are counts, but no classic histogram.
+
+        A service that nobody has called yet has neither; so where none are found, only some of the looks ask again.
+        """
+        try:
+            classic = any(entry["metric"].get("__name__", "").endswith("_bucket") for entry in found)
+        except (KeyError, TypeError, AttributeError) as failure:
+            raise self._no_matrix(failure) from failure
+        if classic or not found:
+            return False
+        self._bare = 0 if self._natives else (self._bare + 1) % _NATIVE_EVERY
+        return self._natives or self._bare == 1
+
+    async def _native(self, selector: Callable[..., str], found: Sequence[Any]) -> list[Any]:
+        """Native histograms as classic series, as of the newest of the samples that were found."""
+        oldest, newest = self._span(found)
+        bounds = self._dialect.histograms
+        histograms: list[Any] = []
+        for name in bounds:
+            try:
+                histograms += await self._ask(selector(name), at=newest)
+            except QueryRefused:
+                if self._natives:
+                    raise
+                return []  # a store that has no such metric may say so by refusing it
+        try:
+            series = await asyncio.to_thread(expanded, since(histograms, oldest), bounds)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+        self._natives = self._natives or bool(series)
+        return series
+
+    async def _each(self, selectors: Sequence[str]) -> list[Any]:
+        """The results of several queries as of one moment.
+
+        Each metric by itself would be as of its own: failures of a scrape whose requests were not there yet. So the
+        later ones are asked as of the newest sample of the first that has any, and cut to its oldest.
+        """
+        found: list[Any] = []
+        waiting = list(selectors)
+        while waiting and not found:
+            found = await self._ask(waiting.pop(0))
+        oldest, newest = self._span(found)
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(selector: str) -> list[Any]:
+            async with slots:
+                return await self._ask(selector, at=newest)
+
+        more = await asyncio.gather(*(ask(each) for each in waiting))
+        try:
+            return found + [entry for result in more for entry in since(result, oldest)]
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+
+    def _span(self, found: Sequence[Any]) -> tuple[float | None, float | None]:
+        try:
+            return span(found)
+        except (ValueError, KeyError, TypeError, IndexError) as failure:
+            raise self._no_matrix(failure) from failure
+
+    async def _ask(self, expression: str, *, lookback: float | None = None, at: float | None = None) -> list[Any]:
+        """The `result` of one instant query, now or as of a time."""
+        # Thanos answers without the stores that fail, unless it is asked not to; others do not know the parameter.
+        params = {"timeout": f"{self._timeout:g}s", "partial_response": "false"}
         if lookback is not None:
             params["lookback_delta"] = f"{lookback:g}s"
+        if at is not None:
+            params["time"] = f"{at:.3f}"
         try:
             async with asyncio.timeout(self._timeout + 1):
                 return await asyncio.to_thread(self._ask_blocking, expression, params)
@@ -179,38 +290,29 @@ class PrometheusSource:
             ) from failure
 
     def _ask_blocking(self, expression: str, params: dict[str, str]) -> list[Any]:
-        from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415 - slow to load
-        from prometheus_api_client.prometheus_connect import PrometheusConnect  # noqa: PLC0415
-        from requests import JSONDecodeError, RequestException  # noqa: PLC0415
-        from urllib3.util.retry import Retry  # noqa: PLC0415
-
-        client = self._client
-        if client is None:
-            # The hub asks again at the next tick: retries of the client's own would only make an answer late.
-            client = self._client = PrometheusConnect(
-                self._url,
-                headers=self._headers or {},
-                disable_ssl=not self._verify,
-                retry=Retry(total=0),
-                timeout=math.ceil(self._timeout),
-            )
+        if self._access is None:
+            return self._connected(None).ask(expression, params, Sent())
+        self._access.check(self._url)
+        client = self._connected(self._access.certificates())
         try:
-            result = client.custom_query(expression, params=params)
-        except PrometheusApiClientException as failure:
-            raise TelemetryError(f"{self.name} refused {expression!r}: {failure}; check the query") from failure
-        except (JSONDecodeError, KeyError, TypeError) as failure:
-            raise TelemetryError(
-                f"{self.name} gave no answer to a query; check that the address is a Prometheus'"
-            ) from failure
-        except RequestException as failure:
-            raise TelemetryError(
-                f"{self.name} cannot be read: {failure}; check that it runs and that the address is correct"
-            ) from failure
-        if not isinstance(result, list):
-            raise TelemetryError(
-                f"{self.name} gave {type(result).__name__} as a result; check that the address is a Prometheus'"
-            )
-        return result
+            return client.ask(expression, params, self._access.sent())
+        except Unauthorized:
+            if not self._access.refused():
+                raise
+            return client.ask(expression, params, self._access.sent())
+
+    def _connected(self, certificates: tuple[bytes | None, bytes | None] | None) -> StoreClient:
+        """The client; a new one where the certificates are others than before."""
+        from autopilot.telemetry.store_client import StoreClient, usual_authorities  # noqa: PLC0415 - slow to load
+
+        with self._connecting:
+            if self._client is None or self._certificates != certificates:
+                tls = tls_context(*certificates, usual=usual_authorities()) if certificates else None
+                if self._client is not None:
+                    self._client.close()  # what is under way on it goes on
+                self._client = StoreClient(self._url, name=self.name, timeout=self._timeout, tls=tls)
+                self._certificates = certificates
+            return self._client
 
 
 def _one(result: Sequence[Any]) -> float | None:
@@ -221,4 +323,6 @@ def _one(result: Sequence[Any]) -> float | None:
         return float(result[1])
     if len(result) > 1:
         raise ValueError(f"{len(result)} series")
+    if "histogram" in result[0]:
+        raise ValueError("a histogram; take histogram_quantile or histogram_count of it")
     return float(result[0]["value"][1])

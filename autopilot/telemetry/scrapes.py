@@ -48,5 +48,38 @@ def within(result: Sequence[Any], window: float) -> list[Any]:
     return [entry for entry in cut if entry["values"]]
 
 
+def span(result: Sequence[Any]) -> tuple[float | None, float | None]:
+    """When the oldest and the newest of these samples were taken; None where there are none.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: it is no matrix.
+    """
+    ends = [(float(entry["values"][0][0]), float(entry["values"][-1][0])) for entry in result if entry["values"]]
+    return min((first for first, _ in ends), default=None), max((last for _, last in ends), default=None)
+
+
+def since(result: Sequence[Any], oldest: float | None) -> list[Any]:
+    """The series, classic and native, without samples from before `oldest`; without those that have none.
+
+    Series that were asked for later than others must not reach further back: what is missing at the beginning of the
+    others would be taken for not yet born.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: it is no matrix.
+    """
+    if oldest is None:
+        return list(result)
+    found = []
+    for entry in result:
+        kept = {
+            kind: [each for each in entry[kind] if float(each[0]) >= oldest]
+            for kind in ("values", "histograms")
+            if kind in entry
+        }
+        if any(kept.values()):
+            found.append({**entry, **kept})
+    return found
+
+
 def _gaps(times: Iterable[float]) -> list[float]:
     return [after - before for before, after in pairwise(times) if after > before]

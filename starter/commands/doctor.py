@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ async def doctor(mesh: MeshOption = None, output: OutputOption = Output.TABLE) -
         await the_mesh(mesh),
         await temporal_server(),
         await worker(mesh),
-        await asyncio.to_thread(prometheus_server),
+        await prometheus_server(mesh),
     ]
     missing = [each for each in findings if each.required and not each.ok]
     if output.machine:
@@ -205,22 +204,34 @@ async def worker(named: Path | None) -> Finding:
     return Finding("worker", not idle, found, fix, needed_for="apply")
 
 
-def prometheus_server() -> Finding:
-    """Whether the Prometheus that was named answers; the local stack's where none was."""
-    stack = local_stack()
-    named = os.environ.get("AUTOPILOT_PROMETHEUS")
-    url = named or (stack.prometheus if stack else None)
+async def prometheus_server(named: Path | None) -> Finding:
+    """Whether the mesh's Prometheus answers a query here, with the credentials that go with it."""
+    from autopilot.mesh.errors import MeshError  # noqa: PLC0415
+    from autopilot.spec.errors import SpecError  # noqa: PLC0415
+    from autopilot.telemetry.model import TelemetryError  # noqa: PLC0415
+    from starter import meshes, sources  # noqa: PLC0415
+
     name, needed_for = "Prometheus server", "source: prometheus"
-    if not url:
-        return Finding(
-            name, False, "no Prometheus is configured", "set AUTOPILOT_PROMETHEUS to its URL", needed_for=needed_for
-        )
-    fix = "check that it runs and that AUTOPILOT_PROMETHEUS is its base URL"
-    if not url.startswith(("http://", "https://")):
-        return Finding(name, False, f"{url} is no http(s) URL", fix, required=bool(named), needed_for=needed_for)
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/-/ready", timeout=PATIENCE):  # noqa: S310 - checked above
-            return Finding(name, True, f"answers at {url}", needed_for=needed_for)
-    except (OSError, ValueError) as error:
-        reason = f"no answer at {url}: {getattr(error, 'reason', error)}"
-        return Finding(name, False, reason, fix, required=bool(named), needed_for=needed_for)
+    wanted = bool(os.environ.get("AUTOPILOT_PROMETHEUS"))
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            mesh = await stack.enter_async_context(meshes.open_mesh(named))
+        except (MeshError, SpecError, OSError):
+            mesh = None  # said elsewhere; what the environment names can be asked all the same
+        try:
+            reached = sources.prometheus(mesh, PATIENCE)
+        except MeshError as error:
+            what, _, fix = str(error).rpartition("; ")
+            return Finding(name, False, what, fix, required=wanted, needed_for=needed_for)
+        if reached is None:
+            fix = "set AUTOPILOT_PROMETHEUS to its URL, or spec.prometheus.url in the mesh file"
+            return Finding(name, False, "no Prometheus is configured", fix, needed_for=needed_for)
+        try:
+            await reached.source.query("vector(1)")
+        except TelemetryError as error:
+            what, _, fix = str(error).rpartition("; ")
+            fix = f"{fix}; {reached.named} names it"
+            return Finding(name, False, what or str(error), fix, required=reached.required, needed_for=needed_for)
+        finally:
+            await reached.source.close()
+        return Finding(name, True, f"answers queries at {reached.url}", needed_for=needed_for)

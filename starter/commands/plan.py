@@ -58,7 +58,7 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
     planned: Plan | None = None
     holders: tuple[str, ...] = ()
     problems = await problems_of(mesh, [wish])
-    paced = await pace.of(canary, mesh.name)
+    paced = await pace.of(canary, mesh)
     try:
         planned = await mesh.plan(target, [change])
         holders = (await mesh.observe(target, change)).holders

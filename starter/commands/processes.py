@@ -29,7 +29,10 @@ async def worker(
     mesh: Meshes = None,
     metrics: WorkerMetrics = None,
     prometheus: Annotated[
-        str | None, typer.Option("--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS.")
+        str | None,
+        typer.Option(
+            "--prometheus", metavar="URL", help="Default: $AUTOPILOT_PROMETHEUS, else what each mesh file says."
+        ),
     ] = None,
     heartbeat: Annotated[
         float,

@@ -311,6 +311,29 @@ async def test_what_is_autopilots_own_is_never_sent(
     assert not shop.sent
 
 
+@pytest.mark.parametrize(
+    "ref",
+    [
+        {"env": "STORE_TOKEN"},
+        {"file": "/run/store/password"},
+        {"file": "/run/store/token"},
+        {"kubernetes": {"name": "store", "key": "anything", "namespace": "autopilot"}},
+    ],
+    ids=str,
+)
+def test_credentials_of_the_meshs_prometheus_are_its_own_too(ref: dict[str, Any]) -> None:
+    own = [
+        SecretRef(env="STORE_TOKEN"),
+        SecretRef(file="/run/store/password"),
+        SecretRef.model_validate({"kubernetes": {"name": "store", "key": "token"}}),
+    ]
+    allowed = Allowed({"AUTOPILOT_PROMETHEUS_TOKEN_FILE": "/run/store/token"}, own, "autopilot")
+    with pytest.raises(InvalidChange, match="is Autopilot's own: probes cannot send it"):
+        allowed.check(SecretRef.model_validate(ref), "shop")
+    allowed.check(SecretRef.model_validate({"kubernetes": {"name": "store", "key": "token"}}), "shop")
+    allowed.check(SecretRef(env="OTHER"), "shop")
+
+
 async def test_a_link_leads_to_nothing_of_autopilots_own(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "token").symlink_to("/proc/self/environ")
     with pytest.raises(InvalidChange, match="Autopilot's own"):

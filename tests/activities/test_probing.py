@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import socket
@@ -245,7 +246,15 @@ def silent() -> float | None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "ok"), [(lambda: 0.5, True), (lambda: 2.0, False), (lambda: None, None), (silent, None)]
+    ("answer", "ok"),
+    [
+        (lambda: 0.5, True),
+        (lambda: 2.0, False),
+        (lambda: math.inf, False),
+        (lambda: -math.inf, True),
+        (lambda: None, None),
+        (silent, None),
+    ],
 )
 async def test_promql(answer: Callable[[], float | None], ok: bool | None):
     queries = Queries(answer)
@@ -282,6 +291,7 @@ async def test_a_real_prometheus(tmp_path: Path):
             ("vector(0.2)", True),
             ("vector(2)", False),
             ("vector(0) / vector(0)", None),
+            ("vector(1) / vector(0)", False),
             ("no_such_series", None),
             ("vector(", None),
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,7 +24,9 @@ def binary() -> str | None:
 
 
 @asynccontextmanager
-async def running(folder: Path, target: str, *, path: str, job: str) -> AsyncIterator[str]:
+async def running(
+    folder: Path, target: str, *, path: str, job: str, arguments: Sequence[str] = ()
+) -> AsyncIterator[str]:
     """Scrapes one target each second; yields its own address."""
     if (program := binary()) is None:
         pytest.skip("no prometheus binary on PATH or under .autopilot")
@@ -35,7 +37,7 @@ async def running(folder: Path, target: str, *, path: str, job: str) -> AsyncIte
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             program, f"--config.file={folder / 'prometheus.json'}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", stdout=log, stderr=log,
+            f"--web.listen-address=127.0.0.1:{port}", *arguments, stdout=log, stderr=log,
         )  # fmt: skip
     try:
         if not await _ready(f"http://127.0.0.1:{port}/-/ready", process):

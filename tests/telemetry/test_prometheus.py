@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import subprocess
 import sys
@@ -144,7 +145,9 @@ def test_recorded_matrix_keeps_instances_apart():
         ([1, "3"], 3.0),
         ([], None),
         ([{"metric": {}, "value": [1, "NaN"]}], None),
-        ([{"metric": {}, "value": [1, "+Inf"]}], None),
+        ([{"metric": {}, "value": [1, "+Inf"]}], math.inf),
+        ([{"metric": {}, "value": [1, "-Inf"]}], -math.inf),
+        ([1, "+Inf"], math.inf),
     ],
 )
 async def test_query_gives_one_number_or_none(result: list[Any], value: float | None):
@@ -248,6 +251,7 @@ async def test_a_real_prometheus(envoy: Lab, prometheus: str):
         assert total >= 5
         assert await source.query("absent_metric") is None
         assert await source.query("0/0") is None
+        assert await source.query("1/0") == math.inf
         with pytest.raises(TelemetryError, match="aggregate it"):
             await source.query("envoy_cluster_upstream_rq_completed")
         with pytest.raises(TelemetryError, match="check the query"):

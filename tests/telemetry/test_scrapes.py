@@ -78,8 +78,12 @@ class Scraped:
         window = float(request.query["query"].rpartition("[")[2].removesuffix("s]"))
         first = max(0, math.ceil((self.now - window) / self.interval))
         times = [n * self.interval for n in range(first, math.floor(self.now / self.interval) + 1)]
-        labels = {"__name__": "envoy_cluster_upstream_rq_completed", "envoy_cluster_name": "outbound/shop/reviews/v1"}
-        return [{"metric": labels, "values": [[at, str(at)] for at in times]}] if times else []
+        cluster = {"envoy_cluster_name": "outbound/shop/reviews/v1"}
+        series = [
+            {"__name__": "envoy_cluster_upstream_rq_completed", **cluster},
+            {"__name__": "envoy_cluster_upstream_rq_time_bucket", "le": "100", **cluster},
+        ]
+        return [{"metric": labels, "values": [[at, str(at)] for at in times]} for labels in series if times]
 
 
 @pytest.mark.parametrize("interval", [1.0, 5.0, 15.0, 30.0, 60.0])

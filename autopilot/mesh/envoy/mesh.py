@@ -47,7 +47,7 @@ from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.experiment import Action
-from autopilot.spec.mesh import Proxy
+from autopilot.spec.mesh import MeshSpec, Proxy
 
 _POLL = 0.005
 VERIFY_LIMIT = 10.0
@@ -81,6 +81,11 @@ class EnvoyMesh(ThreadedMesh):
     def name(self) -> str:
         """The mesh's name in its file."""
         return self.store.mesh.metadata.name
+
+    @property
+    def spec(self) -> MeshSpec:
+        """What its file says."""
+        return self.store.mesh.spec
 
     @property
     def max_unattended(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,8 +24,17 @@ class Reading:
 class Dialect(Protocol):
     """Names of metrics and labels, and what they mean. Pure: asking is the source's part."""
 
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """The names of histograms where they are native, and the bounds that they usually have, in their own unit."""
+        ...
+
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """The metrics that are read, for stores that must be asked for each by its name; counts of requests first."""
+        ...
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """The one query for all subjects: every counter that is needed, raw, over the last `window` seconds.
 
@@ -34,6 +43,7 @@ class Dialect(Protocol):
             window: seconds to look back.
             latency: whether histograms are asked for: most of the answer is theirs.
             strict: whether only the subjects' own arms are asked for, where the dialect would take others along.
+            name: one of `metrics` or `histograms`: only that one is asked for, without a pattern for metric names.
         """
         ...
 

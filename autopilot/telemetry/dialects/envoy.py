@@ -27,6 +27,10 @@ _METRICS = {
     **{f"envoy_cluster_{name}": name for name in names.NEVER_CONNECTED},
 }
 _BUCKET = "envoy_cluster_upstream_rq_time_bucket"
+BOUNDS = (
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0, 300000.0,
+)  # fmt: skip
+"""Milliseconds: the bounds of Envoy's histograms, but those above five minutes."""
 _CLUSTER, _CLASS, _BOUND = "envoy_cluster_name", "envoy_response_code_class", "le"
 _TOOK = 0.5
 """Seconds: a scrape is stamped when it is sent, and read when it arrives."""
@@ -44,8 +48,17 @@ class Envoy:
     def __init__(self, clusters: Callable[[Subject, str], str] | None = None) -> None:
         self._clusters = clusters
 
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`."""
+        return {_BUCKET.removesuffix("_bucket"): BOUNDS}
+
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """See `Dialect.metrics`."""
+        return (*_METRICS, _BUCKET) if latency else tuple(_METRICS)
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """See `Dialect.selector`."""
         clusters = ""
@@ -53,7 +66,7 @@ class Envoy:
             clusters = named(self._clusters(subject, arm) for subject in subjects for arm in subject.arms)
         elif strict:
             clusters = "|".join(names.arms_pattern(subject) for subject in subjects)
-        return selector(subjects, window, clusters=clusters, latency=latency)
+        return selector(subjects, window, clusters=clusters, latency=latency, name=name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""
@@ -124,7 +137,9 @@ class EnvoySeries:
         )
 
 
-def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True) -> str:
+def selector(
+    subjects: Sequence[Subject], window: float, *, clusters: str = "", latency: bool = True, name: str = ""
+) -> str:
     """The one query for all subjects: every counter needed of all their clusters, raw, over the last `window`.
 
     Args:
@@ -132,11 +147,13 @@ def selector(subjects: Sequence[Subject], window: float, *, clusters: str = "", 
         window: seconds to look back.
         clusters: a pattern (RE2) for other clusters than all of theirs.
         latency: whether histograms are asked for: two thirds of the answer are theirs.
+        name: the one metric that is asked for; all that are needed where it is empty.
     """
     metrics = "|".join((*_METRICS, _BUCKET) if latency else _METRICS)
     clusters = (clusters or names.cluster_pattern(subjects)).replace("\\", "\\\\")
+    which = "" if name else f'__name__=~"{metrics}",'
     # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.
-    return f'{{__name__=~"{metrics}",{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
+    return f'{name}{{{which}{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
 
 
 def parse_matrix(result: Matrix) -> dict[tuple[str, str], EnvoySeries]:

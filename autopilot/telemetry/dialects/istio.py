@@ -36,6 +36,7 @@ from collections.abc import Collection, Mapping, Sequence
 from autopilot.telemetry.arms import ArmSelector, Resolver, named, narrowed
 from autopilot.telemetry.dialects import grpc, told
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
+from autopilot.telemetry.dialects.envoy import BOUNDS
 from autopilot.telemetry.model import SeriesSample, Subject
 
 REQUESTS = "istio_requests_total"
@@ -82,18 +83,27 @@ class Istio:
             tellers=tuple(reporters), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
 
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`; Istio's proxies are Envoys."""
+        return {BUCKET.removesuffix("_bucket"): BOUNDS}
+
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """See `Dialect.metrics`."""
+        return (REQUESTS, BUCKET) if latency else (REQUESTS,)
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """See `Dialect.selector`; always the subjects' own arms alone, as far as their selectors say."""
         del strict
         selectors = [one for subject in subjects for one in self._language.arms(subject).values()]
         matchers = {
-            "__name__": named((REQUESTS, BUCKET) if latency else (REQUESTS,)),
+            "__name__": named(self.metrics(latency=latency)),
             "reporter": named(self._language.tellers),
             **narrowed([each for one in selectors for each in one.alternatives]),
         }
-        return told.written(matchers, window)
+        return told.written(matchers, window, name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""

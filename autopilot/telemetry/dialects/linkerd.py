@@ -36,6 +36,11 @@ _ROUTES = tuple(f"outbound_{protocol}_route_backend" for protocol in ("http", "g
 _ROUTE_BEGUN = frozenset(f"{route}_requests_total" for route in _ROUTES)
 _ROUTE_ENDED = frozenset(f"{route}_response_statuses_total" for route in _ROUTES)
 _ROUTE_BUCKET = frozenset(f"{route}_response_duration_seconds_bucket" for route in _ROUTES)
+_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_MILLISECONDS = (
+    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0, 1000.0, 2000.0, 3000.0,
+    4000.0, 5000.0, 10000.0, 20000.0, 30000.0, 40000.0, 50000.0,
+)  # fmt: skip
 _BEGUN, _ENDED, _BUCKET = "request_total", "response_total", "response_latency_ms_bucket"
 
 _OWN = (
@@ -82,22 +87,30 @@ class Linkerd:
             tellers=tuple(tellers), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
 
+    @property
+    def histograms(self) -> Mapping[str, Sequence[float]]:
+        """See `Dialect.histograms`."""
+        routes = {name.removesuffix("_bucket"): _SECONDS for name in sorted(_ROUTE_BUCKET)}
+        return {**routes, _BUCKET.removesuffix("_bucket"): _MILLISECONDS}
+
+    def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
+        """See `Dialect.metrics`."""
+        counts = (*sorted(_ROUTE_ENDED), _ENDED, *sorted(_ROUTE_BEGUN), _BEGUN)
+        return (*counts, *sorted(_ROUTE_BUCKET), _BUCKET) if latency else counts
+
     def selector(
-        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False
+        self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
     ) -> str:
         """See `Dialect.selector`; always the subjects' own arms alone, as far as their selectors say."""
         del strict
-        metrics = {*_ROUTE_BEGUN, *_ROUTE_ENDED, _BEGUN, _ENDED}
-        if latency:
-            metrics |= {*_ROUTE_BUCKET, _BUCKET}
         selectors = [one for subject in subjects for one in self._language.arms(subject).values()]
         alternatives = [each for one in selectors for each in one.alternatives]
         routes = [each for each in alternatives if _of_route(each)]
         endpoints = [each for each in alternatives if not _of_route(each)]
         # One place has none of the other's labels: an absent label matches the empty alternative.
         either = {**narrowed(routes), **narrowed(endpoints), "direction": "outbound"}
-        matchers = {"__name__": named(metrics), **{name: f"{pattern}|" for name, pattern in sorted(either.items())}}
-        return told.written(matchers, window)
+        patterns = {label: f"{pattern}|" for label, pattern in sorted(either.items())}
+        return told.written({"__name__": named(self.metrics(latency=latency)), **patterns}, window, name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""

@@ -244,10 +244,18 @@ def _identity(labels: _Labels, language: Language) -> str:
     return ",".join(f"{name}={value}" for name, value in labels)
 
 
-def written(matchers: Mapping[str, str], window: float) -> str:
-    """A range selector of label patterns (RE2) over so many seconds."""
-    text = ",".join(f'{name}=~"{_quoted(pattern)}"' for name, pattern in matchers.items())
-    return f"{{{text}}}[{max(1, math.ceil(window))}s]"
+def written(matchers: Mapping[str, str], window: float, name: str = "") -> str:
+    """A range selector of label patterns (RE2) over so many seconds.
+
+    Args:
+        matchers: patterns by label.
+        window: seconds.
+        name: of the one metric that is asked for; it replaces the pattern for metric names.
+    """
+    text = ",".join(
+        f'{label}=~"{_quoted(pattern)}"' for label, pattern in matchers.items() if not name or label != "__name__"
+    )
+    return f"{name}{{{text}}}[{max(1, math.ceil(window))}s]"
 
 
 def _quoted(pattern: str) -> str:
