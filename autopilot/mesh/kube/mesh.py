@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import io
 import math
@@ -164,14 +165,14 @@ class KubeMesh(ThreadedMesh):
         return await self.in_thread(read)
 
     async def endpoints(self, target: Target, arms: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Addresses that answer for each of these arms now.
-
-        Raises:
-            InvalidChange: one is not there.
-        """
+        """Addresses that answer for each of these arms now; arms that are not there are left out."""
 
         def read() -> dict[str, tuple[str, ...]]:
-            return {arm: self.routes.endpoints(self.routes.resolve(target, arm)) for arm in arms}
+            found = {}
+            for arm in arms:
+                with contextlib.suppress(InvalidChange):
+                    found[arm] = self.routes.endpoints(self.routes.resolve(target, arm))
+            return found
 
         return await self.in_thread(read)
 
