@@ -10,6 +10,7 @@ from activities.meshes import Attached
 from activities.signatures import CountRequest
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms, PromQL
+from autopilot.telemetry import first_look
 from autopilot.telemetry.model import QuerySource, TelemetryError
 from autopilot.telemetry.template import filled
 
@@ -54,15 +55,17 @@ class Thresholds:
             await asyncio.sleep(metric.interval)
 
 
-async def try_queries(attached: Attached, request: CountRequest) -> None:
-    """Evaluates every custom query of a rollout once.
+async def try_queries(attached: Attached, request: CountRequest) -> list[str]:
+    """Evaluates every custom query of a rollout once, and says which have no value.
 
     Raises:
         InvalidChange: this process knows no Prometheus.
         TelemetryError: it did not answer, or refused a query.
     """
     target = request.target
-    for metric in request.analysis.metrics:
-        if isinstance(metric, PromQL):
-            source = attached.query_source(metric.name)
-            await source.query(filled(metric.query, target.namespace, target.service, request.arms))
+
+    async def ask(metric: PromQL) -> float | None:
+        source = attached.query_source(metric.name)
+        return await source.query(filled(metric.query, target.namespace, target.service, request.arms))
+
+    return await first_look.without_value(request.analysis, ask)

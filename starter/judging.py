@@ -33,7 +33,8 @@ class Rejudged:
     @property
     def from_elsewhere(self) -> bool:
         """The watch was ended by silence, by its workflow or by a lost lease, not by the judge."""
-        return isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
+        inconclusive = isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
+        return inconclusive and self.recomputed != self.recorded
 
 
 def rejudge(report: CanaryReport) -> list[Rejudged]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autopilot.spec.units import format_seconds
@@ -11,7 +11,7 @@ from starter.sources import prometheus
 
 if TYPE_CHECKING:
     from autopilot.evidence.model import Judge, Tick
-    from autopilot.spec.canary import CanaryStep, MeshCanary
+    from autopilot.spec.canary import CanaryStep, MeshCanary, PromQL
 
 HISTORY = 1800.0
 """Seconds that are looked at."""
@@ -27,7 +27,7 @@ class Pace:
         rate: requests/s of the service.
         seconds: of each step, for nine rollouts of ten of a canary like stable; its limit where it takes longer.
         requests: of the canary that it takes to exclude harm of `detect` size, in each step.
-        warnings: steps that will not come to an end, one sentence each.
+        warnings: metrics without data, and steps that will not come to an end, one sentence each.
     """
 
     rate: float
@@ -42,18 +42,26 @@ async def of(canary: MeshCanary, mesh: str) -> Pace | None:
     if url is None:
         return None
     from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
-    from autopilot.telemetry import quantiles  # noqa: PLC0415
+    from autopilot.telemetry import first_look, quantiles  # noqa: PLC0415
     from autopilot.telemetry.difference import Differencer  # noqa: PLC0415
     from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
     from autopilot.telemetry.past import ticks  # noqa: PLC0415
     from autopilot.telemetry.prometheus import PrometheusSource  # noqa: PLC0415
+    from autopilot.telemetry.template import filled  # noqa: PLC0415
 
     spec = canary.spec
     arms = (spec.arms.stable, spec.arms.canary)
     subject = Subject(mesh=mesh, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
     source = PrometheusSource(url)
+
+    async def ask(metric: PromQL) -> float | None:
+        return await source.query(filled(metric.query, subject.namespace, subject.service, spec.arms))
+
     try:
         looks = await source.history(subject, HISTORY, latency=bool(setup.boundaries_of(spec.analysis)))
+        newest = looks[-1].samples if looks else ()
+        lacking = first_look.without_histogram(spec.analysis, newest, spec.arms.stable)
+        lacking += await first_look.without_value(spec.analysis, ask)
     except TelemetryError:
         return None  # `plan` says elsewhere that it cannot be asked
     finally:
@@ -62,7 +70,8 @@ async def of(canary: MeshCanary, mesh: str) -> Pace | None:
     analysis = setup.with_boundaries(spec.analysis, boundaries or setup.UNKNOWN)
     canary = canary.model_copy(update={"spec": spec.model_copy(update={"analysis": analysis})})
     found = list(ticks(Differencer(spec.arms.canary, spec.arms.stable, setup.boundaries_of(analysis)), looks))
-    return _paced(canary, found)
+    paced = _paced(canary, found)
+    return None if paced is None else replace(paced, warnings=(*lacking, *paced.warnings))
 
 
 def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:

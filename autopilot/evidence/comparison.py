@@ -184,4 +184,5 @@ def kept_with(kept: MetricState, packed: MetricState) -> MetricState:
     """New evidence beside what is known of stable's clusters."""
     failing = (kept.failing[0], kept.failing[1] if packed.epoch == kept.epoch else 0)
     known = {"gauge": kept.gauge, "clusters": kept.clusters, "phi": kept.phi, "failing": failing}
+    known["readings"] = kept.readings
     return packed.model_copy(update=known)

@@ -71,6 +71,10 @@ class JudgeMetric(Plain):
     maximum: float | None = None
     minimum: float | None = None
     failures: int = 3
+    asked: str = ""
+    """For `threshold`: the query, as the user wrote it; for words alone."""
+    patience: float = 30.0
+    """Seconds for which a step that could end otherwise waits for the first reading of this metric."""
 
 
 class Judge(Plain):
@@ -164,11 +168,12 @@ class Advance(Plain):
 
 
 class Inconclusive(Plain):
-    """Nothing can be said: too few requests in the time there was, or no telemetry at all."""
+    """Nothing can be said: too few requests in the time there was, or no telemetry, of a metric or at all."""
 
     kind: Literal["inconclusive"] = "inconclusive"
     cause: Literal["time", "noData", "split", "leaseLost", "condemned", "takenOver", "halted", "stopped"]
-    """From `leaseLost` on, not a finding of the judge. `condemned`: an earlier watch found harm under this lease but
+    """`noData`: of a metric that had no reading in the step (the judge's finding), or of all (its watch's). From
+    `leaseLost` on, not a finding of the judge. `condemned`: an earlier watch found harm under this lease but
     could not report it; `takenOver`: a person or a higher priority has the target; `halted`: a halt is in force;
     `stopped`: the watch was ended by its workflow before it had a verdict."""
     reason: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, Metric, SuccessRate
+from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, Metric, PromQL, SuccessRate
 
 UNKNOWN = (0.1, 0.25, 0.5, 1.0, 2.5)
 """Latency boundaries in seconds where the spec names none and nothing is known of stable's latency."""
@@ -40,7 +40,7 @@ def judge_from(analysis: Analysis) -> Judge:
     """The judge that an analysis asks for; indices of boundaries refer to `boundaries_of`."""
     order = boundaries_of(analysis)
     return Judge(
-        metrics=tuple(_metric(metric, order) for metric in analysis.metrics),
+        metrics=tuple(_patient(_metric(metric, order), metric, analysis.no_data.after) for metric in analysis.metrics),
         alpha=analysis.alpha,
         beta=analysis.beta,
         ratio=analysis.margin.ratio,
@@ -86,4 +86,11 @@ def _metric(metric: Metric, order: tuple[float, ...]) -> JudgeMetric:
                 maximum=metric.max,
                 minimum=metric.min,
                 failures=metric.failures,
+                asked=metric.query,
             )
+
+
+def _patient(judged: JudgeMetric, metric: Metric, after: float) -> JudgeMetric:
+    """With how long a step waits for its first reading: no query is said to have no value before it was tried again."""
+    interval = metric.interval if isinstance(metric, PromQL) else 0.0
+    return judged.model_copy(update={"patience": max(after, interval)})

@@ -55,6 +55,8 @@ def gross(judge: Judge, metric: JudgeMetric, kept: MetricState) -> bool:
 def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState) -> Evidence:
     if metric.kind == "threshold":
         note = "" if kept.reading is None else f"last reading {kept.reading:g}"
+        if state.version >= VERSION and not kept.readings:
+            note += ("; " if note else "") + "no reading in this step"
         return Evidence(metric=metric.name, harm=kept.failures, harm_needed=metric.failures, note=note)
     gathered = unpack(metric, kept)
     relative = metric.kind in RELATIVE
@@ -71,8 +73,16 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
         stable=words.share(kept.total.stable_bad[index], kept.total.stable),
         phi=None if judge.phi is not None else float(phi[index]),
         **_progress(judge, state, metric, kept, gathered, phi=phi, index=index),
-        note=words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None),
+        note=_note(judge, state, metric, kept, index),
     )
+
+
+def _note(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState, index: int) -> str:
+    said = words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None)
+    if state.version < VERSION or metric.kind not in {"latency", "within"} or kept.readings or not state.step_requests:
+        return said
+    unseen = "no canary request of this step is in a latency histogram"
+    return f"{unseen}; {said}" if said else unseen
 
 
 def _progress(

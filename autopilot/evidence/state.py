@@ -102,6 +102,8 @@ class MetricState(Plain):
     """Readings out of bounds in a row."""
     reading: float | None = None
     """The last reading of a threshold that had data."""
+    readings: float = 0.0
+    """Since the step began: judged readings of a threshold, or canary requests that the metric could count."""
 
 
 VERSION = 2
@@ -130,6 +132,8 @@ class JudgeState(Plain):
     """Seconds covered by ticks since the step began: silence does not count."""
     step_requests: float = 0.0
     """The canary's requests since the step began."""
+    step_waited: float = 0.0
+    """Seconds for which the step could have ended, but for a metric without any reading in it."""
     company_requests: float = 0.0
     """Requests of all arms in ticks where stable kept the canary company, since the rollout began."""
     company_seconds: float = 0.0

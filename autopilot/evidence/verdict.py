@@ -62,22 +62,45 @@ def beyond(metric: JudgeMetric, reading: float) -> str | None:
     return None
 
 
-def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Advance | Inconclusive | None:
-    """The end of the step, where there is no harm: by what it has excluded, or by its time; None while it goes on."""
+def ready(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Advance | None:
+    """The end of a step in which nothing was found, by the metrics that had readings; None while it goes on."""
+    if rule.limit is None or state.warm or state.step_seconds < rule.hold - SLACK:
+        return None
+    relative = any(metric.kind in RELATIVE for metric in judge.metrics)
+    if state.version >= VERSION and relative and state.step_compared[0] <= 0:
+        return None  # what was held back until now is no comparison yet
+    enough = state.step_requests >= rule.min_requests
+    seconds, requests = state.step_seconds, state.step_requests
+    if state.version < VERSION and (enough or _good(judge, shown)):
+        reason = words.advance(seconds, requests, shown, by_evidence=not enough)
+        return Advance(reason=reason, evidence=tuple(shown))
+    if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
+        return Advance(reason=words.advance_excluding(seconds, requests, shown), evidence=tuple(shown))
+    return None
+
+
+def unread(judge: Judge, state: JudgeState) -> tuple[JudgeMetric, ...]:
+    """The metrics without a single reading in this step: while there are any, it does not advance."""
+    if state.version < VERSION:
+        return ()
+    return tuple(metric for metric, kept in zip(judge.metrics, state.metrics, strict=True) if not kept.readings > 0)
+
+
+def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Inconclusive | None:
+    """The end of a step that cannot advance, by its time or by that of a metric without data; None while it goes on."""
     if rule.limit is None:
         return None
-    if state.step_seconds >= rule.hold - SLACK and not state.warm:
-        enough = state.step_requests >= rule.min_requests
-        seconds, requests = state.step_seconds, state.step_requests
-        if state.version < VERSION and (enough or _good(judge, shown)):
-            reason = words.advance(seconds, requests, shown, by_evidence=not enough)
-            return Advance(reason=reason, evidence=tuple(shown))
-        if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
-            return Advance(reason=words.advance_excluding(seconds, requests, shown), evidence=tuple(shown))
-    if state.step_seconds >= rule.limit - SLACK:
-        reason = words.out_of_time(
-            state.step_seconds, state.step_requests, rule.min_requests, shown, warm=state.warm, version=state.version
-        )
+    late = state.step_seconds >= rule.limit - SLACK
+    seconds, requests = state.step_seconds, state.step_requests
+    lacking = () if state.warm else unread(judge, state)
+    over = bool(lacking) and state.step_waited >= max(metric.patience for metric in lacking) - SLACK
+    if late and not over:  # a metric that counts requests lacks nothing else where there were none
+        lacking = tuple(metric for metric in lacking if metric.kind == "threshold" or requests > 0)
+    if lacking and (late or over):
+        reason = words.no_data(lacking, seconds, requests)
+        return Inconclusive(cause="noData", reason=reason, evidence=tuple(shown))
+    if late:
+        reason = words.out_of_time(seconds, requests, rule.min_requests, shown, warm=state.warm, version=state.version)
         reason += words.lacking(judge, shown)
         return Inconclusive(cause="time", reason=reason, evidence=tuple(shown))
     return None

@@ -134,6 +134,30 @@ def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
     return "; " + ", ".join(parts) if parts else ""
 
 
+_NO_DATA = {
+    "threshold": "its query returned no value",
+    "latency": "no request of the canary is in a latency histogram",
+    "within": "no request of the canary is in a latency histogram",
+}
+
+
+def no_data(metrics: Sequence[JudgeMetric], seconds: float, requests: float) -> str:
+    """Why a step does not advance although no metric that had data speaks against it."""
+    parts = [
+        f"{metric.name} has no data ({_NO_DATA.get(metric.kind, 'no request of the canary was counted')}"
+        + (f": {shortened(metric.asked)})" if metric.asked else ")")
+        for metric in metrics
+    ]
+    after = f"after {format_seconds(round(seconds, 1))} and {requests:.0f} canary requests of this step"
+    return f"{after} {', '.join(parts)}; no step advances without data"
+
+
+def shortened(query: str, most: int = 120) -> str:
+    """A query in one line."""
+    line = " ".join(query.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def out_of_time(
     seconds: float, requests: float, needed: float, shown: Sequence[Evidence], *, warm: bool, version: int
 ) -> str:
