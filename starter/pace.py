@@ -83,7 +83,7 @@ def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
         return None
     rate, judge = requests / seconds, setup.judge_from(document.spec.analysis)
     usual = canary.usual(judge, canary.observe(judge, canary.start(judge), found), found)
-    steps = [_step(judge, step, rate, usual) for step in document.spec.walk]
+    steps = [_step(step, rate, usual) for step in document.spec.walk]
     return Pace(
         rate=rate,
         seconds=tuple(min(took, step.limit) for step, (took, _) in zip(document.spec.walk, steps, strict=True)),
@@ -103,7 +103,7 @@ def _long(seconds: float) -> str:
 
 
 def _step(
-    judge: Judge, step: CanaryStep, rate: float, usual: list[tuple[tuple[float, ...], tuple[float, ...]]]
+    step: CanaryStep, rate: float, usual: list[tuple[Judge, tuple[float, ...], tuple[float, ...]]]
 ) -> tuple[float, float]:
     """Seconds of one step, and canary requests; `usual` as `autopilot.evidence.canary.usual` has it."""
     from autopilot.evidence import need  # noqa: PLC0415
@@ -111,9 +111,9 @@ def _step(
     weight = min(step.weight / 100, 1.0)
     beside = weight if weight < 1 else _ALONE
     needed = 0.0
-    for shares, scale in usual:
+    for own, shares, scale in usual:
         for share, phi in zip(shares, scale, strict=True):
-            needed = max(needed, need.requests_to_exclude(judge, stable=share, weight=beside, phi=phi) or 0.0)
+            needed = max(needed, need.requests_to_exclude(own, stable=share, weight=beside, phi=phi) or 0.0)
     needed = max(needed, step.min_requests)
     if not weight:
         return (math.inf if needed else step.hold), needed

@@ -25,17 +25,23 @@ import numpy as np
 from autopilot.evidence import comparison, history, process, verdict
 from autopilot.evidence.history import learned, observe, usual
 from autopilot.evidence.model import Judge, JudgeMetric, StepRule, Tick, Verdict
-from autopilot.evidence.standing import evidence, harm_needed
-from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, pack, unpack
+from autopilot.evidence.standing import every, evidence, harm_needed
+from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, fitting, pack, unpack
 
 __all__ = ("begin_step", "evidence", "harm_needed", "learned", "observe", "replay", "start", "update", "usual")
 """All that the judge's callers need; the rooms behind it are its own."""
+
+
+ABORTED = frozenset({"errors", "success"})
+"""Kinds for which a caller that left may be a failure."""
 
 
 def start(judge: Judge, version: int = VERSION) -> JudgeState:
     """The state before the first tick of a rollout; an earlier version's for what was judged by its rules."""
     metrics = []
     for metric in judge.metrics:
+        if metric.implied and version < VERSION:
+            continue
         if metric.kind == "threshold":
             metrics.append(MetricState())
         else:
@@ -49,6 +55,7 @@ def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
 
     (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
     """
+    judge = fitting(judge, state)
     state = comparison.closed(judge, state, warm=state.warm)
     metrics = tuple(_begun(metric, kept) for metric, kept in zip(judge.metrics, state.metrics, strict=True))
     clock = {"step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0, "step_waited": 0.0}
@@ -77,8 +84,9 @@ def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple
     Raises:
         ValueError: the tick lacks a boundary that a metric needs.
     """
+    judge = fitting(judge, state)
     state = _fold(judge, rule, state, tick)
-    shown = evidence(judge, state)
+    shown = every(judge, state)
     if (harm := verdict.harm(judge, state, shown)) is not None:
         return state, harm
     ready = verdict.ready(judge, rule, state, shown)
@@ -117,7 +125,7 @@ def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeS
     metrics = tuple(
         _read(metric, kept, tick, warm=warm)
         if metric.kind == "threshold"
-        else _told(judge, metric, kept, tick, state).model_copy(update={"readings": kept.readings + more})
+        else _told(judge, metric, kept, tick, state).model_copy(update=_seen(metric, kept, tick, more))
         for metric, kept, more in zip(judge.metrics, state.metrics, counted, strict=True)
     )
     requests = max(0.0, tick.canary.requests)
@@ -132,6 +140,15 @@ def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeS
             "metrics": metrics,
         }
     )
+
+
+def _seen(metric: JudgeMetric, kept: MetricState, tick: Tick, more: float) -> dict[str, object]:
+    """What is known of the canary's tick at once, compared or not."""
+    known: dict[str, object] = {"readings": kept.readings + more}
+    if metric.kind in ABORTED and metric.aborts and (tick.canary.errors or tick.canary.aborts):
+        failures, aborts = kept.aborts
+        known["aborts"] = (failures + tick.canary.errors, aborts + tick.canary.aborts)
+    return known
 
 
 def _told(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, state: JudgeState) -> MetricState:

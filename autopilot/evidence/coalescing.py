@@ -16,7 +16,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts, Flags, over_all
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, over_all, summed
 
 LONGEST = 30.0
 """Seconds after which a group is closed in any case."""
@@ -68,6 +68,8 @@ def added(first: BatchArm, second: BatchArm) -> BatchArm:
         errors=first.errors + second.errors,
         timed=first.timed + second.timed,
         slow=wide + more,
+        client_errors=summed(first.client_errors, second.client_errors),
+        aborts=summed(first.aborts, second.aborts),
     )
 
 
@@ -76,5 +78,5 @@ def of_rows(arm: BatchArm, rows: Flags) -> BatchArm:
     found = {}
     for field in fields(arm):
         values = getattr(arm, field.name)
-        found[field.name] = np.where(over_all(rows, values), values, 0.0)
+        found[field.name] = None if values is None else np.where(over_all(rows, values), values, 0.0)
     return BatchArm(**found)

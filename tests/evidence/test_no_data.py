@@ -139,24 +139,25 @@ def test_no_step_advances_where_any_metric_had_no_reading(data: st.DataObject) -
     compared = data.draw(st.lists(st.sampled_from([*COMPARED, WITHIN]), unique_by=lambda one: str(one["type"])))
     metrics = [*queries, *compared] or [PAYMENTS]
     judged, wide = judge(*metrics, warmup=data.draw(st.sampled_from([0, 5])))
-    silent = data.draw(st.sampled_from([metric.name for metric in judged.metrics]))
+    names = [metric.name for metric in judged.metrics if not metric.implied]
+    silent = data.draw(st.sampled_from(names))
     kind = next(metric.kind for metric in judged.metrics if metric.name == silent)
     counted = kind not in {"errors", "success"}
     rule = StepRule(
         hold=data.draw(st.integers(0, 20)),
         min_requests=data.draw(st.integers(0, 100)),
-        limit=data.draw(st.integers(1, 90)),
+        limit=data.draw(st.integers(1, 60)),
+    )
+    drawn = data.draw(
+        st.lists(st.tuples(st.integers(0, 50), st.sampled_from([None, 0.0, 1.0])), min_size=1, max_size=5)
     )
     ticks = [
         tick(
             second,
             wide,
-            requests=data.draw(st.integers(0, 50)) if counted else 0,
+            requests=drawn[second % len(drawn)][0] if counted else 0,
             timed=kind not in {"latency", "within"},
-            **{
-                one.name: None if one.name == silent else data.draw(st.sampled_from([None, 0.0, 1.0]))
-                for one in judged.metrics
-            },
+            **{name: None if name == silent else drawn[second % len(drawn)][1] for name in names},
         )
         for second in range(1, 61)
     ]
