@@ -20,6 +20,8 @@ class Thresholds:
 
     def __init__(self) -> None:
         self._fresh: dict[str, float | None] = {}
+        self.failed: dict[str, str] = {}
+        """By metric name, why its latest evaluation failed; none where it was answered, be it without a value."""
 
     def take(self) -> dict[str, float | None]:
         """The readings since the last call, by metric name; None where the query had no data."""
@@ -50,8 +52,10 @@ class Thresholds:
         while True:
             try:
                 self._fresh[metric.name] = await source.query(query)
-            except TelemetryError:
+                self.failed.pop(metric.name, None)
+            except TelemetryError as error:
                 self._fresh[metric.name] = None
+                self.failed[metric.name] = str(error)
             await asyncio.sleep(metric.interval)
 
 

@@ -136,6 +136,9 @@ class Watching:
             self._recorder.add(tick)
         self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
         self._show(item)
+        if isinstance(verdict, Inconclusive) and verdict.cause == "noData":
+            why = "".join(f"; {name}: {failure}" for name, failure in self._thresholds.failed.items())
+            verdict = verdict.model_copy(update={"reason": verdict.reason + why})
         if verdict is None or isinstance(verdict, Advance):
             verdict = self._misdirected(item) or verdict
         if verdict is None and self._full():

@@ -75,8 +75,6 @@ def added(first: BatchArm, second: BatchArm) -> BatchArm:
 
 def of_rows(arm: BatchArm, rows: Flags) -> BatchArm:
     """The arm with nothing in all other rows: rows of shape ``batch``, as booleans."""
-    found = {}
-    for field in fields(arm):
-        values = getattr(arm, field.name)
-        found[field.name] = None if values is None else np.where(over_all(rows, values), values, 0.0)
-    return BatchArm(**found)
+    found = {field.name: getattr(arm, field.name) for field in fields(arm)}
+    kept = {name: np.where(over_all(rows, values), values, 0.0) for name, values in found.items() if values is not None}
+    return BatchArm(**kept)

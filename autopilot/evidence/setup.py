@@ -124,4 +124,10 @@ def implied(analysis: Analysis) -> tuple[JudgeMetric, ...]:
         return ()
     own = ClientErrorRate()
     name = own.name if own.name not in named else f"{own.name}-compared"
-    return (_metric(own, ()).model_copy(update={"name": name, "implied": True}),)
+    sizes = {
+        "ratio": max(own.margin.ratio, analysis.margin.ratio),
+        "absolute": max(own.margin.absolute, analysis.margin.absolute),
+        "detect": max(own.detect, analysis.detect),
+        "detect_absolute": max(own.detect_absolute, analysis.detect_absolute),
+    }  # so that no step takes longer for a metric that nobody asked for than for what was asked
+    return (_metric(own, ()).model_copy(update={"name": name, "implied": True, **sizes}),)

@@ -281,6 +281,22 @@ async def test_a_query_without_a_value_ends_the_step_with_its_name() -> None:
     assert 'ours has no data (its query returned no value: errors{v="{{canary}}"})' in result.verdict.reason
 
 
+class Refusing:
+    """A Prometheus that refuses every query."""
+
+    async def query(self, expression: str) -> float | None:
+        raise TelemetryError("Prometheus refused it: parse error")
+
+
+async def test_a_query_that_is_refused_is_named_with_the_refusal() -> None:
+    bench = Bench(traffic(), queries=Refusing())
+    analysis = request().analysis.model_dump(mode="json", by_alias=True) | {"metrics": [QUERY]}
+    verdict = (await bench.watch(request(analysis=Analysis.model_validate(analysis)))).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "noData"
+    assert verdict.reason.endswith("; ours: Prometheus refused it: parse error")
+
+
 async def test_what_has_no_data_is_said_before_anything_is_written() -> None:
     """A query without a value, and requests without a histogram."""
     async with Hub(ScriptedSource(traffic())) as hub:

@@ -90,6 +90,11 @@ def test_they_can_be_left_out_and_their_margin_moved() -> None:
     assert [metric.name for metric in taken.metrics] == ["errors", "client-errors", "client-errors-compared"]
 
 
+def test_wider_sizes_of_the_analysis_are_its_too() -> None:
+    metric = judge(margin={"absolute": "20%"}, detectAbsolute="50%").metrics[-1]
+    assert (metric.ratio, metric.absolute, metric.detect, metric.detect_absolute) == (1.5, 0.2, 3, 0.5)
+
+
 def test_metrics_that_compare_nothing_are_left_alone() -> None:
     assert len(judge({"type": "promql", "name": "ours", "query": "x", "max": 1}).metrics) == 1
 
