@@ -188,10 +188,9 @@ def _in_a_cluster(mesh: KubeMesh, prometheus: str | None) -> Attached:
     async def endpoints(subject: Subject) -> Mapping[str, Sequence[str]]:
         target = Target(mesh=subject.mesh, namespace=subject.namespace, service=subject.service)
         try:
-            state = await mesh.observe(target)
+            return await mesh.endpoints(target, subject.arms)
         except MeshError as error:
             raise TelemetryError(str(error)) from error
-        return {arm.name: arm.endpoints for arm in state.arms if arm.name in subject.arms}
 
     witness = PrometheusWitness(source) if source is not None and metrics == "istio" else None
     pods = Hub(PodStats(endpoints, dialect, most=mesh.spec.max_proxies)) if mesh.spec.telemetry == "proxies" else None

@@ -89,6 +89,7 @@ class ScheduleActivities(ScheduleSignatures):
                 hand=wanted.hand,
                 running=running,
                 waiting=await self._waiting(request, description) if running else "",
+                told=request.after if request.waited_since is None else None,
                 waited=None if request.waited_since is None else now - request.waited_since,
                 refused=_stopped(request, description) or refused,
                 frozen=frozen,

@@ -19,6 +19,7 @@ from activities.pulse import Pulse
 from activities.signatures import WatchBeat, WatchRequest, WatchResult
 from activities.stalls import Stalls
 from activities.thresholds import Thresholds
+from activities.vigil import Vigil
 from autopilot.evidence import bypass, canary, split
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
@@ -26,7 +27,7 @@ from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.evidence.words import shortened
 from autopilot.mesh.model import Target
-from autopilot.operations.canary_status import Progress
+from autopilot.operations.canary_status import ENDPOINTS, Progress
 from autopilot.operations.common import Exposure
 from autopilot.spec.canary import CanaryArms, PromQL
 from autopilot.telemetry.arrivals import Arrived
@@ -57,6 +58,7 @@ class Watching:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
         self._keeper = Keeper(attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt=request.halt)
+        self._vigil = Vigil(attached.mesh, request.target, request.arms, request.weight)
         remembered = earlier.split if earlier else ""
         self._split = split.SplitState.model_validate_json(remembered) if remembered else split.SplitState()
         passed = earlier.bypass if earlier else ""
@@ -77,6 +79,7 @@ class Watching:
         stalls = Stalls("canary", analysis.tick)
         async with (
             self._keeper.keeping() as kept,
+            self._vigil.kept() as gone,
             self._thresholds.following(queries, source, request.target, request.arms),
             hub.subscribe(
                 subject_of(request.target, request.arms, request.baseline),
@@ -89,9 +92,12 @@ class Watching:
         ):
             verdict: Verdict | None = None
             while verdict is None:
-                item = await _next(feed, kept)
+                item = await _next(feed, kept, gone)
                 stalls.passed()
-                verdict = kept.result() if item is None else self._fold(item)
+                if item is not None:
+                    verdict = self._fold(item)
+                else:
+                    verdict = kept.result() if kept.done() else self._without_endpoints(gone.result())
                 if isinstance(verdict, Harm):
                     await self._keeper.condemn(verdict.reason)
                 heartbeat(self._beat())
@@ -147,6 +153,9 @@ class Watching:
                 cause="stopped", reason="this watch has reached its size limit; the next one continues from here"
             )
         return verdict
+
+    def _without_endpoints(self, reason: str) -> Harm:
+        return Harm(metric=ENDPOINTS, reason=reason, evidence=canary.evidence(self._judge, self._state))
 
     def _full(self) -> bool:
         return self._recorder.full(_CHUNK, _CHUNK_SIZE)
@@ -224,8 +233,8 @@ class Watching:
         return gauge.labels(self._request.target.namespace, self._request.name)
 
 
-async def _next(feed: Feed, kept: asyncio.Task[Inconclusive]) -> HubTick | Gap | None:
-    """The next tick; None where the lease's task ends first. A tick that is there already comes first: it may be harm.
+async def _next(feed: Feed, kept: asyncio.Task[Inconclusive], gone: asyncio.Task[str]) -> HubTick | Gap | None:
+    """The next tick; None where a task beside ends first. A tick that is there already comes first: it may be harm.
 
     Raises:
         RuntimeError: the telemetry hub was closed.
@@ -238,7 +247,7 @@ async def _next(feed: Feed, kept: asyncio.Task[Inconclusive]) -> HubTick | Gap |
 
     ticking = asyncio.create_task(take(), name="next tick")
     try:
-        await asyncio.wait({ticking, kept}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ticking, kept, gone}, return_when=asyncio.FIRST_COMPLETED)
         return ticking.result() if ticking.done() else None
     finally:
         ticking.cancel()

@@ -7,13 +7,14 @@ run began for at all is told afterwards, by `missed`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from autopilot.findings import ExperimentInput
 from autopilot.operations.common import Caller, Wire
+from autopilot.spec.clock_changes import clock_changes, just_set_back, shown_before
 from autopilot.spec.cron import between
 from autopilot.spec.schedule import WEEKDAYS, Day, Freeze, ScheduleSpec, Window
 from autopilot.spec.units import format_seconds
@@ -21,6 +22,8 @@ from autopilot.spec.units import format_seconds
 _DAYS: tuple[Day, ...] = (*WEEKDAYS, "sat", "sun")
 _PROMPT = 5.0
 """Seconds that lie between a cron's time and its run where nothing is late."""
+_AHEAD = timedelta(days=366)
+"""How far changes of clocks are told in advance: each that there is in a year."""
 MOST_MISSED = 50
 """Groups of missed runs that one record lists at the most."""
 
@@ -105,6 +108,8 @@ class Situation(Wire):
     """Another run that waits for the same."""
     waited: float | None = None
     """Seconds that this one has waited already; None where it has not."""
+    told: float | None = None
+    """Up to when earlier runs have dealt with what the cron was due for; None where there was none, or it waited."""
     refused: str = ""
     """Why the mesh lets nothing start: the stop button, a person who took the target over, whoever holds it."""
     frozen: tuple[Freeze, ...] = ()
@@ -164,12 +169,27 @@ class RunRecord(Wire):
 
 def decide(spec: ScheduleSpec, seen: Situation) -> Decision:
     """What is to happen now; the first reason against a start is the one that is given."""
-    against = _too_late(spec, seen) or _frozen(spec, seen) or _outside(spec, seen) or seen.refused
+    against = _again(spec, seen) or _too_late(spec, seen) or _frozen(spec, seen) or _outside(spec, seen) or seen.refused
     if against:
         return Decision(kind="skip", reason=against)
     if seen.running is not None:
         return _overlapping(spec, seen, seen.running)
     return Decision(kind="start", reason=_begins(spec, seen))
+
+
+def _again(spec: ScheduleSpec, seen: Situation) -> str:
+    """Why the second of two times that clocks show alike is none of the cron's; nothing where the first had no run."""
+    if seen.hand is not None or seen.told is None:
+        return ""
+    due = datetime.fromtimestamp(seen.scheduled, UTC)
+    first = shown_before(due, spec.time_zone)
+    if first is None or seen.told < first.timestamp():
+        return ""
+    local = due.astimezone(ZoneInfo(spec.time_zone))
+    return (
+        f"{local:%H:%M} comes twice on {local:%Y-%m-%d} in {spec.time_zone}, when clocks are set back, and an earlier "
+        "run has dealt with the first"
+    )
 
 
 def _too_late(spec: ScheduleSpec, seen: Situation) -> str:
@@ -249,6 +269,18 @@ def _begins(spec: ScheduleSpec, seen: Situation) -> str:
     return f"caught up, {_span(late)} late" if late > _PROMPT else "due"
 
 
+def clock_notes(spec: ScheduleSpec, now: datetime) -> list[str]:
+    """Cron times of the next year that clocks show never or twice: a sentence for each day. Outside windows nothing."""
+    found = []
+    for change in clock_changes(spec.cron, spec.time_zone, now, now + _AHEAD):
+        inside = tuple(
+            wall for wall in change.walls if not spec.windows or any(_inside(window, wall) for window in spec.windows)
+        )
+        if inside:
+            found.append(change._replace(walls=inside).words(spec.time_zone))
+    return found
+
+
 def missed(
     spec: ScheduleSpec,
     *,
@@ -278,17 +310,26 @@ def missed(
     times = [seconds for moment in due.moments if (seconds := moment.timestamp()) != own]
     why = f"{waited} was already waiting" if waited else _unheard(spec, counted)
     groups = []
-    for reason, members in groupby(times, key=_reasons(pauses, why)):
+    for reason, members in groupby(times, key=_reasons(spec.time_zone, pauses, why, counted)):
         moments = list(members)
         groups.append(Missed(first=moments[0], last=moments[-1], count=len(moments), reason=reason))
     return tuple(groups[:MOST_MISSED]), due.more or len(groups) > MOST_MISSED
 
 
-def _reasons(pauses: Sequence[Pause], otherwise: str) -> Callable[[float], str]:
+def _reasons(
+    zone: str, pauses: Sequence[Pause], otherwise: str, counted: tuple[Counted, Counted] | None
+) -> Callable[[float], str]:
+    away = counted is not None and counted[0] != counted[1]
+
     def reason(moment: float) -> str:
         for pause in pauses:
             if pause.since <= moment and (pause.until is None or moment < pause.until):
                 return f"the schedule was paused{_because(pause.reason)}"
+        if not away and just_set_back(datetime.fromtimestamp(moment, UTC), zone):
+            return (
+                f"clocks of {zone} had just been set back, after which Temporal leaves out times for up to two hours; "
+                f"or {otherwise}"
+            )
         return otherwise
 
     return reason

@@ -168,7 +168,10 @@ async def incident(field: Field, notes: Notes, _: int) -> None:
 
 async def storms(field: Field, notes: Notes, _: int) -> None:
     """Trouble that is not the canary's."""
-    reports = [await field.through_storm(number) for number in range(STORMS)]
+    reports = []
+    for number in range(STORMS):
+        reports.append(await field.through_storm(number))
+        print(f"storm {number + 1}/{STORMS}: {reports[-1].outcome.value}", flush=True)
     notes.add("storm", "outage of both, a restart of stable, a burst in the canary", reports)
 
 

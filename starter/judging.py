@@ -9,6 +9,7 @@ from autopilot.evidence.model import Harm, Inconclusive, Verdict
 from autopilot.evidence.record import unpack
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState
+from autopilot.operations.canary_status import ENDPOINTS
 from autopilot.report import CanaryReport
 
 
@@ -32,9 +33,11 @@ class Rejudged:
 
     @property
     def from_elsewhere(self) -> bool:
-        """The watch was ended by silence, by its workflow or by a lost lease, not by the judge."""
+        """The watch was ended by silence, by lost endpoints, by its workflow or a lost lease, not by the judge."""
+        if isinstance(self.recorded, Harm):
+            return self.recorded.metric == ENDPOINTS
         inconclusive = isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
-        return inconclusive and self.recomputed != self.recorded
+        return inconclusive and self.recomputed != self.recorded  # the judge itself says noData of one metric
 
 
 def rejudge(report: CanaryReport) -> list[Rejudged]:

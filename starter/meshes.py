@@ -19,6 +19,7 @@ from autopilot.spec.allowed import beyond
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from starter.places import heartbeat_timeout, local_stack
+from workflows.split import split
 
 
 def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:
@@ -98,6 +99,7 @@ async def check_experiment(mesh: Mesh, experiment: MeshExperiment, *, queue: boo
             await mesh.plan(target, changes)
         except InvalidChange as error:
             problems.append(f"step {number}: {error}")
+    problems += (await check_actions(mesh, target, spec))[0]
     if short := too_short(CHAOS_TTL, mesh.max_unattended, CHAOS_HEARTBEAT):
         problems.append(short)
     if queue or spec.schedule is not None:
@@ -107,6 +109,27 @@ async def check_experiment(mesh: Mesh, experiment: MeshExperiment, *, queue: boo
         problems.append(refused)
     problems += [_held(target, holder) for holder in state.holders if holder != own]
     return problems
+
+
+async def check_actions(mesh: Mesh, target: Target, spec: ExperimentSpec) -> tuple[list[str], list[str]]:
+    """What stands against actions on workloads and nodes, and what could not be found out: one sentence each.
+
+    The second stops nothing: workers may have permissions that this user does not have, and check again before they
+    change anything.
+    """
+    problems, unknown = [], []
+    for number, step in enumerate(spec.method, start=1):
+        for action in step.actions:
+            try:
+                await mesh.check_action(target, action)
+            except InvalidChange as error:
+                problems.append(f"step {number}: {error}")
+            except MeshError as error:
+                unknown.append(
+                    f"step {number}: whether {action.type} is possible was not checked; the worker checks it before it "
+                    f"changes anything: {error}"
+                )
+    return problems, unknown
 
 
 def faults_of(spec: ExperimentSpec, step: int) -> list[Change]:
@@ -128,9 +151,9 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
         return [f"spec.target.mesh is {spec.target.mesh!r}, and this mesh is {mesh.name!r}; choose with --mesh"]
     target = Target(mesh=mesh.name, namespace=canary.metadata.namespace, service=spec.target.service)
     try:
-        state = await mesh.observe(target)
+        state = await mesh.observe(target, split(spec, spec.walk[0].weight))
     except InvalidChange as error:
-        return [f"spec.target.service: {error}"]
+        return [f"spec.target: {error}"]
     problems = []
     if spec.analysis.baseline == "virtual":
         problems += [
@@ -153,8 +176,8 @@ async def check(mesh: Mesh, canary: MeshCanary, *, queue: bool = False) -> list[
     others = [arm.name for arm in state.arms if arm.base_weight and arm.name != spec.arms.stable]
     if not problems and others:
         problems.append(
-            f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}; "
-            "a rollout starts from one stable version: give it 100 in the mesh file"
+            f"{target.ref} sends traffic to {', '.join(others)} as well as to {spec.arms.stable}, and a rollout begins "
+            "with one stable version: give it 100 in the mesh file"
         )
     own = canary_id(mesh.name, target.namespace, canary.metadata.name)
     if refused := await mesh.refused(target, own):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -13,12 +14,13 @@ from autopilot.mesh.abilities import fault_change
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault, Target
 from autopilot.spec.allowed import doubtful, share_allowed
-from autopilot.spec.experiment import MeshExperiment
+from autopilot.spec.experiment import Action, Cordon, Drain, MeshExperiment, PodKill, Scale
 from autopilot.spec.faults import describe, describe_scope
 from autopilot.spec.probes import secrets_of
 from autopilot.spec.secret_ref import described
 from autopilot.spec.units import format_seconds
-from starter.meshes import faults_of
+from autopilot.timetable import clock_notes
+from starter.meshes import check_actions, faults_of
 from starter.output import table
 from starter.planning import outlook, written
 from starter.wishes import Wish, problems_of
@@ -33,6 +35,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
     target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
     problems = await problems_of(mesh, [wish])
     abilities = {ability.change: ability for ability in await mesh.capabilities()}
+    _, unknown = await check_actions(mesh, target, spec)
     planned, diff = None, ""
     holders: tuple[str, ...] = ()
     first = next((number for number, step in enumerate(spec.method, start=1) if step.faults), None)
@@ -65,9 +68,9 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
                 "step": number,
                 "hold": step.hold,
                 "fault": action.type,
-                "scope": "",
+                "scope": _acts_on(action, target.ref),
                 "tier": None,
-                "exactness": "reversible: false",
+                "exactness": _lost(action),
             }
             for action in step.actions
         ]
@@ -91,12 +94,34 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
             "maxConcurrent": spec.safety.max_concurrent,
         },
         "schedule": spec.schedule.model_dump(mode="json", by_alias=True) if spec.schedule else None,
+        "clocks": clock_notes(spec.schedule, datetime.now(UTC)) if spec.schedule else [],
         "tier": planned.tier if planned else None,
         "holders": holders,
         "diff": diff,
-        "doubts": doubtful(spec),
+        "doubts": [*doubtful(spec), *unknown],
         "problems": problems,
     }
+
+
+def _acts_on(action: Action, target: str) -> str:
+    """The pods, workload or node that an action changes."""
+    match action:
+        case PodKill():
+            return f"{action.count} of the pods of {target}{f' {action.arm}' if action.arm else ''}"
+        case Scale():
+            return f"{action.workload} to {action.replicas} replicas"
+        case Cordon() | Drain():
+            return f"node {action.node}"
+
+
+def _lost(action: Action) -> str:
+    """What an action gives up for good."""
+    words = ["reversible: false"]
+    if isinstance(action, PodKill | Drain) and action.force:
+        words.append("force: also pods without a controller, for good")
+    if isinstance(action, Drain) and action.delete_empty_dir_data:
+        words.append("deleteEmptyDirData: also data in emptyDir volumes")
+    return "; ".join(words)
 
 
 def picture(value: dict[str, Any]) -> Group:
@@ -136,6 +161,7 @@ def picture(value: dict[str, Any]) -> Group:
     parts += [Text(f"  {doubt}", "yellow") for doubt in value["doubts"]]
     if value["schedule"]:
         parts.append(Text(f"  runs on schedule: {value['schedule']['cron']} ({value['schedule']['timeZone']})"))
+        parts += [Text(f"  {line}", "yellow") for line in value["clocks"]]
     parts += outlook(value["tier"], value["holders"], value["problems"])
     parts += written("the first step with faults", value["diff"], planned=value["tier"] is not None)
     return Group(*parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autopilot.mesh.model import SplitTraffic, baseline_of
+from autopilot.mesh.model import RuleChoice, SplitTraffic, baseline_of
 from autopilot.spec.canary import CanarySpec
 
 
@@ -20,4 +20,5 @@ def split(spec: CanarySpec, weight: float) -> SplitTraffic:
     weights = {spec.arms.stable: 100 - weight, spec.arms.canary: weight}
     if baseline := baseline_arm(spec, weight):
         weights |= {spec.arms.stable: 100 - 2 * weight, baseline: weight}
-    return SplitTraffic(weights=weights)
+    choice = RuleChoice(only=spec.routes.only, but=spec.routes.except_)
+    return SplitTraffic(weights=weights, stable=spec.arms.stable, choice=choice)

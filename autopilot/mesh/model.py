@@ -69,11 +69,40 @@ def endpoints_arm(arm: str) -> str:
     return arm.removesuffix(BASELINE)
 
 
+class RuleChoice(Plain):
+    """Which rules of the routes that lead to stable a split concerns: all of them, unless it says otherwise.
+
+    A rule is named by its own name, by its route's (`web`), or by its route's with the namespace (`edge/web`).
+    """
+
+    only: tuple[str, ...] = ()
+    """These and no others; empty: all."""
+    but: tuple[str, ...] = ()
+    """None of these."""
+
+    def includes(self, rule: str, namespace: str, route: str) -> bool:
+        """Whether it means the rule of this name (which may be empty) of this route."""
+        names = {rule, route, f"{namespace}/{route}"} - {""}
+        return not names & set(self.but) and (not self.only or bool(names & set(self.only)))
+
+
+EVERY_RULE = RuleChoice()
+
+
 class SplitTraffic(Plain):
     """Shares the target's traffic among its arms; weights in percent, adding up to 100."""
 
     kind: Literal["SplitTraffic"] = "SplitTraffic"
     weights: dict[str, float]
+    stable: str = ""
+    """The arm whose share is divided; by default the first of the weights."""
+    choice: RuleChoice = EVERY_RULE
+
+    @property
+    def ordered(self) -> dict[str, float]:
+        """The weights, stable's first."""
+        first = self.stable or next(iter(self.weights), "")
+        return {arm: self.weights[arm] for arm in sorted(self.weights, key=lambda arm: arm != first)}
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -240,6 +269,8 @@ class Plan(Plain):
     tier: Tier
     diff: str
     """Unified diff of the objects before and after; empty where nothing would change."""
+    notes: tuple[str, ...] = ()
+    """What it concerns, what it leaves alone, and what to look at before it is done: one sentence each."""
 
 
 class Receipt(Plain):

@@ -16,12 +16,14 @@ from autopilot.mesh.model import (
     LeaseStatus,
     Plan,
     Receipt,
+    SplitTraffic,
     Target,
     TargetState,
 )
 from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 
 
 class Mesh(Protocol):
@@ -46,11 +48,27 @@ class Mesh(Protocol):
         """The changes it supports, and what restores them when no process of Autopilot lives."""
         ...
 
-    async def observe(self, target: Target) -> TargetState:
+    async def observe(self, target: Target, split: SplitTraffic | None = None) -> TargetState:
         """The target's arms, endpoints and weights now.
 
+        Args:
+            target: the target.
+            split: whose arms are meant; without one, those that can be told without a spec.
+
         Raises:
-            InvalidChange: no such target.
+            InvalidChange: no such target, or no such arm; or, before anything is laid, something leads to the split's
+                stable arm that cannot be driven.
+        """
+        ...
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm take requests now; cheap, for it is asked every second or two.
+
+        Returns:
+            Arm → ready endpoints. An arm is left out where the mesh has no view of its endpoints of its own.
+
+        Raises:
+            MeshError: there is no answer, which is no evidence of anything.
         """
         ...
 
@@ -59,6 +77,15 @@ class Mesh(Protocol):
 
         Raises:
             InvalidChange: the changes name what is not there.
+        """
+        ...
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action on workloads or nodes could be taken now. Writes nothing.
+
+        Raises:
+            InvalidChange: it could not, or it would lose what its specification does not give up.
+            MeshError: that could not be found out.
         """
         ...
 

@@ -9,6 +9,10 @@ from pydantic import Field
 from autopilot.evidence.model import Evidence
 from autopilot.operations.common import Event, Exposure, Outcome, Phase, Wire
 
+ENDPOINTS = "ready endpoints"
+"""The metric of a verdict of harm that no metric found: the canary had no endpoint left. No metric of a specification
+can have this name, for it has a space."""
+
 
 class CanaryStatus(Wire):
     """A rollout as it stands: the answer to the query `status`."""

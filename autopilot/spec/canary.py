@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds
+from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained, finest
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
 _LONG = 1800.0
@@ -35,6 +35,31 @@ class CanaryArms(SpecModel):
         return self
 
 
+RuleName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=317,
+        pattern=explained(
+            r"^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$",
+            "the name of a rule, of a route, or of a route with its namespace before a slash",
+        ),
+    ),
+]
+
+
+class RouteRules(SpecModel):
+    """Which rules of the routes that lead to the stable version are split: all, unless it says otherwise.
+
+    A rule is named by its own name, by its route's (`web`), or by its route's with the namespace (`edge/web`).
+    """
+
+    only: Annotated[tuple[RuleName, ...], Field(max_length=100)] = ()
+    """These and no others."""
+    except_: Annotated[tuple[RuleName, ...], Field(max_length=100, alias="except")] = ()
+    """None of these: they go on leading to the stable version, during the rollout and after it."""
+
+
 class Pause(SpecModel):
     """Wait for a person's approval before the next step; harm still restores meanwhile."""
 
@@ -45,7 +70,7 @@ class Pause(SpecModel):
 class CanaryStep(SpecModel):
     """One weight, and what must be observed before the next one."""
 
-    weight: Percent
+    weight: Annotated[Percent, finest(0.01, "meshes divide traffic", whole=True)]
     """Share of the traffic the canary gets, in percent."""
     hold: Seconds = 60.0
     """Minimum time at this weight."""
@@ -247,6 +272,7 @@ class CanarySpec(SpecModel):
 
     target: CanaryTarget
     arms: CanaryArms
+    routes: RouteRules = RouteRules()
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=100)] = tuple(
         CanaryStep(weight=weight) for weight in DEFAULT_WEIGHTS
     )

@@ -32,7 +32,7 @@ from autopilot.spec.faults import (
     Source,
     Users,
 )
-from autopilot.spec.probes import KubernetesProbe
+from autopilot.spec.probes import HttpProbe, KubernetesProbe, MeshProbe
 from autopilot.spec.schedule import Freeze, Window
 from autopilot.spec.secret_ref import SecretRef
 from autopilot.spec.structural import Needs, Rule, Rules
@@ -181,9 +181,11 @@ SOME: Final[Needs] = {
 """Fields of which at least one must be there; rules cannot see all of them."""
 
 UNSAID: Final[dict[type[BaseModel], str]] = {
-    CanarySpec: "that weights rise: a weight may be 0.5 or 10%, and CEL cannot read what may be number or text",
+    CanarySpec: "that weights rise: a weight may be 10 or 0.5%, and CEL cannot read what may be number or text",
     Delay: "that jitter is below delay: both may be number or text",
     ExperimentSpec: "that what is held and settled ends before the deadline: all of them may be number or text",
+    HttpProbe: "that the latency allowed is not above the time-out: that may be number or text",
+    MeshProbe: "that bounds of a share lie between 0 and 1: what was stored before stays valid",
     Scope: "that headers which are there name one",
 }
 """What rules cannot say."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from autopilot.spec.faults import GRPC_CODES
-from autopilot.spec.units import format_seconds, parse_fraction, parse_percent, parse_seconds, refuse_bool
+from autopilot.spec.units import format_seconds, parse_percent, parse_seconds, read_fraction, read_percent, refuse_bool
 
 Schema = dict[str, Any]
 
@@ -62,7 +62,7 @@ FRACTION: Final = Unit(
 PERCENT: Final = Unit(
     pattern=rf"^\s*[+]?0*({_UP_TO_100})\s*%?\s*$",
     longest=80,
-    note="Percent: 10, 12.5 or 12.5%.",
+    note="Percent: 10, 12.5 or 12.5%; below 1 with the sign: 0.5%.",
     written=lambda percent: f"{percent:g}",
 )
 
@@ -104,14 +104,16 @@ def text_or_fields(text: Schema, fields: Schema) -> Schema:
 
 UNITS: Final[dict[str, Unit]] = {
     parse_seconds.__name__: SECONDS,
-    parse_fraction.__name__: FRACTION,
+    read_fraction.__name__: FRACTION,
+    read_percent.__name__: PERCENT,
     parse_percent.__name__: PERCENT,
 }
 """By the function that reads it."""
 
 READERS: Final[dict[str, Callable[[Schema], Schema]]] = {
     parse_seconds.__name__: lambda number: number_or_text(SECONDS, number),
-    parse_fraction.__name__: lambda number: number_or_text(FRACTION, number),
+    read_fraction.__name__: lambda number: number_or_text(FRACTION, number),
+    read_percent.__name__: lambda number: number_or_text(PERCENT, number),
     parse_percent.__name__: lambda number: number_or_text(PERCENT, number),
     refuse_bool.__name__: lambda number: number,  # a type says as much
     "_true_is_a_pause": truth_or_fields,

@@ -1,8 +1,8 @@
 """Cron expressions that mean one thing: to whoever writes them, to Temporal, and to us when we say what was missed.
 
 Temporal reads the clock on the wall literally: a time that the change to summer time leaves out is left out, where
-other crons move it. In the hour that the change back brings twice it runs once or twice, as the zone and the time
-before will have it (*measured*), so nothing is counted there. And where both day of month and day of week are given,
+other crons move it. In the hour that the change back brings twice it starts a time once or twice, or leaves it out
+(`autopilot.spec.clock_changes`), so nothing is counted there. And where both day of month and day of week are given,
 Temporal wants both to match, cron one of the two. What would be read differently is refused.
 """
 

@@ -47,6 +47,8 @@ class PodKill(SpecModel):
     arm: Name | None = None
     grace: Annotated[Seconds, Field(le=3600)] | None = None
     """Grace period of the pod in seconds; by default its own."""
+    force: bool = False
+    """Whether pods without a controller may be killed too, which nothing starts again; refused otherwise."""
 
 
 class Scale(SpecModel):
@@ -74,6 +76,10 @@ class Drain(SpecModel):
     type: Literal["drain"] = "drain"
     reversible: Literal[False] = False
     node: Annotated[str, Field(min_length=1, max_length=253)]
+    force: bool = False
+    """Whether pods without a controller may be evicted too, which nothing starts again; refused otherwise."""
+    delete_empty_dir_data: bool = False
+    """Whether pods with emptyDir volumes may be evicted, whose data is deleted with them; refused otherwise."""
 
 
 Action = Annotated[PodKill | Scale | Cordon | Drain, Field(discriminator="type")]

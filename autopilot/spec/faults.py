@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from autopilot.spec.addresses import Address
 from autopilot.spec.base import Misplaced, SpecModel
-from autopilot.spec.units import Count, Name, Percent, Seconds, explained, shown
+from autopilot.spec.units import Count, Name, Percent, Seconds, explained, finest, shown
 
 
 def _small(name: object) -> object:
@@ -210,7 +210,7 @@ class Cookie(SpecModel):
 class Users(SpecModel):
     """A share of the users, always the same ones in one experiment: identified by a header or by a cookie."""
 
-    percentage: Annotated[Percent, Field(gt=0)]
+    percentage: Annotated[Percent, Field(gt=0), finest(0.01, "users are told apart")]
     header: HeaderName | None = None
     cookie: Annotated[str, Field(pattern=explained(r"^[A-Za-z0-9_.-]{1,128}$", "the name of a cookie"))] | None = None
 
@@ -245,7 +245,7 @@ class Source(SpecModel):
 class Scope(SpecModel):
     """Which requests to the target a fault applies to: those that match all fields."""
 
-    percentage: Annotated[Percent, Field(gt=0)] | None = None
+    percentage: Annotated[Percent, Field(gt=0), finest(0.0001, "proxies choose requests")] | None = None
     """Random share of the requests that match the other fields; by default all of them."""
     headers: Annotated[dict[HeaderName, HeaderMatch], Field(max_length=16), HeadersOnce] = Field(default_factory=dict)
     cookie: Cookie | None = None

@@ -18,7 +18,7 @@ from autopilot.spec.explain import explain, nearest
 from autopilot.spec.hygiene import unclean
 from autopilot.spec.mesh import Mesh
 from autopilot.spec.text import Source, read_documents
-from autopilot.spec.units import shown
+from autopilot.spec.units import WRITTEN, shown
 
 Document = MeshCanary | MeshExperiment | Mesh | ClusterMesh
 """Any kind that may stand in a file."""
@@ -126,7 +126,7 @@ def _validated(
     found = unclean(source)
     document: _Kind | None = None
     try:
-        document = model.model_validate(source.data, by_alias=True, by_name=False)
+        document = model.model_validate(source.data, by_alias=True, by_name=False, context=WRITTEN)
     except ValidationError as error:
         inner = [item for item in error.errors(include_url=False) if told.isdisjoint(item["loc"][:1])]
         found += explain(model, inner, source)

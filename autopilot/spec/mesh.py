@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from autopilot.spec.addresses import Address, ListenerAddress
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.units import Count, Name, Percent, Seconds, explained, listed
+from autopilot.spec.units import Count, Hundredth, Name, Seconds, explained, listed
 
 SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
 ServiceRef = Annotated[str, Field(pattern=explained(SERVICE_REF, "a service: namespace/name"))]
@@ -37,7 +37,7 @@ class MeshService(SpecModel):
     name: Name
     namespace: Name = "default"
     arms: Annotated[dict[Name, MeshArm], Field(min_length=1)]
-    weights: dict[Name, Percent]
+    weights: dict[Name, Hundredth]
     timeout: Seconds = 15.0
     retries: Annotated[Count, Field(ge=0, le=10)] = 0
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from autopilot.spec.addresses import Address
 from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.faults import HeaderName, HeadersOnce, HeaderText
 from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.tolerance import Tolerance
-from autopilot.spec.units import Count, Name, Number, Seconds, explained
+from autopilot.spec.units import Count, Name, Number, Seconds, explained, is_written
 
 Mode = Literal["before", "after", "edge", "continuous", "during"]
 """When a probe runs: before the method; after the restore; both; all the time; only while faults are laid."""
@@ -72,6 +72,18 @@ class HttpProbe(_Probe):
     latency: Tolerance | None = None
     """Of the seconds until the answer was read."""
 
+    @model_validator(mode="after")
+    def _latency_is_in_seconds(self, info: ValidationInfo) -> Self:
+        """Not in milliseconds; and a look takes no longer than its time-out, so such a limit would check nothing."""
+        limit = self.latency.max if self.latency else None
+        if is_written(info) and limit is not None and limit > self.timeout:
+            raise Misplaced(
+                f"is {limit:g} s, above the timeout of {self.timeout:g} s, so no answer could fail it",
+                at=("latency", "max"),
+                hint=f"for milliseconds write {limit / 1000:g}; for seconds make timeout longer",
+            )
+        return self
+
 
 class TcpProbe(_Probe):
     """Opens a connection: that it can be opened is success."""
@@ -110,6 +122,20 @@ class MeshProbe(_Probe):
     least: Annotated[Count, Field(ge=0)] = 20
     """With fewer requests in the window there is no data; only `requestRate` needs no minimum."""
     tolerance: Tolerance
+
+    @model_validator(mode="after")
+    def _shares_are_no_percentages(self, info: ValidationInfo) -> Self:
+        if not is_written(info) or self.metric == "requestRate":
+            return self
+        for name in ("min", "max"):
+            bound = getattr(self.tolerance, name)
+            if bound is not None and not 0 <= bound <= 1:
+                raise Misplaced(
+                    f"is {bound:g}, and {self.metric} is a share from 0 to 1",
+                    at=("tolerance", name),
+                    hint=f"for {bound:g} % write {bound / 100:g}" if 1 < bound <= 100 else "write a number from 0 to 1",
+                )
+        return self
 
 
 class KubernetesProbe(_Probe):

@@ -1,13 +1,18 @@
-"""The units people write (`30s`, `0.1%`) and the plain numbers the rest of the house computes with."""
+"""The units people write (`30s`, `0.1%`) and the plain numbers the rest of the house computes with.
+
+A number without a unit means the same in every field, or is refused: a duration is in seconds; a share is a fraction
+below 1 and a percentage from 1 on. What could be read as both is refused where a file is read. Between our own
+processes (`WRITTEN` is not in the context of a validation) it is taken as it is, for there it has been read already.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from autopilot.spec.credentials import redacted
 
@@ -18,6 +23,9 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 _LONGEST_NUMBER = 64
 """Characters: longer text is no number, and would only keep patterns busy."""
+
+WRITTEN: Final = {"written": True}
+"""Context of a validation of what a person wrote."""
 
 EXPLAINED: dict[str, str] = {}
 """What the patterns of text fields mean in words, for messages: pattern → what to write."""
@@ -89,6 +97,73 @@ def parse_percent(value: object) -> object:
     return float(number)
 
 
+def read_fraction(value: object, info: ValidationInfo) -> object:
+    """Reads a share; where a person wrote it, 1 needs its unit.
+
+    Raises:
+        ValueError: as `parse_fraction`, or it can be read as 1 % and as 100 %.
+    """
+    if is_written(info) and _bare(value) == 1:
+        raise ValueError(f"{shown(value)} can be read as 1 % and as 100 %; write 1% or 100%")
+    return parse_fraction(value)
+
+
+def read_percent(value: object, info: ValidationInfo) -> object:
+    """Reads a percentage; where a person wrote it, one below 1 needs its sign.
+
+    Raises:
+        ValueError: as `parse_percent`, or it can be read as a percentage and as a fraction.
+    """
+    bare = _bare(value)
+    if is_written(info) and bare is not None and 0 < bare < 1:
+        percent, fraction = f"{bare:.15g}", f"{bare * 100:.15g}"
+        raise ValueError(
+            f"{shown(value)} can be read as {percent} % and as {fraction} %; write {percent}% or {fraction}%"
+        )
+    return parse_percent(value)
+
+
+def is_written(info: ValidationInfo) -> bool:
+    """Whether what is validated was written by a person, and not by one of our processes."""
+    return bool((info.context or {}).get("written"))
+
+
+def _bare(value: object) -> int | float | None:
+    """The number, where it has no unit; text that is no number is for others to refuse."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _PLAIN.fullmatch(value.strip()):
+        return float(value)
+    return None
+
+
+def finest(step: float, what: str, *, whole: bool = False) -> AfterValidator:
+    """Refuses, where a person wrote it, a percentage that is rounded to nothing.
+
+    Args:
+        step: the smallest that has an effect, in percent.
+        what: what cannot tell smaller ones apart, for the message.
+        whole: whether the rest up to 100 % must not be rounded to nothing either.
+    """
+
+    def check(value: float, info: ValidationInfo) -> float:
+        if not is_written(info):
+            return value
+        if 0 < value < step:
+            raise ValueError(
+                f"is {value:.15g} %, which is rounded to nothing: {what} in steps of {step:g} %; "
+                f"write {step:g}% or more"
+            )
+        if whole and 100 - step < value < 100:
+            raise ValueError(
+                f"is {value:.15g} %, and the rest is rounded to nothing: {what} in steps of {step:g} %; "
+                f"write {100 - step:g}% or less, or 100"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
 def format_seconds(seconds: float) -> str:
     """Writes a duration the way people would: `250ms`, `30s`, `1m30s`, `2h`; exact to the microsecond."""
     micros = round(seconds * 1_000_000)
@@ -135,11 +210,14 @@ Count = Annotated[int, BeforeValidator(refuse_bool)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
 """A duration in seconds."""
 
-Fraction = Annotated[float, BeforeValidator(parse_fraction), Field(ge=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, BeforeValidator(read_fraction), Field(ge=0, le=1, allow_inf_nan=False)]
 """A share between 0 and 1."""
 
-Percent = Annotated[float, BeforeValidator(parse_percent), Field(ge=0, le=100, allow_inf_nan=False)]
-"""A traffic weight in percent, 0 to 100."""
+Percent = Annotated[float, BeforeValidator(read_percent), Field(ge=0, le=100, allow_inf_nan=False)]
+"""A percentage, 0 to 100."""
+
+Hundredth = Annotated[float, BeforeValidator(parse_percent), Field(ge=0, le=100, allow_inf_nan=False)]
+"""A percentage, one of several that add up to 100: so 0.5 can only be half a percent."""
 
 Name = Annotated[
     str,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autopilot.evidence.setup import implied
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import Plan, SplitTraffic, Target
+from autopilot.mesh.model import Plan, Target
 from autopilot.report import canary_id
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import MeshExperiment
@@ -21,6 +21,7 @@ from starter.options import Files, MeshOption, Output, OutputOption
 from starter.output import emit, show, table
 from starter.planning import outlook, written
 from starter.wishes import Wish, problems_of, read
+from workflows.split import split
 
 if TYPE_CHECKING:
     from autopilot.mesh.port import Mesh
@@ -54,14 +55,14 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
     namespace = canary.metadata.namespace
     target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
     first = spec.walk[0].weight
-    change = SplitTraffic(weights={spec.arms.stable: 100 - first, spec.arms.canary: first})
+    change = split(spec, first)
     planned: Plan | None = None
     holders: tuple[str, ...] = ()
     problems = await problems_of(mesh, [wish])
     paced = await pace.of(canary, mesh.name)
     try:
         planned = await mesh.plan(target, [change])
-        holders = (await mesh.observe(target)).holders
+        holders = (await mesh.observe(target, change)).holders
     except InvalidChange as error:
         if not problems:  # otherwise the check has named it
             problems.append(f"{wish.file}: {wish.ref}: {error}")
@@ -77,6 +78,7 @@ async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
         "judged_by": _judged_by(spec),
         "tier": planned.tier if planned else None,
         "holders": holders,
+        "routes": list(planned.notes) if planned else [],
         "diff": planned.diff if planned else "",
         "problems": problems,
     }
@@ -127,6 +129,7 @@ def _picture(value: dict[str, Any]) -> Group:
         alike = f"if {arms['canary']} is like {arms['stable']}"
         parts.append(Text(f"  at today's {value['rate']:.3g} requests/s: {whole} in nine rollouts of ten, {alike}"))
     parts += [Text(f"  warning: {warning}", "yellow") for warning in value["warnings"]]
+    parts += [Text(f"  {note}") for note in value["routes"]]
     parts += outlook(tier, value["holders"], value["problems"])
     parts += written("the first step", value["diff"], planned=tier is not None)
     return Group(*parts)

@@ -47,6 +47,7 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
 
     An existing schedule is updated; a paused one stays paused.
     """
+    from autopilot.timetable import clock_notes  # noqa: PLC0415
     from starter import operations, scheduling  # noqa: PLC0415
     from starter.identity import caller  # noqa: PLC0415
     from starter.output import emit, note, show  # noqa: PLC0415
@@ -54,11 +55,15 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
     wanted = await _wanted(files, mesh, caller(who))
     client = await operations.connect()
     made = [await scheduling.put(client, each) for each in wanted]
+    now = datetime.now(UTC)
+    clocks = [clock_notes(each.spec.schedule, now) if each.spec.schedule else [] for each in wanted]
     if output.machine:
-        emit([{"schedule": each} for each in made], output)
+        emit([{"schedule": each, "clocks": told} for each, told in zip(made, clocks, strict=True)], output)
         return 0
-    for each in made:
+    for each, told in zip(made, clocks, strict=True):
         show(f"scheduled {each}")
+        for line in told:
+            note(line)
     note(f"`autopilot schedule list` shows the next run, `autopilot schedule runs {made[0]}` the results")
     return 0
 

@@ -87,6 +87,9 @@ class HangingMesh:
     async def condemn(self, lease: Lease, reason: str) -> None:
         await never()
 
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        return await never()
+
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
         return [] if self.signed else await never()
 

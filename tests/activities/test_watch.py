@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ class Mesh:
     renewed: int = 0
     condemned: list[str] = field(default_factory=list)
     refuses: Exception | None = None
+    endpoints: dict[str, int] = field(default_factory=lambda: {"v1": 2, "v2": 2})
 
     async def renew(self, lease: Lease) -> Standing:
         if self.refuses is not None:
@@ -48,6 +50,9 @@ class Mesh:
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         self.condemned.append(reason)
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        return {arm: self.endpoints[arm] for arm in arms if arm in self.endpoints}
 
 
 def traffic(errors: float = 0.0) -> Any:
@@ -126,6 +131,27 @@ async def test_harm_condemns_the_lease_before_it_is_told() -> None:
     result = await bench.watch(request(hold=60))
     assert isinstance(result.verdict, Harm)
     assert bench.mesh.condemned == [result.verdict.reason]
+
+
+async def test_a_canary_without_endpoints_is_harm_whatever_its_requests_say() -> None:
+    bench = Bench(traffic(), Mesh(endpoints={"v1": 2, "v2": 0}))
+    result = await bench.watch(request(hold=60))
+    assert isinstance(result.verdict, Harm)
+    assert re.fullmatch(
+        r"v2 has no ready endpoint \(none was seen in the last \d s\) while it is set to 10 %", result.verdict.reason
+    )
+    assert result.verdict.evidence
+    assert bench.mesh.condemned == [result.verdict.reason]
+
+
+async def test_a_canary_without_endpoints_is_harm_while_telemetry_is_silent_and_a_person_is_asked() -> None:
+    result = await Bench(silence, Mesh(endpoints={"v1": 2, "v2": 0})).watch(request(hold=60, patient=True))
+    assert isinstance(result.verdict, Harm)
+
+
+async def test_a_stable_version_without_endpoints_is_no_harm_of_the_canary() -> None:
+    result = await Bench(traffic(), Mesh(endpoints={"v1": 0, "v2": 2})).watch(request(hold=3))
+    assert isinstance(result.verdict, Advance)
 
 
 async def test_a_lost_lease_ends_the_watch() -> None:

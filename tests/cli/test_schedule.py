@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,7 +122,18 @@ def test_create_makes_what_the_file_asks_for(autopilot: Run, book: Book, file: C
     assert (wanted.workflow_id, wanted.caller.who) == ("chaos/local/shop/slow", "ann")
     assert f"scheduled {ID}" in result.out
     machine = autopilot("schedule", "create", "-f", file(), "-o", "json")
-    assert json.loads(machine.out) == [{"schedule": ID}]
+    assert json.loads(machine.out) == [{"schedule": ID, "clocks": []}]
+
+
+def test_create_tells_of_hours_that_clocks_leave_out_or_repeat(
+    autopilot: Run, book: Book, file: Callable[..., Path]
+) -> None:
+    at_night = file(SCHEDULED.replace("0 10 * * mon-fri", "30 2 * * *"))
+    said = " ".join(autopilot("schedule", "create", "-f", at_night).err.split())
+    assert re.search(r"02:30 does not exist on \d{4}-03-\d\d in Europe/Berlin, when clocks are set forward", said)
+    assert re.search(r"02:30 comes twice on \d{4}-10-\d\d in Europe/Berlin, when clocks are set back", said)
+    machine = autopilot("schedule", "create", "-f", at_night, "-o", "json")
+    assert len(json.loads(machine.out)[0]["clocks"]) == 2
 
 
 @pytest.mark.parametrize(

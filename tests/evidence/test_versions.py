@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from autopilot.evidence import canary
-from autopilot.evidence.model import Advance
+from autopilot.evidence.model import Advance, Harm
 from autopilot.evidence.record import unpack
 from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import VERSION, JudgeState
+from autopilot.operations.canary_status import ENDPOINTS
 from autopilot.operations.common import Outcome
 from autopilot.report import CanaryReport
 from starter.judging import complete, rejudge
@@ -36,6 +37,19 @@ def test_a_report_of_the_first_version_is_judged_as_it_was(file: Path) -> None:
     for one in judged:
         assert one.recomputed == one.recorded
         assert one.agrees
+
+
+def test_a_canary_that_lost_its_endpoints_is_no_verdict_of_the_judge() -> None:
+    report = read(next(file for file in FIRST if file.stem == "healthy"))
+    gone = Harm(metric=ENDPOINTS, reason="v2 has no ready endpoint (its last went 3 s ago) while it is set to 10 %")
+    step = report.steps[0]
+    watch = step.watches[0].model_copy(update={"verdict": gone})
+    steps = (step.model_copy(update={"watches": (watch,)}),)
+    (judged,) = rejudge(report.model_copy(update={"steps": steps}))
+    assert judged.from_elsewhere
+    assert judged.agrees
+    (own,) = rejudge(report.model_copy(update={"steps": (report.steps[0],)}))
+    assert not own.from_elsewhere
 
 
 def test_the_same_ticks_are_judged_otherwise_today() -> None:

@@ -427,7 +427,10 @@ async def test_edits_of_the_route_beneath_are_the_users(shop: Shop) -> None:
         VIRTUAL_SERVICE,
         name,
         namespace,
-        [{"op": "add", "path": "/spec/http/1/mirror", "value": {"host": "reviews", "subset": "v2"}}],
+        [
+            {"op": "replace", "path": "/spec/http/1/route/1/weight", "value": 0},
+            {"op": "add", "path": "/spec/http/1/mirror", "value": {"host": "reviews", "subset": "v2"}},
+        ],
     )
     later = await shop.take(mesh)
     with pytest.raises(InvalidChange, match="has mirror, which driver envoyfilter cannot carry over"):

@@ -120,7 +120,7 @@ async def test_callers_and_cookies_are_told_apart(ratings: Ratings) -> None:
     assert set(await ratings.met({"end-user": "bob", "x-b": "bbb"})) == {"504"}
     for headers in (USER, {"x-a": "1"}, {"end-user": "bob"}, {"end-user": "bob", "x-b": "bbc"}):
         assert set(await ratings.met(headers)) == {"200"}
-    with pytest.raises(InvalidChange, match="web has no version v9"):
+    with pytest.raises(InvalidChange, match="web has no arm v9"):
         await ratings.lay(lease, (Abort(), Scope(source=Source(service="web", arm="v9"))))
     await ratings.mesh.lift(lease, ME)
     await ratings.nobody()

@@ -174,7 +174,7 @@ def test_they_are_enough_for_actions(world: World, granted_actions: None, open_k
     meta = {"name": "alone", "namespace": world.namespace}
     spec = {"nodeName": node, "containers": [{"name": "app", "image": "shop/alone:v1"}]}
     world.api.apply(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
-    drain = Drain(node=node)
+    drain = Drain(node=node, force=True)
     assert f"{world.namespace}/alone" in workloads.act(world.target, drain, f"{key} drain").done
     assert "uncordoned" in workloads.undo(world.target, drain, f"{key} drain").undone
     world.api.delete(NODE, node)

@@ -12,11 +12,13 @@ import pytest
 
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.resources import CONFIG_MAP, DEPLOYMENT, NODE, POD, Resource
 from autopilot.mesh.kube.workloads import CORDONED, SCALED, Workloads
 from autopilot.mesh.model import Target
 from autopilot.spec.experiment import Cordon, Drain, PodKill, Scale
 from tests.lab import scene
+from tests.lab.cluster import NODE_NAME
 
 BUDGET = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 DAEMON_SET = Resource("apps", "v1", "daemonsets", "DaemonSet")
@@ -242,6 +244,54 @@ async def test_a_drain_heeds_budgets_and_leaves_what_belongs_to_the_node(shop: S
     assert not kept.keys() & (await asyncio.to_thread(shop.ready, 1, "app=kept")).keys()
     assert shop.pods("app=of-the-node") == agent
     assert shop.workloads.undo(shop.target, action, key).undone == f"uncordoned {node}"
+
+
+def bare_pod(name: str, app: str, node: str, **more: object) -> Object:
+    """A pod that somebody made by hand."""
+    meta = {"name": name, "labels": {"app": app, "version": "v1"}}
+    spec = {"nodeName": node, "containers": [{"name": "app", "image": f"shop/{app}:v1"}], **more}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def put(shop: Shop, body: Object) -> None:
+    shop.api.create(POD, {**body, "metadata": {**body["metadata"], "namespace": shop.namespace}})
+
+
+async def test_a_drain_is_refused_before_the_cordon_where_pods_would_be_lost(
+    shop: Shop, node: str, open_kube: Callable[..., KubeMesh]
+) -> None:
+    put(shop, bare_pod("migration-by-hand", "tool", node, volumes=[{"name": "data", "emptyDir": {}}]))
+    before = await asyncio.to_thread(shop.ready, 1, "app=tool")
+    mesh = open_kube("istio")
+    action, key, lost = Drain(node=node), shop.key, f"{shop.namespace}/migration-by-hand"
+    for refused in (action, action.model_copy(update={"force": True})):
+        with pytest.raises(InvalidChange, match=lost):
+            await mesh.check_action(shop.target, refused)  # what `plan` and `apply` say
+        with pytest.raises(InvalidChange, match=lost):
+            await asyncio.to_thread(shop.workloads.act, shop.target, refused, key)
+    body = shop.api.get(NODE, node)
+    assert body is not None
+    assert not body["spec"].get("unschedulable")
+    assert CORDONED not in (body["metadata"].get("annotations") or {})
+    assert shop.pods("app=tool") == before
+    meant = Drain(node=node, force=True, delete_empty_dir_data=True)
+    await mesh.check_action(shop.target, meant)
+    acted = await asyncio.to_thread(shop.workloads.act, shop.target, meant, key)
+    assert acted.done == f"cordoned {node}; evicted {lost}"
+    again = await asyncio.to_thread(Workloads(shop.api).act, shop.target, action, key)  # it was accepted: it goes on
+    assert again.done == acted.done
+
+
+def test_a_pod_without_a_controller_is_not_killed(shop: Shop) -> None:
+    put(shop, bare_pod("by-hand", "reviews", NODE_NAME))
+    before = shop.ready(3)
+    with pytest.raises(InvalidChange, match=f"no controller would start {shop.namespace}/by-hand again"):
+        shop.workloads.act(shop.target, PodKill(grace=0), shop.key)
+    assert shop.ready(3) == before
+    shop.workloads.act(shop.target, PodKill(arm="v2", grace=0), shop.key)
+    assert len(before.keys() - shop.ready(3).keys()) == 1
+    shop.workloads.act(shop.target, PodKill(arm="v1", count=2, grace=0, force=True), shop.key)
+    assert "by-hand" not in shop.ready(2).values()
 
 
 def test_the_mesh_offers_them(shop: Shop, open_kube: Callable[..., object]) -> None:

@@ -27,6 +27,8 @@ from tests.lab.serve import SIDECAR
 ISTIO_SIDECAR = Resource("networking.istio.io", "v1", "sidecars", "Sidecar")
 _NUMBERS = itertools.count(1)
 _LIMIT = 30.0
+_ROLES = ("the caller", "version 1", "version 2")
+"""Each has a pod."""
 INBOUND = 8080
 """Where a pod's sidecar takes requests to the application."""
 
@@ -79,7 +81,7 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
         ):
             wanted = {"workloadSelector": {"labels": {"app": app}}, **spec}
             api.apply(ISTIO_SIDECAR, _object(ISTIO_SIDECAR, namespace, app, wanted))
-    _until_ready(api, namespace, 3, service)
+    _until_ready(api, namespace, service)
     if sidecars:
         for version in ("v1", "v2"):
             _until_served(api, namespace, service, version)
@@ -142,15 +144,15 @@ def _object(resource: Resource, namespace: str, name: str, spec: dict[str, Any])
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
 
 
-def _until_ready(api: KubeApi, namespace: str, pods: int, service: str) -> None:
+def _until_ready(api: KubeApi, namespace: str, service: str) -> None:
     until = time.monotonic() + _LIMIT
     while True:
-        found = api.list(POD, namespace)
-        there = len(found) == pods and all(pod.get("status", {}).get("podIP") for pod in found)
+        found = [pod for pod in api.list(POD, namespace) if pod["metadata"]["labels"].get("app") in ("web", service)]
+        there = len(found) == len(_ROLES) and all(pod.get("status", {}).get("podIP") for pod in found)
         if there and all(addresses(api, namespace, name) for name in (f"{service}-v1", f"{service}-v2")):
             return
         if time.monotonic() > until:
-            raise TimeoutError(f"{len(found)} of {pods} pods of {namespace} are there after {_LIMIT:g} s")
+            raise TimeoutError(f"{len(found)} of {len(_ROLES)} pods of {namespace} are there after {_LIMIT:g} s")
         time.sleep(0.1)
 
 

@@ -22,6 +22,7 @@ from autopilot.mesh.kube.fault_words import Wish, cookie_pattern, duration, wish
 from autopilot.mesh.kube.faults import FIELDS
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
+from autopilot.mesh.kube.routes import route_to
 from autopilot.mesh.model import Holder, Target
 from autopilot.spec.faults import (
     Abort,
@@ -435,7 +436,7 @@ def test_two_targets_of_one_object_do_not_meet() -> None:
 def test_splits_do_not_see_copies() -> None:
     body = service({"route": [destination("ratings", "v1", 90), destination("ratings", "v2", 10)]})
     after = laid(body, [wish(Abort(), JASON)])
-    route = ROUTES.of(TARGET, after, VIRTUAL_SERVICE)
+    route = route_to(ROUTES, TARGET, VIRTUAL_SERVICE, after)
     assert route is not None
     assert [one.path for one in route.lists] == ["/spec/http/1/route"]
 

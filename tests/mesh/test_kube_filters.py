@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.backends import service_backend
 from autopilot.mesh.kube.filters_istio import carriage, duration
 from autopilot.mesh.kube.filters_read import Reader, patched, route_names
 from autopilot.mesh.kube.filters_render import FENCING, Laid, Piece, laid_by, overlay, with_deadline
@@ -21,7 +22,7 @@ from autopilot.mesh.kube.filters_standing import FILTER, standing_filter
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
-from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.routes import Route, Split, route_to
 from autopilot.mesh.model import Target
 from autopilot.spec.cluster import ClusterSpec
 
@@ -50,7 +51,7 @@ class FakeApi(KubeApi):
     ) -> list[Object]:
         if resource is VIRTUAL_SERVICE:
             return list(self._others)
-        assert (resource, namespace, labels) == (DESTINATION_RULE, "shop", "")
+        assert (resource, labels) == (DESTINATION_RULE, "")
         return [self._rule]
 
 
@@ -74,12 +75,18 @@ def laid(token: str = "secret", fencing: int = 3, weights: dict[str, float] | No
     return Laid(operation="o", fencing=fencing, deadline=NOW + 60, token=token, weights=weights)
 
 
+def split_of(weights: Mapping[str, float]) -> Split:
+    own = service_backend("reviews", "shop")
+    return Split(weights, {arm: (own.model_copy(update={"subset": arm}),) for arm in weights})
+
+
 def pieces_of(body: Object, weights: Mapping[str, float], api: FakeApi | None = None) -> list[Piece]:
     api = api or FakeApi()
-    route = IstioRoutes(api).of(TARGET, body, VIRTUAL_SERVICE)
+    routes, split = IstioRoutes(api), split_of(weights)
+    route = route_to(routes, TARGET, VIRTUAL_SERVICE, body, split=split)
     assert route is not None
-    reader = Reader(api, IstioRoutes(api), TARGET)
-    return reader.pieces([reader.intended(route, weights, Mark(service="reviews", operation="o", fencing=3))])
+    reader = Reader(api, routes, TARGET)
+    return reader.pieces([reader.intended(route, split, Mark(service="reviews", operation="o", fencing=3))])
 
 
 def rendered(body: Object, weights: dict[str, float], **more: Any) -> Object:
@@ -260,10 +267,10 @@ def test_hashing_and_two_virtual_services_for_one_host_are_refused() -> None:
         pieces_of(body, {"v1": 50, "v2": 50}, hashing)
     api = FakeApi()
     reader, routes = Reader(api, IstioRoutes(api), TARGET), IstioRoutes(api)
-    two: list[Route] = [found for _ in range(2) if (found := routes.of(TARGET, body, VIRTUAL_SERVICE))]
+    two: list[Route] = [found for _ in range(2) if (found := route_to(routes, TARGET, VIRTUAL_SERVICE, body))]
     mark = Mark(service="reviews", operation="o", fencing=1)
     with pytest.raises(InvalidChange, match="is not the only VirtualService"):
-        reader.pieces([reader.intended(one, {"v1": 50, "v2": 50}, mark) for one in two])
+        reader.pieces([reader.intended(one, split_of({"v1": 50, "v2": 50}), mark) for one in two])
 
 
 def test_faults_timeouts_and_retries_stay_as_they_are() -> None:

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.backends import service_backend
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.marks import Destination, Mark, WeightList
 from autopilot.mesh.kube.resources import (
-    DESTINATION_RULE,
     GRPC_ROUTE,
     HTTP_ROUTE,
     TRAFFIC_SPLIT,
     VIRTUAL_SERVICE,
     Resource,
 )
-from autopilot.mesh.kube.routes import Route, Routes, rule_key
+from autopilot.mesh.kube.routes import Route, Routes, Split, beside, route_to, rule_key
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.model import Target
 from tests.fuzz.strategies import shares
@@ -87,14 +87,11 @@ def test_the_patches_here_are_those_of_the_rfc() -> None:
 # Routes as users write them
 
 
-class NoCluster(KubeApi):
-    """Knows of subsets alone: parsing asks for nothing, and any other new destination is a Service of its own."""
+EVEN = {"stable": 50.0, "canary": 50.0}
 
-    def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
-    ) -> list[Object]:
-        subsets = [{"name": f"v{number}"} for number in range(1, 10)]
-        return [{"spec": {"host": "reviews", "subsets": subsets}}] if resource is DESTINATION_RULE else []
+
+class NoCluster(KubeApi):
+    """Parsing asks for nothing."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +101,31 @@ class Written:
     routes: Routes
     resource: Resource
     body: Object
+    arms: tuple[str, str] = ("v1", "v2")
+    """Stable and canary; `{}` stands for the target."""
+
+    def names(self, target: Target = TARGET) -> tuple[str, str]:
+        stable, canary = (arm.format(target.service) for arm in self.arms)
+        return stable, canary
+
+    def split(self, weights: Mapping[str, float], target: Target = TARGET) -> Split:
+        """Percent by role: `stable`, `canary`."""
+        own = service_backend(target.service, target.namespace)
+        subsets = (
+            self.resource is VIRTUAL_SERVICE and "{}" not in self.arms[0]
+        )  # else Services, called after the target
+        arms = {
+            arm: (own.model_copy(update={"subset": arm}) if subsets else service_backend(arm, target.namespace),)
+            for arm in self.names(target)
+        }
+        return Split(dict(zip(self.names(target), (weights["stable"], weights["canary"]), strict=True)), arms)
+
+    def found(self, body: Object | None = None, target: Target = TARGET) -> Route | None:
+        body = self.body if body is None else body
+        return route_to(self.routes, target, self.resource, body, split=self.split(EVEN, target))
 
     def read(self, body: Object | None = None, target: Target = TARGET) -> Route:
-        found = self.routes.of(target, self.body if body is None else body, self.resource)
+        found = self.found(body, target)
         assert found is not None
         return found
 
@@ -116,14 +135,15 @@ class Written:
         body: Object | None = None,
         target: Target = TARGET,
     ) -> Object:
-        route = self.read(body, target)
-        mark = Mark(service=target.service, operation="canary/m/shop/x", fencing=3)
+        route, split = self.read(body, target), self.split(weights, target)
+        mark = Mark(service=target.service, operation="canary/m/shop/x", fencing=3, arms=dict(split.arms))
 
         def entry(one: WeightList, arm: str, weight: int) -> Object:
-            return self.routes.entry(target, one, arm, weight, route.body)
+            like = beside(one, route.body, split.stable)
+            return self.routes.entry(like, split.arms[arm][0], weight, target.namespace)
 
         before = marks.mark_of(route.body, target.service)
-        operations, _ = marks.lay(route.body, route.lists, weights, new=mark, entry=entry, before=before)
+        operations, _ = marks.lay(route.body, route.lists, split.weights, new=mark, entry=entry, before=before)
         return patched(route.body, operations)
 
     def restore(self, body: Object, target: Target = TARGET) -> tuple[Object, list[str]]:
@@ -205,7 +225,8 @@ def http_routes(draw: st.DrawFn) -> Written:
             rule["name"] = name
         rules.append(rule)
     body = {"metadata": draw(metadata()), "spec": {"parentRefs": [parent], "rules": rules}}
-    return Written(GatewayRoutes(NoCluster()), draw(st.sampled_from([HTTP_ROUTE, GRPC_ROUTE])), body)
+    resource = draw(st.sampled_from([HTTP_ROUTE, GRPC_ROUTE]))
+    return Written(GatewayRoutes(NoCluster()), resource, body, ("{}-v1", "{}-v2"))
 
 
 @st.composite
@@ -214,17 +235,15 @@ def traffic_splits(draw: st.DrawFn) -> Written:
     backends = [weighted({"service": arm}, draw(weights_written)) for arm in arms]
     service = draw(st.sampled_from(["reviews", "reviews.shop"]))
     body = {"metadata": draw(metadata()), "spec": {"service": service, "backends": backends}}
-    return Written(SplitRoutes(NoCluster()), TRAFFIC_SPLIT, body)
+    return Written(SplitRoutes(NoCluster()), TRAFFIC_SPLIT, body, ("{}-v1", "{}-v2"))
 
 
-def concerns(written: Written, target: Target = TARGET) -> bool:
-    return written.routes.of(target, written.body, written.resource) is not None
+def concerns(written: Written) -> bool:
+    return written.found() is not None
 
 
 routes = (virtual_services() | http_routes() | traffic_splits()).filter(concerns)
-splits = st.lists(
-    st.sampled_from(["v1", "v2", "reviews-v1", "reviews-v2", "pink"]), min_size=1, max_size=3, unique=True
-).flatmap(shares)
+splits = shares(["stable", "canary"])
 
 
 def laid(written: Written, weights: Mapping[str, float], body: Object | None = None, target: Target = TARGET) -> Object:
@@ -260,9 +279,9 @@ def test_every_rule_shares_as_asked_and_others_keep_their_part(written: Written,
         parts = after.parts if after.parts is not None else 10_000
         if not before.shares or not parts or not mine:
             continue
-        for arm in {*weights, *before.shares, *after.shares} - {""}:
+        for arm, weight in written.split(weights).weights.items():
             got = 100 * after.shares.get(arm, 0.0) / mine
-            assert got == pytest.approx(weights.get(arm, 0.0), abs=100 / parts + 1e-6)
+            assert got == pytest.approx(weight, abs=100 / parts + 1e-6)
 
 
 @at_leisure
@@ -322,23 +341,27 @@ def test_weights_of_others_are_never_written_over_and_always_told(
 
 
 @at_leisure
-@given(routes, splits, st.integers(0, 100))
-def test_a_destination_that_others_add_stays_theirs(written: Written, weights: dict[str, float], weight: int) -> None:
+@given(routes, splits, st.integers(0, 100), st.booleans())
+def test_a_destination_that_others_add_stays_theirs(
+    written: Written, weights: dict[str, float], weight: int, of_an_arm: bool
+) -> None:
+    """One more of an arm's is told, since the next step would take its weight away; a stranger's is nobody's affair."""
     body = laid(written, weights)
     first = written.read(body).lists[0]
     rule: Object = at(body, first.path)[0]
     new = copy.deepcopy(rule) | {"weight": weight}
+    name = written.names()[0] if of_an_arm else "theirs"
     match written.resource.kind:
         case "VirtualService":
-            new["destination"] = {"host": "reviews", "subset": "theirs"}
+            new["destination"] = {"host": "reviews", "subset": name}
         case "TrafficSplit":
-            new["service"] = "theirs"
+            new["service"] = name
         case _:
-            new = {"name": "theirs", "port": 80, "weight": weight}
+            new = {"name": name, "port": 80, "weight": weight}
     edited = patched(body, [{"op": "add", "path": f"{first.path}/-", "value": new}])
-    assert first.key in written.foreign(edited)
+    assert (first.key in written.foreign(edited)) is of_an_arm
     after, notes = written.restore(edited)
-    assert any(f"theirs {weight}" in note for note in notes)
+    assert any(f"{name} {weight}" in note for note in notes) is of_an_arm
     assert at(after, first.path) == [*at(written.body, first.path), new]
 
 
@@ -351,7 +374,7 @@ def test_a_rule_that_is_led_elsewhere_is_told_of_and_the_mark_goes(written: Writ
             case "VirtualService":
                 rule["route"] = [{"destination": {"host": "x.other"}}]
             case "TrafficSplit":
-                rule["service"] = "another"
+                rule["backends"] = [{"service": "another", "weight": 1}]
             case _:
                 rule["backendRefs"] = [{"name": "x", "namespace": "other"}]
     before = copy.deepcopy(body["spec"])
@@ -407,7 +430,7 @@ def two_of_services() -> Written:
     ]
     body = {"metadata": {"name": "front", "namespace": "shop", "resourceVersion": "1"}}
     spec = {"hosts": ["reviews", "ratings"], "http": rules}
-    return Written(IstioRoutes(NoCluster()), VIRTUAL_SERVICE, body | {"spec": spec})
+    return Written(IstioRoutes(NoCluster()), VIRTUAL_SERVICE, body | {"spec": spec}, ("{}-v1", "{}-v2"))
 
 
 def two_on_a_gateway() -> Written:
@@ -419,33 +442,24 @@ def two_on_a_gateway() -> Written:
         for name in ("reviews", "ratings")
     ]
     body = {"metadata": {"name": "front", "namespace": "shop", "resourceVersion": "1"}}
-    return Written(
-        GatewayRoutes(NoCluster()), HTTP_ROUTE, body | {"spec": {"parentRefs": [{"name": "gw"}], "rules": rules}}
-    )
+    spec = {"parentRefs": [{"name": "gw"}], "rules": rules}
+    return Written(GatewayRoutes(NoCluster()), HTTP_ROUTE, body | {"spec": spec}, ("{}", "{}-canary"))
 
 
 @pytest.mark.parametrize(
-    ("written", "arms"),
-    [
-        (two(own=True), ("v1", "v2")),
-        (two(own=False), ("v1", "v2")),
-        (two_of_services(), ("{}-v1", "{}-v2")),
-        (two_on_a_gateway(), ("{}", "{}-canary")),
-    ],
+    "written",
+    [two(own=True), two(own=False), two_of_services(), two_on_a_gateway()],
     ids=["subsets", "on a gateway", "services", "an HTTPRoute"],
 )
 @at_leisure
 @given(data=st.data())
-def test_two_targets_in_one_object_do_not_disturb_each_other(
-    written: Written, arms: tuple[str, str], data: st.DataObject
-) -> None:
+def test_two_targets_in_one_object_do_not_disturb_each_other(written: Written, data: st.DataObject) -> None:
     body, standing = written.body, {TARGET: 0, OTHER: 0}
     for _ in range(data.draw(st.integers(1, 6))):
         target = data.draw(st.sampled_from([TARGET, OTHER]))
-        stable, canary = (arm.format(target.service) for arm in arms)
         weight = data.draw(st.integers(0, 100) | st.none())
         if weight is not None:
-            body = written.lay({stable: 100 - weight, canary: weight}, body, target)
+            body = written.lay({"stable": 100 - weight, "canary": weight}, body, target)
         elif marks.mark_of(body, target.service):
             body, notes = written.restore(body, target)
             assert notes == []
@@ -560,8 +574,8 @@ def test_what_is_shared_with_others_is_refused_where_it_is_too_coarse() -> None:
     spec = {"hosts": ["shop.example.com"], "http": [rule]}
     written = Written(IstioRoutes(NoCluster()), VIRTUAL_SERVICE, body | {"spec": spec})
     with pytest.raises(InvalidChange, match=r"v2 cannot get such a small share of the 3 parts .* by 100"):
-        written.lay({"v1": 95, "v2": 5})
-    (one,) = written.read(written.lay({"v1": 0, "v2": 100})).lists
+        written.lay({"stable": 95, "canary": 5})
+    (one,) = written.read(written.lay({"stable": 0, "canary": 100})).lists
     assert [(item.arm, item.weight) for item in one.destinations] == [("v1", 0), ("", 1), ("v2", 3)]
 
 
@@ -569,7 +583,7 @@ def test_a_route_on_another_namespaces_service_is_not_ours() -> None:
     parent = {"kind": "Service", "group": "", "name": "reviews", "namespace": "other"}
     rules = [{"backendRefs": [{"name": "x", "port": 80}, {"name": "y", "port": 80}]}]
     body = {"metadata": {"name": "r", "namespace": "shop"}, "spec": {"parentRefs": [parent], "rules": rules}}
-    assert GatewayRoutes(NoCluster()).of(TARGET, body, HTTP_ROUTE) is None
+    assert route_to(GatewayRoutes(NoCluster()), TARGET, HTTP_ROUTE, body) is None
 
 
 def one_rule(kind: str, **weights: int) -> Written:
@@ -584,7 +598,7 @@ def one_rule(kind: str, **weights: int) -> Written:
     backends = [{"name": arm, "port": 80, "weight": weight} for arm, weight in weights.items()]
     parents = [{"group": "", "kind": "Service", "name": "reviews"}]
     spec = {"parentRefs": parents, "rules": [{"name": "all", "backendRefs": backends}]}
-    return Written(GatewayRoutes(NoCluster()), HTTP_ROUTE, {"metadata": metadata, "spec": spec})
+    return Written(GatewayRoutes(NoCluster()), HTTP_ROUTE, {"metadata": metadata, "spec": spec}, ("v1", "v2"))
 
 
 KINDS = pytest.mark.parametrize("kind", ["istio", "gateway_api"])
@@ -593,7 +607,7 @@ KINDS = pytest.mark.parametrize("kind", ["istio", "gateway_api"])
 @KINDS
 def test_a_laid_rule_is_found_again_though_others_share_traffic_elsewhere_now(kind: str) -> None:
     written = one_rule(kind, v1=7)
-    body = written.lay({"v1": 100})
+    body = written.lay({"stable": 100, "canary": 0})
     theirs = copy.deepcopy(written.rules(one_rule(kind, v1=60, v2=40).body)[0]) | {"name": "theirs"}
     written.rules(body).insert(0, theirs)
     after, notes = written.restore(body)
@@ -604,7 +618,7 @@ def test_a_laid_rule_is_found_again_though_others_share_traffic_elsewhere_now(ki
 @KINDS
 def test_a_route_whose_every_rule_was_replaced_is_still_rid_of_the_mark(kind: str) -> None:
     written = one_rule(kind, v1=100, v2=0)
-    body = written.lay({"v1": 90, "v2": 10})
+    body = written.lay({"stable": 90, "canary": 10})
     (rule,) = written.rules(body)
     rule["name"] = "another"
     rule["route" if kind == "istio" else "backendRefs"] = []
@@ -617,7 +631,7 @@ def test_a_route_whose_every_rule_was_replaced_is_still_rid_of_the_mark(kind: st
 @KINDS
 def test_half_of_what_was_there_before_is_not_what_was_there_before(kind: str) -> None:
     written = one_rule(kind, v1=100)
-    body = written.lay({"v1": 90, "v2": 10})
+    body = written.lay({"stable": 90, "canary": 10})
     written.destinations(written.rules(body)[0])[0]["weight"] = 100
     assert written.foreign(body) == ["all"]
     after, notes = written.restore(body)

@@ -9,6 +9,7 @@ import pytest
 from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec, ScheduleState
 from temporalio.testing import WorkflowEnvironment
 
+from autopilot.spec.clock_changes import clock_changes
 from autopilot.spec.cron import between, checked
 from tests.schedules.conftest import at
 
@@ -52,6 +53,30 @@ async def test_temporal_counts_the_same_times(
     assert len(theirs) == 10
     ours = between(checked(cron), zone, at(begin) - timedelta(seconds=1), theirs[-1])
     assert list(ours.moments) == [each for each in theirs if not shown_twice(each, zone)]
+
+
+@pytest.mark.parametrize(("zone", "due"), [("America/New_York", 2), ("Europe/Berlin", 1)])
+async def test_temporal_counts_a_time_that_comes_twice_once_or_twice(
+    dev_server: WorkflowEnvironment, zone: str, due: int
+) -> None:
+    """Why runs look for themselves whether the time was dealt with (`autopilot.timetable.decide`)."""
+    (change,) = clock_changes("30 1,2 * * *", zone, at("2027-09-01 00:00"), at("2027-12-01 00:00"))
+    (wall,) = change.walls
+    handle = await dev_server.client.create_schedule(
+        f"twice {zone}",
+        Schedule(
+            action=ScheduleActionStartWorkflow("Nothing", id="nothing", task_queue="nobody"),
+            spec=ScheduleSpec(
+                cron_expressions=[f"{wall.minute} {wall.hour} * * *"],
+                time_zone_name=zone,
+                start_at=wall.replace(tzinfo=ZoneInfo(zone)) - timedelta(hours=2),
+            ),
+            state=ScheduleState(paused=True),
+        ),
+    )
+    theirs = list((await handle.describe()).info.next_action_times)
+    await handle.delete()
+    assert len([each for each in theirs if shown_twice(each, zone)]) == due
 
 
 def shown_twice(moment: datetime, zone: str) -> bool:

@@ -101,6 +101,23 @@ async def test_the_table(stage: Stage, row: Row) -> None:
     assert json.loads(line)["reason"] == record.reason
 
 
+async def test_a_time_that_comes_twice_runs_once(stage: Stage) -> None:
+    """Temporal starts a run for both."""
+    wanted = experiment(cron="30 1 * * *", timeZone="America/New_York")
+    schedule = await stage.put(wanted)
+    before, first, second = [at(f"2020-{text}") for text in ("10-31 05:30", "11-01 05:30", "11-01 06:30")]
+    decisions = []
+    for when in (before, first, second):
+        record = await stage.decided(schedule, when)
+        assert record.scheduled == when.timestamp()
+        decisions.append(record.decision)
+        if record.decision == "started":
+            await stage.end(wanted)
+    assert decisions == ["started", "started", "skipped"]
+    assert "01:30 comes twice on 2020-11-01 in America/New_York" in record.reason
+    assert record.missed == ()
+
+
 async def test_overlap_skip_names_the_run_before(stage: Stage) -> None:
     wanted = experiment(overlap="skip")
     schedule = await stage.put(wanted)

@@ -24,6 +24,7 @@ from autopilot.timetable import (
     Pause,
     Running,
     Situation,
+    clock_notes,
     decide,
     missed,
 )
@@ -219,6 +220,77 @@ def test_the_hour_that_is_left_out_is_not_missed() -> None:
     wish = spec(cron="30 2 * * *")
     groups, _ = missed(wish, after=at("2026-03-28 03:00"), until=at("2026-03-30 03:00"), own=at("2026-03-30 02:30"))
     assert groups == ()
+
+
+def in_new_york(text: str, fold: int) -> float:
+    zone = ZoneInfo("America/New_York")
+    return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=zone, fold=fold).timestamp()
+
+
+FIRST, SECOND = in_new_york("2027-11-07 01:30", 0), in_new_york("2027-11-07 01:30", 1)
+
+
+@pytest.mark.parametrize(
+    ("due", "told", "kind"),
+    [
+        (FIRST, None, "start"),
+        (FIRST, FIRST - 86400, "start"),
+        (SECOND, FIRST, "skip"),
+        (SECOND, FIRST - 86400, "start"),  # at the first nothing ran
+        (SECOND, None, "start"),
+        (SECOND + 86400, SECOND, "start"),
+    ],
+)
+def test_a_time_that_comes_twice_runs_once(due: float, told: float | None, kind: str) -> None:
+    wish = spec(cron="30 1 * * *", timeZone="America/New_York")
+    decision = decide(wish, seen(due, told=told))
+    assert decision.kind == kind
+    assert kind == "start" or decision.reason == (
+        "01:30 comes twice on 2027-11-07 in America/New_York, when clocks are set back, and an earlier run has dealt "
+        "with the first"
+    )
+    assert decide(wish, seen(due, told=told, hand=ANN)).kind == "start"
+
+
+@pytest.mark.parametrize(
+    ("written", "notes"),
+    [
+        ({"cron": "30 2 * * *"}, [
+            ("02:30 does not exist on 2027-03-28 in Europe/Berlin, when clocks are set forward: the run of that day is "
+            "skipped"),
+            "02:30 comes twice on 2027-10-31 in Europe/Berlin, when clocks are set back: the cron runs once",
+        ]),
+        ({"cron": "*/20 1-3 * * *"}, [
+            ("02:00 to 02:40 (3 cron times) do not exist on 2027-03-28 in Europe/Berlin, when clocks are set forward: "
+            "their runs are skipped"),
+            ("02:00 to 02:40 (3 cron times) come twice on 2027-10-31 in Europe/Berlin, when clocks are set back: each "
+            "gets one run at the most"),
+        ]),
+        ({"cron": "45 1 * * *", "timeZone": "Australia/Lord_Howe"}, [
+            "01:45 comes twice on 2027-04-04 in Australia/Lord_Howe, when clocks are set back: the cron runs once",
+        ]),
+        ({"cron": "0 2 * * *", "timeZone": "Australia/Lord_Howe"}, [
+            ("02:00 does not exist on 2027-10-03 in Australia/Lord_Howe, when clocks are set forward: the run of that "
+            "day is skipped"),
+        ]),
+        ({"cron": "0 3 * * *"}, []),
+        ({"cron": "30 2 * * mon"}, []),
+        ({"cron": "* * * * *", "timeZone": "UTC"}, []),
+        ({"cron": "* * * * *", "windows": OFFICE}, []),
+    ],
+)  # fmt: skip
+def test_clocks_that_leave_out_or_repeat_a_time_are_told_in_advance(written: dict[str, Any], notes: list[str]) -> None:
+    assert clock_notes(spec(**written), datetime(2026, 12, 1, tzinfo=UTC)) == notes
+
+
+def test_what_temporal_leaves_out_after_clocks_were_set_back_has_its_reason() -> None:
+    wish, begin = spec(cron="*/10 * * * *"), at("2027-10-31 01:50")
+    until = datetime(2027, 10, 31, 2, 20, tzinfo=UTC).timestamp()  # 03:20: measured, it begins again here
+    (group,), _ = missed(wish, after=begin, until=until, own=until, counted=(Counted(), Counted()))
+    assert group.count == 2
+    assert "clocks of Europe/Berlin had just been set back, after which Temporal leaves out times" in group.reason
+    (group,), _ = missed(wish, after=begin, until=until, own=until, counted=(Counted(), Counted(late=8)))
+    assert group.reason.startswith("Temporal was down")
 
 
 @settings(deadline=None, max_examples=examples(50))

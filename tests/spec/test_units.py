@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autopilot.spec.errors import SpecError
+from autopilot.spec.load import load
 from autopilot.spec.units import format_seconds, parse_fraction, parse_percent, parse_seconds
 
 
@@ -51,6 +53,83 @@ def test_a_weight_may_carry_its_percent_sign() -> None:
     assert parse_percent("12.5%") == 12.5
     with pytest.raises(ValueError, match="is not a percentage"):
         parse_percent("half")
+
+
+def canary(field: str) -> str:
+    return f"""\
+apiVersion: meshautopilot.io/v1alpha1
+kind: MeshCanary
+metadata: {{name: r}}
+spec: {{target: {{service: r}}, arms: {{stable: v1, canary: v2}}, {field}}}
+"""
+
+
+def experiment(scope: str = "percentage: 5", probe: str = "type: tcp, address: 'h:1'") -> str:
+    return f"""\
+apiVersion: meshautopilot.io/v1alpha1
+kind: MeshExperiment
+metadata: {{name: x}}
+spec:
+  target: {{service: r}}
+  hypothesis: {{probes: [{{name: p, {probe}}}]}}
+  method: [{{faults: [{{fault: {{type: delay, delay: 100ms}}, scope: {{{scope}}}}}]}}]
+"""
+
+
+def weight(text: str) -> str:
+    return canary(f"steps: [{{weight: {text}}}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (weight("0.1"), "0.1 can be read as 0.1 % and as 10 %; write 0.1% or 10%"),
+        (weight("'0.07'"), "'0.07' can be read as 0.07 % and as 7 %; write 0.07% or 7%"),
+        (experiment("percentage: 0.5"), "0.5 can be read as 0.5 % and as 50 %; write 0.5% or 50%"),
+        (experiment("users: {percentage: .5, cookie: id}"), "can be read as 0.5 % and as 50 %"),
+        (canary("analysis: {margin: {absolute: 1}}"), "1 can be read as 1 % and as 100 %; write 1% or 100%"),
+        (canary("analysis: {guard: {share: 1.0}}"), "1.0 can be read as 1 % and as 100 %; write 1% or 100%"),
+        (weight("0.001%"), "is 0.001 %, which is rounded to nothing: meshes divide traffic in steps of 0.01 %"),
+        (weight("99.999%"), "is 99.999 %, and the rest is rounded to nothing"),
+        (experiment("percentage: 0.00001%"), "proxies choose requests in steps of 0.0001 %; write 0.0001% or more"),
+        (experiment("users: {percentage: 0.001%, cookie: id}"), "users are told apart in steps of 0.01 %"),
+        (experiment(probe="type: mesh, tolerance: {min: 99}"), "is 99, and successRate is a share from 0 to 1"),
+        (experiment(probe="type: mesh, tolerance: {min: 99}"), "for 99 % write 0.99"),
+        (
+            experiment(probe="type: http, url: 'http://h', latency: {max: 250}"),
+            "is 250 s, above the timeout of 2 s, so no answer could fail it (for milliseconds write 0.25;",
+        ),
+    ],
+)
+def test_what_a_person_may_have_meant_otherwise_is_refused_with_what_to_write(text: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load(text)
+    (problem,) = caught.value.problems
+    assert says in str(problem)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        weight("1"),
+        weight("0"),
+        weight("0.1%"),
+        weight("0.01%"),
+        weight("99.99"),
+        weight("12.5"),
+        canary("analysis: {margin: {absolute: 0.1}, guard: {share: 100%}}"),
+        experiment("percentage: 0.0001%"),
+        experiment("users: {percentage: 0.01%, cookie: id}"),
+        experiment(probe="type: mesh, metric: requestRate, tolerance: {min: 99}"),
+        experiment(probe="type: mesh, tolerance: {min: 1}"),
+        experiment(probe="type: http, url: 'http://h', latency: {max: 0.25}"),
+    ],
+)
+def test_what_has_one_meaning_is_taken(text: str) -> None:
+    (document,) = load(text)
+    # What was read goes over the wire as plain numbers, which are not written by a person.
+    assert type(document).model_validate_json(document.model_dump_json()) == document
+    assert type(document).model_validate(document.model_dump(by_alias=True, mode="json")) == document
 
 
 @pytest.mark.parametrize("parse", [parse_seconds, parse_fraction, parse_percent])

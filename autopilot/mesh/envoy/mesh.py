@@ -22,8 +22,9 @@ from autopilot.mesh.envoy.inventory import inventory
 from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.names import APPLICATION
 from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.errors import ClockSkew, MeshError, MeshUnavailable, UnreadableRecord
+from autopilot.mesh.errors import ClockSkew, InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.model import (
+    EVERY_RULE,
     ArmState,
     Aspect,
     Capability,
@@ -34,6 +35,7 @@ from autopilot.mesh.model import (
     Lease,
     Plan,
     Receipt,
+    SplitTraffic,
     Target,
     TargetState,
     Tier,
@@ -44,6 +46,7 @@ from autopilot.mesh.threaded import ThreadedMesh
 from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.experiment import Action
 from autopilot.spec.mesh import Proxy
 
 _POLL = 0.005
@@ -93,8 +96,14 @@ class EnvoyMesh(ThreadedMesh):
         """What can be changed, and who undoes it."""
         return list(ABILITIES["envoy", "plain"])
 
-    async def observe(self, target: Target) -> TargetState:
-        """Arms, endpoints and weights of the target, and who holds it."""
+    async def observe(self, target: Target, split: SplitTraffic | None = None) -> TargetState:
+        """Arms, endpoints and weights of the target, and who holds it; the mesh file says what its arms are.
+
+        Raises:
+            InvalidChange: no such target, or the split leaves out rules, of which a service has one here.
+        """
+        if split is not None and split.choice != EVERY_RULE:
+            raise InvalidChange(f"{target.ref} has one rule in a mesh file; leave out spec.routes")
 
         def read() -> TargetState:
             service = self.ledger.service(target)
@@ -115,6 +124,11 @@ class EnvoyMesh(ThreadedMesh):
             )
 
         return await asyncio.to_thread(read)
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """Nothing: endpoints are addresses of the mesh file, and what answers there shows in the error rate alone."""
+        del target, arms
+        return {}
 
     async def plan(self, target: Target, changes: Sequence[Change]) -> Plan:
         """The route tables before and after, as a diff; writes nothing."""
@@ -138,6 +152,13 @@ class EnvoyMesh(ThreadedMesh):
             return Plan(target=target, tier=Tier.PROXY, diff="\n".join(diff))
 
         return await asyncio.to_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Refuses it: a mesh of plain Envoys has no workloads and no nodes."""
+        raise InvalidChange(
+            f"{action.type} needs Kubernetes, and mesh {target.mesh} is not in a cluster: leave the action out, or use "
+            "a mesh file with provider istio, gateway_api or smi"
+        )
 
     async def signs(self, lease: Lease, changes: Sequence[Change]) -> list[FaultSign]:
         """How each fault is recognised in the counters of proxies."""

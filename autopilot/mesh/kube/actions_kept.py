@@ -44,6 +44,11 @@ class KeptActions:
         self._namespace = namespace
         self._store = KubeStore(api, "", namespace)
 
+    def has(self, key: str) -> bool:
+        """Whether it is written down already which pods this action means."""
+        body = self._api.get(CONFIG_MAP, NAME, self._namespace)
+        return body is not None and _entry(key) in (body.get("data") or {})
+
     def pods(self, key: str, choose: Callable[[], list[Object]]) -> tuple[KeptPod, ...]:
         """The pods that this action means: those of the first time, or those that `choose` says now.
 
@@ -55,7 +60,7 @@ class KeptActions:
             body = self._api.get(CONFIG_MAP, NAME, self._namespace)
             made = body or config_map(NAME, self._namespace)
             data: dict[str, str] = dict(made.get("data") or {})
-            name = hashlib.sha256(key.encode()).hexdigest()[:40]
+            name = _entry(key)
             if name in data:
                 return self._known(name, data[name]).pods
             pods = tuple(_pod(one) for one in choose())
@@ -83,6 +88,10 @@ def unread_in(data: Mapping[str, str], namespace: str) -> list[UnreadableRecord]
         except ValidationError as error:
             found.append(UnreadableRecord(f"ConfigMap {namespace}/{NAME}, entry {name}", why_of(error)))
     return found
+
+
+def _entry(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
 def _pod(body: Object) -> KeptPod:

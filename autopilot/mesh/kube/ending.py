@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.books import Books
@@ -19,7 +19,18 @@ from autopilot.mesh.kube.journal import KubeJournal
 from autopilot.mesh.kube.overlays import Marked, Overlays
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.model import LAST_WRITE, Aspect, Change, Holder, InjectFault, Lease, Receipt, SplitTraffic, Target
+from autopilot.mesh.model import (
+    EVERY_RULE,
+    LAST_WRITE,
+    Aspect,
+    Change,
+    Holder,
+    InjectFault,
+    Lease,
+    Receipt,
+    SplitTraffic,
+    Target,
+)
 from autopilot.mesh.orders import Actor
 from autopilot.mesh.records import LeaseRecord, Overlay
 
@@ -115,7 +126,7 @@ class Ending:
         """
         lease = record.lease
         overlay = self._begin_end(lease)
-        commit = weights_of(overlay.changes) if overlay is not None and overlay.committing else None
+        commit = split_of(overlay.changes) if overlay is not None and overlay.committing else None
         before = self._shared(lease)
         notes = self._take_away(lease, commit)
         routes = self.overlayer.found(lease.target) if lays(lease, Aspect.TRAFFIC) else []
@@ -147,15 +158,15 @@ class Ending:
         digest = self._record("lift", lease, by, before=before, after=self._shared(lease), vital=True)
         return self._receipt(lease, routes, self._clock(), digest).model_copy(update={"notes": tuple(notes)})
 
-    def _take_away(
-        self, lease: Lease, commit: Mapping[str, float] | None = None, *, write: int = LAST_WRITE
-    ) -> list[str]:
+    def _take_away(self, lease: Lease, commit: SplitTraffic | None = None, *, write: int = LAST_WRITE) -> list[str]:
         """Takes away what this lease has laid up to a write, or one before it; what was not ours, one sentence each."""
         notes: list[str] = []
         if lays(lease, Aspect.FAULTS):
             notes += self.faults.take_away(lease.target, lease.holder.fencing, write=write)
         if lays(lease, Aspect.TRAFFIC):
-            notes += self.overlayer.take_away(lease.target, lease.holder.fencing, write=write, commit=commit)
+            fencing, choice = lease.holder.fencing, commit.choice if commit else EVERY_RULE
+            weights = commit.ordered if commit else None
+            notes += self.overlayer.take_away(lease.target, fencing, write=write, commit=weights, choice=choice)
         return notes
 
     def _shared(self, lease: Lease) -> dict[str, float]:
@@ -282,10 +293,12 @@ def unknown(lease: Lease) -> LeaseRecord:
     return LeaseRecord(lease=lease, token="", acquired=0, renewed=0)
 
 
+def split_of(changes: Sequence[Change]) -> SplitTraffic | None:
+    """The split among changes."""
+    return next((change for change in changes if isinstance(change, SplitTraffic)), None)
+
+
 def weights_of(changes: Sequence[Change]) -> dict[str, float]:
-    """Percent by arm, where traffic is split among changes."""
-    found: dict[str, float] = {}
-    for change in changes:
-        if isinstance(change, SplitTraffic):
-            found |= change.weights
-    return found
+    """Percent by arm, where traffic is split among changes; stable's first."""
+    split = split_of(changes)
+    return split.ordered if split else {}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from autopilot.mesh.abilities import ability
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.faults import own_mark
+from autopilot.mesh.kube.faults import bears_mark, own_mark
 from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.leading import Surroundings
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.partitions import Partitions
 from autopilot.mesh.kube.route_faults import RouteFaults
@@ -32,7 +33,7 @@ class Faulting:
     def __init__(self, store: KubeStore, routes: Routes, driver: str, filters: str = "istio-system") -> None:
         self._store = store
         self._api = store.api
-        self._provider, self._driver = routes.provider, driver
+        self._kinds, self._provider, self._driver = routes, routes.provider, driver
         self._routes: RouteFaults | None = None
         self._filters: FilterFaults | None = None
         labels = self._labels_by_services
@@ -54,6 +55,12 @@ class Faulting:
         self._partitions.of(target)
         return [] if self._routes is None else self._routes.found(target)
 
+    def laid(self, target: Target) -> bool:
+        """Whether faults lie over the target's routes: what was refused before they were laid is not asked again."""
+        bodies = [] if self._routes is None else [route.body for route in self._routes.found(target)]
+        filters = [] if self._filters is None else self._filters.of(target)
+        return any(bears_mark(body, target.service) for body in bodies) or bool(filters)
+
     def check(self, target: Target, injected: Sequence[InjectFault]) -> None:
         """Refuses what cannot be said here, or not over what is there. Writes nothing.
 
@@ -69,6 +76,8 @@ class Faulting:
                 )
         said = _said(injected)
         if said and self._routes is not None:
+            if not self.laid(target) and (problems := Surroundings(self._api, self._kinds, target).refusals()):
+                raise InvalidChange("; ".join(problems))
             (self._filters or self._routes).check(target, self._routes.wishes(target, said))
         self._partitions.check(target, injected)
 

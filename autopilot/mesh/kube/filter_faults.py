@@ -16,7 +16,7 @@ from autopilot.mesh.errors import InvalidChange, MeshUnavailable, UnreadableReco
 from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
-from autopilot.mesh.kube.filters_kept import PLANNED, KeptFilters, renewed, why
+from autopilot.mesh.kube.filters_kept import PLANNED, Kept, KeptFilters, renewed, why
 from autopilot.mesh.kube.filters_read import Place, Reader, route_names
 from autopilot.mesh.kube.filters_render import Laid, Piece, enveloped, overlaid, patch_of, same, told
 from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS
@@ -113,6 +113,10 @@ class FilterFaults:
         """Deletes what this holder, or one before it, has laid; there is nothing that it could not."""
         self._kept.remove(one for one in self._kept.of(target) if one.laid.order <= (fencing, write))
         return []
+
+    def of(self, target: Target) -> list[Kept]:
+        """Those over a target, from any operation."""
+        return self._kept.of(target)
 
     def unread(self, mesh: str) -> list[UnreadableRecord]:
         """Those of this mesh that cannot be read."""

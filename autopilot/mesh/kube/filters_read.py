@@ -15,11 +15,12 @@ from typing import Any, Literal
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import KubeApi, Object, Operation
+from autopilot.mesh.kube.backends import host_of
 from autopilot.mesh.kube.filters_istio import carriage, header_operations
 from autopilot.mesh.kube.filters_render import Piece
 from autopilot.mesh.kube.marks import Mark, WeightList
 from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE
-from autopilot.mesh.kube.routes import Route, Routes
+from autopilot.mesh.kube.routes import Route, Routes, Split, beside
 from autopilot.mesh.model import Target
 
 _DOMAIN = ".svc.cluster.local"
@@ -57,7 +58,7 @@ class Reader:
         self._target = target
         self._services: dict[str, list[int] | None] = {}
 
-    def intended(self, route: Route, weights: Mapping[str, float], new: Mark, before: Mark | None = None) -> Intended:
+    def intended(self, route: Route, split: Split, new: Mark, before: Mark | None = None) -> Intended:
         """The VirtualService with these weights.
 
         Raises:
@@ -65,9 +66,10 @@ class Reader:
         """
 
         def entry(one: WeightList, arm: str, weight: int) -> Object:
-            return self._routes.entry(self._target, one, arm, weight, route.body)
+            like = beside(one, route.body, split.stable)
+            return self._routes.entry(like, split.arms[arm][0], weight, self._target.namespace)
 
-        operations, mark = marks.lay(route.body, route.lists, weights, new=new, entry=entry, before=before)
+        operations, mark = marks.lay(route.body, route.lists, split.weights, new=new, entry=entry, before=before)
         kept = tuple(one for one in operations if not one["path"].startswith(_ANNOTATIONS))
         return Intended(route, kept, mark, patched(route.body, kept))
 
@@ -199,8 +201,7 @@ class Reader:
         return f"outbound|{port}|{destination.get('subset', '')}|{host}"
 
     def _host(self, host: str) -> str:
-        """As Istio reads it: a name without dots is made whole."""
-        return host if "." in host or host == "*" else f"{host}.{self._target.namespace}{_DOMAIN}"
+        return host_of(host, self._target.namespace)
 
     def _ports(self, host: str) -> list[int] | None:
         """The ports of a Service of the cluster; None for other hosts."""

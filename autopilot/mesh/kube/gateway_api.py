@@ -1,33 +1,24 @@
 """Gateway API: weights of backends in HTTPRoutes and GRPCRoutes, on Gateways and on Services (GAMMA).
 
-Arms are Services. A route is the target's where its parent is the target, where the target is one of its backends, or
-where it bears the target's name.
+Arms are Services, by their exact names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
-from autopilot.mesh.kube.marks_read import has_mark
-from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, SERVICE, Resource
-from autopilot.mesh.kube.routes import (
-    Route,
-    addresses,
-    first_of,
-    is_named_after,
-    own,
-    rule_key,
-    service_of,
-    split_rules,
-)
+from autopilot.mesh.kube.backends import Arms, Backend, service_backend
+from autopilot.mesh.kube.marks import Mark, told_apart
+from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, Resource
+from autopilot.mesh.kube.routes import Route, Rule, addresses, own, rule_key, service_arm, service_of, words_of
 from autopilot.mesh.model import Target
 
 
 class GatewayRoutes:
-    """HTTPRoutes and GRPCRoutes of the target's namespace."""
+    """HTTPRoutes and GRPCRoutes whose rules lead to a target's arms."""
 
     provider = "gateway_api"
     kinds: tuple[Resource, ...] = (HTTP_ROUTE, GRPC_ROUTE)
@@ -35,58 +26,66 @@ class GatewayRoutes:
     def __init__(self, api: KubeApi) -> None:
         self._api = api
 
-    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
-        """The object as a route to the target."""
-        spec = body.get("spec") or {}
-        rules = spec.get("rules") or []
-        mark = mark_of(body, target.service)
-        concerned = _concerned(target, body, rules)
-        marked = has_mark(body, target.service)
-        if not any(concerned) and not marked:
-            return None
+    def rules(self, body: Object) -> list[Rule]:
+        """The rules of a route."""
+        rules = (body.get("spec") or {}).get("rules") or []
+        namespace = body["metadata"]["namespace"]
         keys = told_apart(rule_key(rule.get("name"), rule.get("matches")) for rule in rules)
-        lists = [
-            (
-                WeightList(
-                    key=key,
-                    path=f"/spec/rules/{index}/backendRefs",
-                    destinations=tuple(
-                        Destination(arm=_arm(backend, target) if ours else "", weight=backend.get("weight"))
-                        for backend in rule.get("backendRefs") or []
-                    ),
-                    implied=1,
-                ),
-                _takes_all(rule.get("matches")),
+        return [
+            Rule(
+                key=key,
+                path=f"/spec/rules/{index}/backendRefs",
+                name=str(rule.get("name") or ""),
+                words=words_of(rule.get("name"), rule.get("matches")),
+                backends=tuple(backend_of(one, namespace) for one in rule.get("backendRefs") or []),
+                weights=tuple(one.get("weight") for one in rule.get("backendRefs") or []),
+                implied=1,
             )
-            for index, (key, rule, ours) in enumerate(zip(keys, rules, concerned, strict=True))
+            for index, (key, rule) in enumerate(zip(keys, rules, strict=True))
         ]
-        found = split_rules(lists, mark)
-        return Route(resource, body, found) if found or marked else None
 
-    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
-        """Services that the routes name, and those that are versions of the target by their names or selectors."""
-        listed = {item.arm for route in routes for one in route.lists for item in one.destinations if item.arm}
-        services = {one["metadata"]["name"]: one for one in self._api.list(SERVICE, target.namespace)}
-        if not listed:
-            service_of(self._api, target)
-        selector = ((services.get(target.service) or {}).get("spec") or {}).get("selector") or {}
-        names = {
-            name
-            for name, body in services.items()
-            if name in listed or (name != target.service and _is_version(name, body, target, selector))
-        }
-        return {name: addresses(self._api, target.namespace, name) for name in sorted(names | listed)}
+    def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
+        """Services that routes on the target's Service lead to, or that share a rule with the target."""
+        mine = service_backend(target.service, target.namespace)
+        found: dict[str, tuple[Backend, ...]] = {}
+        for body in bodies:
+            everything = parents(body) == {mine}
+            for rule in self.rules(body):
+                if everything or mine in rule.backends:
+                    found |= {one.name: (one,) for one in rule.backends if one.namespace == target.namespace}
+        return found
 
-    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
-        """A backend like the rule's first, for another arm."""
-        like = {key: value for key, value in first_of(one, body).items() if key in {"group", "kind", "port"}}
-        return {**like, "name": arm, "weight": weight}
+    def known(self, target: Target) -> Arms:
+        """Nothing tells the versions of a Service, where no route does."""
+        del target
+        return {}
 
-    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """There are none: arms are Services."""
+        del target
+        return {}
+
+    def resolve(self, target: Target, arm: str) -> Backend:
+        """A Service of the target's namespace."""
+        return service_arm(self._api, target, arm)
+
+    def endpoints(self, backend: Backend) -> tuple[str, ...]:
+        """Ready endpoints of a Service."""
+        return addresses(self._api, backend.namespace, backend.name) if backend.namespace else ()
+
+    def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
+        """Another backend for what `like` carries: with its port, and its filters."""
+        made = copy.deepcopy({key: value for key, value in like.items() if key not in ("weight", "namespace")})
+        where = {"namespace": backend.namespace} if backend.namespace != namespace else {}
+        return {**made, **where, "name": backend.name, "weight": weight}
+
+    def make(self, target: Target, weights: Mapping[str, int], arms: Arms, mark: Mark) -> tuple[Resource, Object]:
         """An HTTPRoute of our own on the target's Service."""
         ports = (service_of(self._api, target).get("spec") or {}).get("ports") or []
         port = ports[0]["port"] if ports else 80
-        backends = [{"name": arm, "port": port, "weight": weight} for arm, weight in weights.items()]
+        backends = [
+            self.entry({"port": port}, arms[arm][0], weight, target.namespace) for arm, weight in weights.items()
+        ]
         spec = {
             "parentRefs": [{"group": "", "kind": "Service", "name": target.service, "port": port}],
             "rules": [{"backendRefs": backends}],
@@ -114,42 +113,17 @@ def _state(parent: Mapping[str, Any], generation: int) -> str:
     return ""
 
 
-def _concerned(target: Target, body: Object, rules: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Which rules lead the target's traffic.
-
-    All rules of a route on its Service alone do. Of any other route, those that list the target; where it bears the
-    target's name, or is on other Services too, also those that list what is named after it, or else all.
-    """
-    arms = [{_arm(backend, target) for backend in rule.get("backendRefs") or []} for rule in rules]
-    parents = (body.get("spec") or {}).get("parentRefs") or []
-    services = {
-        parent.get("name")
-        for parent in parents
-        if _is_service(parent) and parent.get("namespace", target.namespace) == target.namespace
-    }
-    if services == {target.service}:
-        return [True] * len(rules)
-    if target.service in services or (not services and body["metadata"]["name"] == target.service):
-        named = [any(is_named_after(arm, target.service) for arm in found) for found in arms]
-        return named if any(named) else [True] * len(rules)
-    return [target.service in found for found in arms]
+def parents(body: Object) -> set[Backend]:
+    """The Services that a route is on."""
+    namespace = body["metadata"]["namespace"]
+    given = (body.get("spec") or {}).get("parentRefs") or []
+    return {backend_of(one, namespace) for one in given if one.get("kind") == "Service"}
 
 
-def _is_service(reference: Mapping[str, Any]) -> bool:
-    return reference.get("kind") == "Service" and reference.get("group", "") in ("", "core")
-
-
-def _arm(backend: Mapping[str, Any], target: Target) -> str:
-    local = backend.get("namespace", target.namespace) == target.namespace
-    service = backend.get("kind", "Service") == "Service" and backend.get("group", "") in ("", "core")
-    return str(backend.get("name", "")) if local and service else ""
-
-
-def _takes_all(matches: object) -> bool:
-    """Whether a rule's matches let everything through: none, or the one that the API server writes by default."""
-    return not matches or matches == [{"path": {"type": "PathPrefix", "value": "/"}}]
-
-
-def _is_version(name: str, body: Object, target: Target, selector: Mapping[str, str]) -> bool:
-    mine = (body.get("spec") or {}).get("selector") or {}
-    return is_named_after(name, target.service) or bool(selector and selector.items() < mine.items())
+def backend_of(reference: Mapping[str, Any], namespace: str) -> Backend:
+    """What a backendRef leads to."""
+    name, where = str(reference.get("name", "")), str(reference.get("namespace") or namespace)
+    kind = reference.get("kind", "Service")
+    if kind == "Service" and reference.get("group", "") in ("", "core"):
+        return service_backend(name, where)
+    return Backend(host=f"{kind} {where}/{name}")

@@ -2,113 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import Absent, KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList, mark_of, told_apart
-from autopilot.mesh.kube.marks_read import has_mark
-from autopilot.mesh.kube.resources import DESTINATION_RULE, VIRTUAL_SERVICE, Resource
-from autopilot.mesh.kube.routes import (
-    Route,
-    addresses,
-    first_of,
-    is_named_after,
-    own,
-    pods,
-    rule_key,
-    selector_of,
-    service_of,
-    split_rules,
-)
+from autopilot.mesh.kube.api import Absent, Forbidden, KubeApi, Object
+from autopilot.mesh.kube.backends import Arms, Backend, host_of, meant, service_backend
+from autopilot.mesh.kube.marks import Mark, mark_of, told_apart
+from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.routes import Rule, addresses, arms_of, own, pods, rule_key, selector_of, service_of, words_of
 from autopilot.mesh.model import Target
-
-_DOMAIN = "svc.cluster.local"
 
 
 class IstioRoutes:
-    """VirtualServices of the target's namespace that lead to it, by their hosts or by their destinations."""
+    """VirtualServices whose rules lead to a target's arms.
+
+    Args:
+        api: the cluster.
+        root: Istio's root namespace, whose DestinationRules hold for all others.
+    """
 
     provider = "istio"
     kinds: tuple[Resource, ...] = (VIRTUAL_SERVICE,)
 
-    def __init__(self, api: KubeApi) -> None:
+    def __init__(self, api: KubeApi, root: str = "istio-system") -> None:
         self._api = api
+        self._root = root
 
-    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
-        """The VirtualService as a route to the target."""
+    def rules(self, body: Object) -> list[Rule]:
+        """The HTTP rules that have destinations; copies that faults have put before them are none of anybody's."""
         if faults.is_ours(body):
-            return None
-        mark = mark_of(body, target.service)
-        host = self._host(target, body)
+            return []
+        namespace = body["metadata"]["namespace"]
         rules = [(index, rule) for index, rule in enumerate(faults.rules_of(body)) if not faults.is_copy(rule)]
         keys = told_apart(rule_key(rule.get("name"), rule.get("match")) for _, rule in rules)
-        lists = []
-        for key, (index, rule) in zip(keys, rules, strict=True):
-            laid = mark.of(key) if mark else None
-            known, path = laid.laid if laid else (), f"/spec/http/{index}/route"
-            listed = self._listed(target, rule, host, known, key=key, path=path)
-            lists.append((listed, not rule.get("match")))
-        concerned = split_rules(lists, mark)
-        return Route(resource, body, concerned) if concerned or has_mark(body, target.service) else None
+        return [
+            Rule(
+                key=key,
+                path=f"/spec/http/{index}/route",
+                name=str(rule.get("name") or ""),
+                words=words_of(rule.get("name"), rule.get("match")),
+                backends=tuple(destination_of(one, namespace) for one in rule.get("route") or []),
+                weights=tuple(one.get("weight") for one in rule.get("route") or []),
+                implied=0,
+            )
+            for key, (index, rule) in zip(keys, rules, strict=True)
+        ]
 
     def shares(self, target: Target, body: Object) -> Callable[[Object], Mapping[str, float]]:
         """Tells of a rule of this VirtualService how it shares its requests: percent by arm, elsewhere under ""."""
-        host, mark = self._host(target, body), mark_of(body, target.service)
-        laid = {arm for one in mark.lists for arm in one.laid} if mark else ()
-        return lambda rule: self._listed(target, rule, host, laid, key="", path="").shares
+        mark = mark_of(body, target.service)
+        laid = arms_of(mark, target) if mark else {}
 
-    def _host(self, target: Target, body: Object) -> tuple[bool, bool]:
-        """Whether the VirtualService is for the target's host, and for no other of its namespace."""
-        mine = host_of(target.service, target.namespace)
-        hosts = {host_of(host, target.namespace) for host in (body.get("spec") or {}).get("hosts") or []}
-        alone = {host for host in hosts if host.endswith(f".{target.namespace}.{_DOMAIN}")} == {mine}
-        return mine in hosts, alone
+        def shared(rule: Object) -> Mapping[str, float]:
+            given = rule.get("route") or []
+            backends = tuple(destination_of(one, body["metadata"]["namespace"]) for one in given)
+            found = Rule("", "", "", "", backends, tuple(one.get("weight") for one in given), 0)
+            return found.listed({**_at_own_host(target, backends), **laid}).shares
 
-    def _listed(
-        self, target: Target, rule: Object, host: tuple[bool, bool], laid: Container[str], *, key: str, path: str
-    ) -> WeightList:
-        given = rule.get("route") or []
-        names = [self._arm(target, one.get("destination") or {}) for one in given]
-        arms = _ours(names, target, own=host[0], alone=host[1], laid=laid)
-        items = tuple(Destination(arm, one.get("weight")) for arm, one in zip(arms, given, strict=True))
-        return WeightList(key=key, path=path, destinations=items, implied=0)
+        return shared
 
-    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
-        """Subsets of the target's DestinationRules by their ready pods, and Services that its routes name."""
+    def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
+        """The target's subsets that rules lead to, and the target as a whole where one does."""
+        return _at_own_host(target, [one for body in bodies for rule in self.rules(body) for one in rule.backends])
+
+    def known(self, target: Target) -> Arms:
+        """The subsets of the target's DestinationRules."""
+        return self._subset_backends(target)
+
+    def resolve(self, target: Target, arm: str) -> Backend:
+        """A subset of the target, or a Service of its namespace."""
+        subset = self._subset_backends(target).get(arm)
+        service = self._api.get(SERVICE, arm, target.namespace)
+        if subset and service:
+            raise InvalidChange(
+                f"arm {arm} of {target.ref} may be subset {arm} of its DestinationRule or Service {arm}: write "
+                f"{{subset: {arm}}} or {{service: {arm}}}"
+            )
+        if subset:
+            return subset[0]
+        if service:
+            return service_backend(arm, target.namespace)
+        known = ", ".join(self._subset_backends(target)) or "none"
+        raise InvalidChange(
+            f"{target.ref} has no arm {arm}: no DestinationRule for host {_host(target)} has such a subset (there: "
+            f"{known}), and namespace {target.namespace} has no Service of that name; write the exact name of either"
+        )
+
+    def endpoints(self, backend: Backend) -> tuple[str, ...]:
+        """Ready pods of a subset, or ready endpoints of a Service."""
+        if not backend.namespace:
+            return ()
+        if not backend.subset:
+            return addresses(self._api, backend.namespace, backend.name)
+        target = Target(mesh="", namespace=backend.namespace, service=backend.name)
         selector = (service_of(self._api, target).get("spec") or {}).get("selector") or {}
-        found: dict[str, tuple[str, ...]] = {}
-        for name, labels in self._subset_labels(target).items():
-            found[name] = pods(self._api, target.namespace, {**selector, **labels})
-        for route in routes:
-            for one in route.lists:
-                for item in one.destinations:
-                    if item.arm and item.arm not in found:
-                        found[item.arm] = addresses(self._api, target.namespace, item.arm)
-        return found
+        labels = self.subsets(target).get(backend.subset)
+        return () if labels is None else pods(self._api, backend.namespace, {**selector, **labels})
 
-    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
-        """A destination like the rule's first, for another arm."""
-        like = dict(first_of(one, body).get("destination") or {})
-        if arm in self._subset_labels(target):
-            like |= {"host": target.service, "subset": arm}
-        else:
-            like.pop("subset", None)
-            like["host"] = arm
-        return {"destination": like, "weight": weight}
+    def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
+        """Another destination for what `like` carries: with its headers, and its port."""
+        made = copy.deepcopy({key: value for key, value in like.items() if key != "weight"})
+        destination = dict(made.get("destination") or {})
+        written = destination.get("host", "")
+        if host_of(written, namespace) != backend.host:
+            near = backend.namespace == namespace and "." not in written
+            destination["host"] = backend.name if near else backend.host
+        destination.pop("subset", None)
+        if backend.subset:
+            destination["subset"] = backend.subset
+        return {**made, "destination": destination, "weight": weight}
 
-    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+    def make(self, target: Target, weights: Mapping[str, int], arms: Arms, mark: Mark) -> tuple[Resource, Object]:
         """A VirtualService of our own."""
-        subsets = self._subset_labels(target)
-        route = [
-            {
-                "destination": {"host": target.service, "subset": arm} if arm in subsets else {"host": arm},
-                "weight": weight,
-            }
-            for arm, weight in weights.items()
-        ]
+        service_of(self._api, target)
+        route = [self.entry({}, arms[arm][0], weight, target.namespace) for arm, weight in weights.items()]
         spec = {"hosts": [target.service], "http": [{"route": route}]}
         return VIRTUAL_SERVICE, own(VIRTUAL_SERVICE, target, spec, mark)
 
@@ -119,69 +130,81 @@ class IstioRoutes:
             InvalidChange: there is no such service or version, or it selects no pods.
         """
         target = Target(mesh="", namespace=namespace, service=service)
-        selector = selector_of(self._api, target)
         if arm is None or arm == service:
-            return selector
-        subsets = self._subset_labels(target)
-        if arm in subsets:
-            return {**selector, **subsets[arm]}
-        if is_named_after(arm, service):
-            return selector_of(self._api, target.model_copy(update={"service": arm}))
-        raise InvalidChange(
-            f"{namespace}/{service} has no version {arm}; it has {', '.join(sorted(subsets)) or 'none that have names'}"
-        )
+            return selector_of(self._api, target)
+        backend = self.resolve(target, arm)
+        if backend.subset:
+            return {**selector_of(self._api, target), **self.subsets(target)[arm]}
+        return selector_of(self._api, target.model_copy(update={"service": arm}))
 
-    def unready(self, route: Route) -> str:
+    def unready(self, route: object) -> str:
         """Istio says nothing of VirtualServices unless it is told to: the measured split shows what proxies do."""
+        del route
         return ""
 
+    def _subset_backends(self, target: Target) -> dict[str, tuple[Backend, ...]]:
+        return {name: (Backend(host=_host(target), subset=name),) for name in self.subsets(target)}
+
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """The target's subsets, by their pods' labels: of its own namespace, then of the root, then of callers'."""
+        found: dict[str, dict[str, str]] = {}
+        for rule in sorted(self._destination_rules(target), key=lambda one: self._nearness(one, target)):
+            for subset in rule["spec"].get("subsets") or []:
+                found.setdefault(subset["name"], subset.get("labels") or {})
+        return found
+
+    def _nearness(self, rule: Object, target: Target) -> tuple[bool, int]:
+        namespace = _namespace(rule, target)
+        place = 0 if namespace == target.namespace else 1 if namespace == self._root else 2
+        return rule["spec"].get("host", "").startswith("*"), place
+
     def _destination_rules(self, target: Target) -> list[Object]:
-        wanted = host_of(target.service, target.namespace)
+        wanted = _host(target)
         try:
-            rules = self._api.list(DESTINATION_RULE, target.namespace)
+            rules = self._api.list(DESTINATION_RULE)
         except Absent:
             return []
-        return [rule for rule in rules if host_of(rule["spec"].get("host", ""), target.namespace) == wanted]
-
-    def _subset_labels(self, target: Target) -> dict[str, dict[str, str]]:
-        return {
-            subset["name"]: subset.get("labels") or {}
-            for rule in self._destination_rules(target)
-            for subset in rule["spec"].get("subsets") or []
-        }
-
-    def _arm(self, target: Target, destination: Mapping[str, Any]) -> tuple[str, bool]:
-        """What an arm there would be called, and whether it is certain: a destination of the target's own host."""
-        host = host_of(destination.get("host", ""), target.namespace)
-        if host == host_of(target.service, target.namespace):
-            return str(destination.get("subset") or target.service), True
-        name, _, rest = host.partition(".")
-        return (name if rest == f"{target.namespace}.{_DOMAIN}" else ""), False
+        except Forbidden:  # what lies in other namespaces is then not seen
+            rules = self._api.list(DESTINATION_RULE, target.namespace)
+        return [
+            rule
+            for rule in rules
+            if fnmatchcase(wanted, host_of(rule["spec"].get("host", ""), _namespace(rule, target)).replace("[", "[[]"))
+        ]
 
 
-def _ours(
-    names: Sequence[tuple[str, bool]], target: Target, *, own: bool, alone: bool, laid: Container[str]
-) -> list[str]:
-    """Which destinations of a rule are arms, by their names; empty for somebody else's.
+def unresolved(body: Object, hosts: Iterable[str]) -> dict[str, str]:
+    """Hosts in a VirtualService's destinations that Istio takes as they are, and that were meant for one of these.
 
-    Another Service of the namespace is a version of the target where the route is the target's alone, or where a rule
-    that leads to the target, or to what is named after it, is under the target's host too; or where it is named after
-    the target itself beside it, or was laid there by us.
+    Returns:
+        What is written → the full name of the host that is meant.
     """
-    leads = any(certain for _, certain in names)
-    named = any(is_named_after(name, target.service) for name, _ in names)
-    every = own and (alone or leads or named)
-    return [
-        name if certain or every or name in laid or (leads and is_named_after(name, target.service)) else ""
-        for name, certain in names
-    ]
+    wanted = set(hosts)
+    spec = body.get("spec") or {}
+    said = {
+        str((one.get("destination") or {}).get("host", ""))
+        for kind in ("http", "tcp", "tls")
+        for rule in spec.get(kind) or []
+        for one in rule.get("route") or []
+    }
+    return {host: meant(host) for host in sorted(said) if meant(host) in wanted}
 
 
-def host_of(host: str, namespace: str) -> str:
-    """A host as Istio reads it in this namespace: short names are made whole."""
-    parts = host.split(".")
-    if len(parts) == 1:
-        return f"{host}.{namespace}.{_DOMAIN}"
-    if len(parts) == 2 or (len(parts) == 3 and parts[2] == "svc"):
-        return f"{parts[0]}.{parts[1]}.{_DOMAIN}"
-    return host
+def _host(target: Target) -> str:
+    return service_backend(target.service, target.namespace).host
+
+
+def _namespace(rule: Object, target: Target) -> str:
+    return str((rule.get("metadata") or {}).get("namespace", target.namespace))
+
+
+def destination_of(one: Mapping[str, Any], namespace: str) -> Backend:
+    """What an entry of a rule's `route` leads to."""
+    destination = one.get("destination") or {}
+    host = host_of(str(destination.get("host", "")), namespace)
+    return Backend(host=host, subset=str(destination.get("subset") or ""))
+
+
+def _at_own_host(target: Target, backends: Iterable[Backend]) -> dict[str, tuple[Backend, ...]]:
+    """Those at the target's own host, by their subsets, or by the target's name where they have none."""
+    return {one.subset or target.service: (one,) for one in backends if one.host == _host(target)}

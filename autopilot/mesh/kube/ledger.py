@@ -17,10 +17,10 @@ from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, UnreadableRecord
 from autopilot.mesh.kube.api import Conflict
 from autopilot.mesh.kube.book import OpenBook
-from autopilot.mesh.kube.ending import Ending, injected_of, lays, unknown, weights_of
+from autopilot.mesh.kube.ending import Ending, injected_of, lays, split_of, unknown, weights_of
 from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.overlays import Overlays
-from autopilot.mesh.kube.routes import Route
+from autopilot.mesh.kube.routes import Route, service_of
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
     Aspect,
@@ -64,19 +64,15 @@ class KubeLedger(Ending):
         super().__init__(store, overlayer, clock, told, faults=faults)
         self._max_unattended = max_unattended
 
-    def arms(self, target: Target, routes: Sequence[Route] | None = None) -> dict[str, tuple[str, ...]]:
-        """The target's arms, and what answers for each.
+    def arms(self, target: Target, split: SplitTraffic) -> dict[str, tuple[str, ...]]:
+        """The arms of a split, and what answers for each.
 
         Raises:
-            InvalidChange: no such target.
+            InvalidChange: one is not there, or something leads to stable that cannot be driven.
         """
-        routes = self.overlayer.found(target) if routes is None else routes
-        found = self.overlayer.routes.arms(target, routes)
-        if not found:
-            raise InvalidChange(
-                f"{target.ref} has no versions that can be distinguished; name them in its route, or as subsets"
-            )
-        return found
+        overlayer = self.overlayer
+        resolved = overlayer.resolved(target, split.ordered, split.choice)
+        return {arm: overlayer.routes.endpoints(backends[0]) for arm, backends in resolved.arms.items()}
 
     def check(self, target: Target, changes: Sequence[Change]) -> None:
         """Refuses changes that name what is not there, or that cannot be said here.
@@ -86,14 +82,11 @@ class KubeLedger(Ending):
         """
         if injected := injected_of(changes):
             self.faults.check(target, injected)
-        splits = [change for change in changes if isinstance(change, SplitTraffic)]
-        arms = self.arms(target) if splits else {}
-        for change in splits:
-            for arm, weight in change.weights.items():
-                if arm not in arms:
-                    raise InvalidChange(f"{target.ref} has no arm {arm}; it has {', '.join(arms)}")
-                if weight and not arms[arm]:
-                    raise InvalidChange(f"arm {arm} of {target.ref} has no ready endpoints; start its pods first")
+        if (split := split_of(changes)) is None:
+            return
+        for arm, endpoints in self.arms(target, split).items():
+            if split.weights[arm] and not endpoints:
+                raise InvalidChange(f"arm {arm} of {target.ref} has no ready endpoints; start its pods first")
 
     def acquire(
         self,
@@ -121,9 +114,9 @@ class KubeLedger(Ending):
         if Aspect.FAULTS in aspects and Aspect.TRAFFIC not in aspects:
             routes = self.faults.found(target)
             self.faults.refuse_unread(target, routes)
-        else:
-            routes = self.overlayer.found(target)
-            self.arms(target, routes)
+        elif not (routes := self.overlayer.found(target) or self.overlayer.nearby(target)):
+            # Where there are routes, the target may be a name alone, its arms Services: then the first split tells.
+            service_of(self.store.api, target)
         self.overlayer.refuse_unread(target, routes)
         self._ask_leave(routes)
         while True:
@@ -171,8 +164,8 @@ class KubeLedger(Ending):
         target, writer = lease.target, lease.writer
         routes: list[Route] = []
         notes: list[str] = []
-        if weights := weights_of(changes):
-            routes += self.overlayer.lay(target, writer, weights, deadline)
+        if split := split_of(changes):
+            routes += self.overlayer.lay(target, writer, split.ordered, deadline, choice=split.choice)
         elif lays(lease, Aspect.TRAFFIC):
             notes += self.overlayer.take_away(target, writer.fencing, write=writer.write)
         if injected := injected_of(changes):
@@ -199,8 +192,9 @@ class KubeLedger(Ending):
         if overlay is not None:
             done: list[str] = []
             writer = overlay.lease.writer
-            if weights := weights_of(overlay.changes):
-                done += self.overlayer.look_after(lease.target, writer, weights, overlay.deadline)
+            if split := split_of(overlay.changes):
+                choice = split.choice
+                done += self.overlayer.look_after(lease.target, writer, split.ordered, overlay.deadline, choice=choice)
             if injected := injected_of(overlay.changes):
                 done += self.faults.look_after(lease.target, writer, injected, overlay.deadline)
             if done:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
+from autopilot.mesh.kube.backends import Backend
 from autopilot.mesh.model import Plain
 
 PREFIX = "overlay.meshautopilot.io/"
@@ -99,6 +100,8 @@ class Mark(Plain):
     lists: tuple[LaidList, ...] = ()
     made: bool = False
     """Whether the whole object is ours, and is deleted with the overlay."""
+    arms: dict[str, tuple[Backend, ...]] = Field(default_factory=dict)
+    """What the arms were when it was laid, stable first: whoever restores asks nobody. Empty in older versions."""
 
     @property
     def order(self) -> tuple[int, int]:

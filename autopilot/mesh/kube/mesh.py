@@ -7,27 +7,30 @@ import difflib
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.errors import MeshError, MeshUnavailable, UnreadableRecord
+from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.backends import Arms, service_backend
 from autopilot.mesh.kube.commander import KubeCommander
-from autopilot.mesh.kube.ending import injected_of, weights_of
+from autopilot.mesh.kube.ending import injected_of, split_of
 from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.inventory import inventory
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.ledger import KubeLedger
+from autopilot.mesh.kube.marks import mark_of
 from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
-from autopilot.mesh.kube.resources import NETWORK_POLICY
-from autopilot.mesh.kube.routes import Route, Routes, addresses
+from autopilot.mesh.kube.readiness import Readiness
+from autopilot.mesh.kube.resources import NETWORK_POLICY, Resource
+from autopilot.mesh.kube.routes import Route, Routes, addresses, arms_of, ip_of, service_of
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.workloads import Workloads
@@ -38,6 +41,7 @@ from autopilot.mesh.model import (
     Lease,
     Plan,
     Receipt,
+    SplitTraffic,
     Target,
     TargetState,
 )
@@ -47,6 +51,7 @@ from autopilot.mesh.unreadable import Unreadable
 from autopilot.mesh.watchman import Watchman
 from autopilot.spec.ceilings import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
+from autopilot.spec.experiment import Action
 
 _POLL = 0.1
 VERIFY_LIMIT = 10.0
@@ -90,6 +95,7 @@ class KubeMesh(ThreadedMesh):
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
         self._commander = KubeCommander(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
+        self._readiness = Readiness(self.api, self.routes)
         self._watchman = Watchman()
         self.sweep_every = 1.0
         """Seconds between two rounds of a guard at the least."""
@@ -123,37 +129,68 @@ class KubeMesh(ThreadedMesh):
         """What can be changed, and who undoes it."""
         return list(ABILITIES[self.spec.provider, self.spec.driver])
 
-    async def observe(self, target: Target) -> TargetState:
-        """Arms, endpoints and weights of the target, and who holds it."""
+    async def observe(self, target: Target, split: SplitTraffic | None = None) -> TargetState:
+        """Arms, endpoints and weights of the target, and who holds it.
+
+        Args:
+            target: the target.
+            split: whose arms; without one the subsets of the target, or what its routes lead to.
+        """
 
         def read() -> TargetState:
             overlayer = self.ledger.overlayer
-            routes = overlayer.found(target)
-            # One without versions is one of its own.
-            arms = overlayer.routes.arms(target, routes) or {
-                target.service: addresses(self.api, target.namespace, target.service)
-            }
+            if split is not None:
+                wanted = overlayer.resolved(target, split.ordered, split.choice)
+                routes, arms = overlayer.found(target, wanted), wanted.arms
+            else:
+                routes = overlayer.found(target)
+                arms = self._named(target, routes)
+            found = {arm: overlayer.routes.endpoints(backends[0]) for arm, backends in arms.items()}
             now, base = overlayer.in_force(target, routes)
             if not now:
-                now = base = self._by_endpoints(target, arms)
+                now = base = self._by_endpoints(target, found)
+                if split is not None:
+                    _refuse_shared(target, next(iter(arms)), now, self.routes.kinds[0])
             holders = tuple(record.lease.holder.operation for record in self.ledger.store.open(target).leases())
             return TargetState(
                 target=target,
                 arms=tuple(
-                    ArmState(name=arm, endpoints=found, weight=now.get(arm, 0.0), base_weight=base.get(arm, 0.0))
-                    for arm, found in arms.items()
+                    ArmState(name=arm, endpoints=one, weight=now.get(arm, 0.0), base_weight=base.get(arm, 0.0))
+                    for arm, one in found.items()
                 ),
                 holders=holders,
             )
 
         return await self.in_thread(read)
 
-    def _by_endpoints(self, target: Target, arms: dict[str, tuple[str, ...]]) -> dict[str, float]:
+    async def endpoints(self, target: Target, arms: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Addresses that answer for each of these arms now.
+
+        Raises:
+            InvalidChange: one is not there.
+        """
+
+        def read() -> dict[str, tuple[str, ...]]:
+            return {arm: self.routes.endpoints(self.routes.resolve(target, arm)) for arm in arms}
+
+        return await self.in_thread(read)
+
+    def _named(self, target: Target, routes: Sequence[Route]) -> Arms:
+        """The arms that can be told without a spec; a target that has none is one of its own."""
+        service_of(self.api, target)
+        marks = [mark for route in routes if (mark := mark_of(route.body, target.service))]
+        laid = {arm: backends for mark in marks for arm, backends in arms_of(mark, target).items()}
+        named = {**self.routes.known(target), **(laid or self.routes.named(target, [route.body for route in routes]))}
+        return named or {target.service: (service_backend(target.service, target.namespace),)}
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        """How many endpoints of each arm are ready now, as the cluster's EndpointSlices say."""
+        return await self._readiness.count(target, arms)
+
+    def _by_endpoints(self, target: Target, arms: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         """Without a route a Service shares its traffic among all its endpoints."""
-        all_of_them = {address.partition(":")[0] for address in addresses(self.api, target.namespace, target.service)}
-        counted = {
-            arm: len(all_of_them & {address.partition(":")[0] for address in found}) for arm, found in arms.items()
-        }
+        every = set(map(ip_of, addresses(self.api, target.namespace, target.service)))
+        counted = {arm: len(every & set(map(ip_of, found))) for arm, found in arms.items()}
         total = sum(counted.values())
         return {arm: 100 * count / total for arm, count in counted.items()} if total else {}
 
@@ -165,17 +202,25 @@ class KubeMesh(ThreadedMesh):
             deadline = self._clock() + self.max_unattended
             diff: list[str] = []
             planned: list[tuple[Route | None, Object]] = []
-            if weights := weights_of(changes):
-                planned += self.ledger.overlayer.planned(target, weights, deadline)
+            notes: tuple[str, ...] = ()
+            if split := split_of(changes):
+                overlayer = self.ledger.overlayer
+                planned += overlayer.planned(target, split.ordered, deadline, choice=split.choice)
+                around = overlayer.around(target, overlayer.resolved(target, split.ordered, split.choice))
+                notes = (*around.concerned, *around.left, *around.notes)
             if injected := injected_of(changes):
                 planned += self.ledger.faults.planned(target, injected, deadline)
             for before, after in planned:
                 name = f"{after['kind']} {after['metadata']['namespace']}/{after['metadata']['name']}"
                 old, new = _readable(before.body if before else {}), _readable(after)
                 diff += difflib.unified_diff(old, new, f"{name} (now)", f"{name} (planned)", lineterm="")
-            return Plan(target=target, tier=self.ledger.tier(changes), diff="\n".join(diff))
+            return Plan(target=target, tier=self.ledger.tier(changes), diff="\n".join(diff), notes=notes)
 
         return await self.in_thread(read)
+
+    async def check_action(self, target: Target, action: Action) -> None:
+        """Looks whether an action could be taken now."""
+        await self.in_thread(self.workloads.check, target, action)
 
     async def verify(self, receipt: Receipt, *, timeout: float | None = None) -> None:
         """Waits until the routes' controllers have taken what was written, where they say so.
@@ -251,7 +296,17 @@ class KubeMesh(ThreadedMesh):
     async def close(self) -> None:
         """Lets go of connections and threads."""
         await super().close()
+        self._readiness.close()
         self.api.close()
+
+
+def _refuse_shared(target: Target, stable: str, shares: Mapping[str, float], kind: Resource) -> None:
+    """Refuses a rollout of what no route leads to, where the Service sends requests to other arms too."""
+    if others := [f"{arm} {share:.3g} %" for arm, share in shares.items() if share and arm != stable]:
+        raise InvalidChange(
+            f"no route leads to {stable} of {target.ref}, and its Service sends requests to all its pods: "
+            f"{', '.join(others)}; write a {kind.kind} for {target.service} in which {stable} alone has a weight"
+        )
 
 
 def _readable(body: Object) -> list[str]:

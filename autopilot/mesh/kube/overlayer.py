@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from autopilot.mesh.errors import InvalidChange, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import MANAGER, Absent, Conflict, Object
+from autopilot.mesh.kube.backends import Arms, Backend, service_backend
+from autopilot.mesh.kube.leading import Found, Surroundings
 from autopilot.mesh.kube.marks import Mark, WeightList
-from autopilot.mesh.kube.marks_read import own_mark, unread_marks
+from autopilot.mesh.kube.marks_read import has_mark, own_mark, unread_marks
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
-from autopilot.mesh.kube.routes import Route, Routes
+from autopilot.mesh.kube.routes import Route, Routes, Split, arms_of, beside, ip_of, pod_names, route_to
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.write_order import refuse_later
-from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier, Writer
+from autopilot.mesh.model import EVERY_RULE, LAST_WRITE, Holder, RuleChoice, Target, Tier, Writer
 
 _T = TypeVar("_T")
 _OURS = "/metadata/labels/app.kubernetes.io~1managed-by"
@@ -36,22 +39,70 @@ class Overlayer:
         self._api = store.api
         self.routes = routes
 
-    def found(self, target: Target) -> list[Route]:
-        """Every route that leads to the target.
+    def resolved(
+        self, target: Target, weights: Mapping[str, float], choice: RuleChoice = EVERY_RULE, *, strict: bool = True
+    ) -> Split:
+        """A split of the target with its arms looked up; see `Overlays`."""
+        split = Split(weights, self._arms(target, tuple(weights)), choice)
+        begins = strict and not any(has_mark(body, target.service) for _, body in self._bodies(target))
+        if begins and (problems := self.around(target, split).problems):
+            raise InvalidChange("; ".join(problems))
+        return split
+
+    def _arms(self, target: Target, names: Sequence[str]) -> Arms:
+        """What the arms lead to, stable first.
+
+        Raises:
+            InvalidChange: one is not there, or two have pods in common.
+        """
+        stable, *_ = names
+        arms: dict[str, tuple[Backend, ...]] = {name: (self.routes.resolve(target, name),) for name in names}
+        pods = {name: self._pods(backends[0]) for name, backends in arms.items()}
+        for first, second in itertools.combinations(names, 2):
+            if shared := pods[first] & pods[second]:
+                named = ", ".join(pod_names(self._api, target.namespace, shared))
+                raise InvalidChange(
+                    f"{first} and {second} select the same pods ({named}), so they cannot be compared; "
+                    "select them by labels that differ between the versions"
+                )
+        for whole in {arms[stable][0].whole, service_backend(target.service, target.namespace)}:
+            known = any(whole in backends for backends in arms.values())
+            if not known and (behind := self._pods(whole)) and behind <= pods[stable]:
+                arms[stable] = (*arms[stable], whole)
+        return arms
+
+    def _pods(self, backend: Backend) -> frozenset[str]:
+        return frozenset(map(ip_of, self.routes.endpoints(backend)))
+
+    def nearby(self, target: Target) -> list[Route]:
+        """One route of each kind in the target's namespace; see `Overlays`."""
+        return list({kind: Route(kind, body, ()) for kind, body in self._bodies(target)}.values())
+
+    def around(self, target: Target, split: Split) -> Found:
+        """What the split concerns, and what stands beside it."""
+        return Surroundings(self._api, self.routes, target).around(split.arms, split.choice)
+
+    def found(self, target: Target, split: Split | None = None) -> list[Route]:
+        """Every route that a split concerns; without one, those that something lies over or that lead to the target.
 
         Raises:
             Absent: the cluster serves none of the provider's kinds.
         """
-        found, problem = [], None
+        bodies = self._bodies(target)
+        marked = [one for one in bodies if split is not None or has_mark(one[1], target.service)]
+        found = (route_to(self.routes, target, kind, body, split=split) for kind, body in marked or bodies)
+        return [route for route in found if route is not None]
+
+    def _bodies(self, target: Target) -> list[tuple[Resource, Object]]:
+        found, problem = list[tuple[Resource, Object]](), None
         served = 0
         for kind in self.routes.kinds:
             try:
-                bodies = self._api.list(kind, target.namespace)
+                found += [(kind, body) for body in self._api.list(kind, target.namespace)]
             except Absent as absent:
                 problem = problem or absent
-                continue
-            served += 1
-            found += [route for body in bodies if (route := self.routes.of(target, body, kind)) is not None]
+            else:
+                served += 1
         if problem is not None and not served:
             raise problem
         return found
@@ -67,7 +118,7 @@ class Overlayer:
             for body in bodies:
                 for mark in marks.marks_of(body):
                     target = Target(mesh=mesh, namespace=body["metadata"]["namespace"], service=mark.service)
-                    route = self.routes.of(target, body, kind) or Route(kind, body, ())
+                    route = route_to(self.routes, target, kind, body) or Route(kind, body, ())
                     found.append(Marked(target, route, mark))
         return found
 
@@ -92,6 +143,8 @@ class Overlayer:
         holder: Holder,
         weights: Mapping[str, float],
         deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
+        *,
+        choice: RuleChoice = EVERY_RULE,
     ) -> list[Route]:
         """Gives the arms their weights in every route; safe to repeat. Returns the routes as they are now.
 
@@ -100,11 +153,13 @@ class Overlayer:
             LeaseLost: a later holder has laid something.
             InvalidChange: there is no route, and none can be made.
         """
-        routes = self.found(target)
+        split = self.resolved(target, weights, choice)
+        routes = self.found(target, split)
         if not routes:
-            return [self._make(target, holder, weights)]
+            return [self._make(target, holder, split)]
         return [
-            self._persistently(target, route, lambda now: self._lay(target, holder, weights, now)) for route in routes
+            self._persistently(target, route, lambda now: self._lay(target, holder, split, now), split)
+            for route in routes
         ]
 
     def look_after(
@@ -113,6 +168,8 @@ class Overlayer:
         holder: Holder,
         weights: Mapping[str, float],
         deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
+        *,
+        choice: RuleChoice = EVERY_RULE,
     ) -> list[str]:
         """Lays again what somebody has written over with what was there before; says what was done.
 
@@ -120,17 +177,32 @@ class Overlayer:
             TakenOver: somebody else has changed the weights.
         """
         done = []
-        for route in self.found(target):
+        split = self._standing(target, holder, weights, choice)
+        for route in self.found(target, split):
             mark = own_mark(route.body, target.service)
             if mark is not None and mark.fencing == holder.fencing and not mark.made:
                 self._refuse_foreign(route, mark)
             if mark is None or (mark.fencing == holder.fencing and marks.reapplied(route.lists, mark)):
-                self._persistently(target, route, lambda now: self._lay(target, holder, weights, now))
+                self._persistently(target, route, lambda now: self._lay(target, holder, split, now), split)
                 done.append(f"{route.name} had been overwritten by somebody else; the overlay was written again")
         return done
 
+    def _standing(self, target: Target, holder: Holder, weights: Mapping[str, float], choice: RuleChoice) -> Split:
+        """The split that is in force, its arms as the marks have them: to look after it costs no look at pods."""
+        for _, body in self._bodies(target):
+            mark = own_mark(body, target.service)
+            if mark is not None and mark.fencing == holder.fencing and set(weights) <= set(mark.arms):
+                return Split(weights, {arm: mark.arms[arm] for arm in weights}, choice)
+        return self.resolved(target, weights, choice, strict=False)
+
     def take_away(
-        self, target: Target, fencing: int, *, write: int = LAST_WRITE, commit: Mapping[str, float] | None = None
+        self,
+        target: Target,
+        fencing: int,
+        *,
+        write: int = LAST_WRITE,
+        commit: Mapping[str, float] | None = None,
+        choice: RuleChoice = EVERY_RULE,
     ) -> list[str]:
         """Takes away what this holder, or one before it, has laid; with `commit` it stays and is ours no longer.
 
@@ -140,6 +212,8 @@ class Overlayer:
         notes: list[str] = []
         failed: list[UnreadableRecord] = []
         up_to = (fencing, write)
+        if commit is not None and choice != EVERY_RULE:
+            notes += self.around(target, self.resolved(target, commit, choice, strict=False)).left
         for route in self.found(target):
             try:
                 notes += self._persistently(target, route, lambda now: self._take_away(target, now, up_to, commit))
@@ -154,21 +228,24 @@ class Overlayer:
         target: Target,
         weights: Mapping[str, float],
         deadline: float = 0.0,  # noqa: ARG002 - proxies take no deadline here
+        *,
+        choice: RuleChoice = EVERY_RULE,
     ) -> list[tuple[Route | None, Object]]:
         """Every route as it stands, and as the API server says it would be. Writes nothing."""
         holder = Holder(operation="planned", fencing=0)
-        routes = self.found(target)
+        split = self.resolved(target, weights, choice)
+        routes = self.found(target, split)
         if not routes:
-            resource, body = self._made(target, holder, weights)
+            resource, body = self._made(target, holder, split)
             return [(None, self._api.create(resource, body, dry_run=True))]
 
         def ask(route: Route) -> tuple[Route | None, Object]:
             mark = own_mark(route.body, target.service)
-            operations, _ = self._patch(target, route, weights, self._mark(target, holder), mark)
+            operations, _ = self._patch(target, route, split, self._mark(target, holder, split), mark)
             name = route.body["metadata"]["name"]
             return route, self._api.patch(route.resource, name, target.namespace, operations, dry_run=True)
 
-        return [self._persistently(target, route, ask) for route in routes]
+        return [self._persistently(target, route, ask, split) for route in routes]
 
     def in_force(self, target: Target, routes: Iterable[Route]) -> tuple[dict[str, float], dict[str, float]]:
         """Percent by arm in the target's first rule: in force now, and when nobody operates."""
@@ -181,28 +258,29 @@ class Overlayer:
                 return now, {} if mark.made else _before(one, laid.before)
         return {}, {}
 
-    def _lay(self, target: Target, holder: Holder, weights: Mapping[str, float], route: Route) -> Route:
+    def _lay(self, target: Target, holder: Holder, split: Split, route: Route) -> Route:
         mark = own_mark(route.body, target.service)
         if mark is not None:
             refuse_later(mark, holder, route.name)
         if mark is not None and mark.fencing < holder.fencing:
             self._take_away(target, route, mark.order, None)
-            route, mark = self._again(target, route), None
+            route, mark = self._again(target, route, split), None
         if mark is not None:
             self._refuse_foreign(route, mark)
-        operations, laid = self._patch(target, route, weights, self._mark(target, holder, mark), mark)
+        operations, laid = self._patch(target, route, split, self._mark(target, holder, split, mark), mark)
         if mark == laid and not marks.foreign(route.lists, laid) and not marks.reapplied(route.lists, laid):
             return route  # it is there already
         body = self._api.patch(route.resource, route.body["metadata"]["name"], target.namespace, operations)
-        return self.routes.of(target, body, route.resource) or Route(route.resource, body, ())
+        return route_to(self.routes, target, route.resource, body, split=split) or Route(route.resource, body, ())
 
     def _patch(
-        self, target: Target, route: Route, weights: Mapping[str, float], new: Mark, before: Mark | None
+        self, target: Target, route: Route, split: Split, new: Mark, before: Mark | None
     ) -> tuple[list[Object], Mark]:
         def entry(one: WeightList, arm: str, weight: int) -> Object:
-            return self.routes.entry(target, one, arm, weight, route.body)
+            like = beside(one, route.body, split.stable)
+            return self.routes.entry(like, split.arms[arm][0], weight, target.namespace)
 
-        return marks.lay(route.body, route.lists, weights, new=new, entry=entry, before=before)
+        return marks.lay(route.body, route.lists, split.weights, new=new, entry=entry, before=before)
 
     def _refuse_foreign(self, route: Route, mark: Mark) -> None:
         if mark.made:
@@ -237,7 +315,7 @@ class Overlayer:
             said = f"rule {', '.join(changed)} has weights that somebody else set; they were kept"
             notes.append(f"{route.name}: {said}")
         elif marks.reapplied(route.lists, mark):
-            again, _ = self._patch(target, route, weights, mark, mark)
+            again, _ = self._patch(target, route, Split(weights, arms_of(mark, target)), mark, mark)
             operations = [one for one in again if not one["path"].startswith("/metadata/annotations")]
         operations += marks.unmark(route.body, target.service)
         if mark.made and (route.body["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by"):
@@ -245,24 +323,24 @@ class Overlayer:
         self._api.patch(route.resource, name, namespace, operations)
         return notes
 
-    def _make(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> Route:
-        resource, body = self._made(target, holder, weights)
+    def _make(self, target: Target, holder: Holder, split: Split) -> Route:
+        resource, body = self._made(target, holder, split)
         made = self._api.create(resource, body)
-        return self.routes.of(target, made, resource) or Route(resource, made, ())
+        return route_to(self.routes, target, resource, made, split=split) or Route(resource, made, ())
 
-    def _made(self, target: Target, holder: Holder, weights: Mapping[str, float]) -> tuple[Resource, Object]:
-        if not any(weights.values()):
+    def _made(self, target: Target, holder: Holder, split: Split) -> tuple[Resource, Object]:
+        if not any(split.weights.values()):
             raise InvalidChange(
                 f"{target.ref} has no route, and none can be created without weights; write a route for it"
             )
-        mark = self._mark(target, holder).model_copy(update={"made": True})
-        return self.routes.make(target, marks.integers(weights), mark)
+        mark = self._mark(target, holder, split).model_copy(update={"made": True})
+        return self.routes.make(target, marks.integers(split.weights), split.arms, mark)
 
-    def _mark(self, target: Target, holder: Holder, before: Mark | None = None) -> Mark:
-        made = before.made if before else False
-        return Mark(service=target.service, **Writer.of(holder).model_dump(), made=made)
+    def _mark(self, target: Target, holder: Holder, split: Split, before: Mark | None = None) -> Mark:
+        made, writer = before.made if before else False, Writer.of(holder).model_dump()
+        return Mark(service=target.service, **writer, made=made, arms=dict(split.arms))
 
-    def _persistently(self, target: Target, route: Route, act: Callable[[Route], _T]) -> _T:
+    def _persistently(self, target: Target, route: Route, act: Callable[[Route], _T], split: Split | None = None) -> _T:
         """Acts on the route; where somebody wrote meanwhile, on what it is then."""
         at = [route]
 
@@ -270,16 +348,16 @@ class Overlayer:
             try:
                 return act(at[0])
             except Conflict:
-                at[0] = self._again(target, route)
+                at[0] = self._again(target, route, split)
                 raise
 
         return self._store.persistently(once, route.name)
 
-    def _again(self, target: Target, route: Route) -> Route:
+    def _again(self, target: Target, route: Route, split: Split | None = None) -> Route:
         body = self._api.get(route.resource, route.body["metadata"]["name"], target.namespace)
         if body is None:
             return Route(route.resource, {**copy.deepcopy(route.body), "metadata": _bare(route.body)}, ())
-        return self.routes.of(target, body, route.resource) or Route(route.resource, body, ())
+        return route_to(self.routes, target, route.resource, body, split=split) or Route(route.resource, body, ())
 
 
 def _bare(body: Object) -> Object:

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.leading import Found
 from autopilot.mesh.kube.marks import Mark
-from autopilot.mesh.kube.routes import Route, Routes
-from autopilot.mesh.model import LAST_WRITE, Holder, Target, Tier
+from autopilot.mesh.kube.routes import Route, Routes, Split
+from autopilot.mesh.model import EVERY_RULE, LAST_WRITE, Holder, RuleChoice, Target, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,33 @@ class Overlays(Protocol):
     routes: Routes
     """What the mesh's routes are written in."""
 
-    def found(self, target: Target) -> list[Route]:
-        """Every route that leads to the target.
+    def found(self, target: Target, split: Split | None = None) -> list[Route]:
+        """Every route that a split concerns; without one, those that something of ours lies over.
+
+        Where nothing does, those that lead to what the target has.
 
         Raises:
             Absent: the cluster serves none of the provider's kinds.
         """
+        ...
+
+    def nearby(self, target: Target) -> list[Route]:
+        """One route of each kind in the target's namespace, whatever it leads to: whether such may be written."""
+        ...
+
+    def resolved(
+        self, target: Target, weights: Mapping[str, float], choice: RuleChoice = EVERY_RULE, *, strict: bool = True
+    ) -> Split:
+        """A split of the target with its arms looked up; stable is the first of the weights.
+
+        Raises:
+            InvalidChange: an arm is not there, two have the same pods, or, where nothing is laid yet and `strict`
+                asks for it, something leads to stable that cannot be driven.
+        """
+        ...
+
+    def around(self, target: Target, split: Split) -> Found:
+        """What the split concerns, and what stands beside it."""
         ...
 
     def marked(self, mesh: str) -> list[Marked]:
@@ -55,14 +77,23 @@ class Overlays(Protocol):
         """
         ...
 
-    def lay(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[Route]:
+    def lay(
+        self,
+        target: Target,
+        holder: Holder,
+        weights: Mapping[str, float],
+        deadline: float,
+        *,
+        choice: RuleChoice = EVERY_RULE,
+    ) -> list[Route]:
         """Gives the arms their weights, until the deadline where proxies can tell; returns what was written.
 
         Args:
             target: whose arms.
             holder: who lays.
-            weights: percent by arm.
+            weights: percent by arm, stable's first: its share of each rule is divided, everything else stays.
             deadline: seconds since the epoch.
+            choice: which of the rules.
 
         Raises:
             TakenOver: somebody else has changed the weights since we laid them.
@@ -71,7 +102,15 @@ class Overlays(Protocol):
         """
         ...
 
-    def look_after(self, target: Target, holder: Holder, weights: Mapping[str, float], deadline: float) -> list[str]:
+    def look_after(
+        self,
+        target: Target,
+        holder: Holder,
+        weights: Mapping[str, float],
+        deadline: float,
+        *,
+        choice: RuleChoice = EVERY_RULE,
+    ) -> list[str]:
         """Makes what was laid what it should be, deadline included; says what was done.
 
         Raises:
@@ -80,7 +119,13 @@ class Overlays(Protocol):
         ...
 
     def take_away(
-        self, target: Target, fencing: int, *, write: int = LAST_WRITE, commit: Mapping[str, float] | None = None
+        self,
+        target: Target,
+        fencing: int,
+        *,
+        write: int = LAST_WRITE,
+        commit: Mapping[str, float] | None = None,
+        choice: RuleChoice = EVERY_RULE,
     ) -> list[str]:
         """Takes away what this holder, or one before it, has laid; these weights, if any, become the base first.
 
@@ -88,7 +133,8 @@ class Overlays(Protocol):
             target: whose overlay.
             fencing: the holder's number.
             write: number of the holder's last write that goes.
-            commit: percent by arm.
+            commit: percent by arm, stable's first.
+            choice: which rules were split.
 
         Returns:
             What could not be done because somebody else had changed it, one sentence each.
@@ -96,7 +142,7 @@ class Overlays(Protocol):
         ...
 
     def planned(
-        self, target: Target, weights: Mapping[str, float], deadline: float
+        self, target: Target, weights: Mapping[str, float], deadline: float, *, choice: RuleChoice = EVERY_RULE
     ) -> list[tuple[Route | None, Object]]:
         """Every object that would be written, as it stands (None: it does not) and as it would be. Writes nothing."""
         ...

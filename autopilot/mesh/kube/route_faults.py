@@ -53,9 +53,10 @@ class RouteFaults:
             scope = one.scope or Scope(percentage=100)
             labels, namespace = None, ""
             if scope.arm is not None:
-                known = self._routes.arms(target, self._weighted(target))
+                known = {**self._routes.known(target), **self._routes.named(target, self._bodies(target))}
                 if scope.arm not in known:
-                    raise InvalidChange(f"scope.arm: {target.ref} has no arm {scope.arm}; it has {', '.join(known)}")
+                    arms = ", ".join(known) or "none: it has no subsets"
+                    raise InvalidChange(f"scope.arm: {target.ref} has no arm {scope.arm}; it has {arms}")
             if scope.source is not None:
                 if scope.source.service is None:
                     raise InvalidChange(
@@ -302,10 +303,6 @@ class RouteFaults:
             for body in self._list(target.namespace)
             if self._leads(target, body) or faults.bears_mark(body, target.service)
         ]
-
-    def _weighted(self, target: Target) -> list[Route]:
-        found = [self._routes.of(target, body, VIRTUAL_SERVICE) for body in self._list(target.namespace)]
-        return [route for route in found if route is not None]
 
     def _list(self, namespace: str | None) -> list[Object]:
         try:

@@ -10,9 +10,63 @@ from typing import Any, Protocol
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import PREFIX, Mark, WeightList
+from autopilot.mesh.kube.backends import Arms, Backend, service_backend
+from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mark_of
+from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import ENDPOINT_SLICE, POD, SERVICE, Resource
-from autopilot.mesh.model import Target
+from autopilot.mesh.model import EVERY_RULE, RuleChoice, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a route as its provider reads it: where it leads, and with which weights."""
+
+    key: str
+    """What it is found again by."""
+    path: str
+    """JSON pointer to its list of destinations."""
+    name: str
+    """As the user calls it; may be empty."""
+    words: str
+    """For people."""
+    backends: tuple[Backend, ...]
+    weights: tuple[int | None, ...]
+    implied: int
+    """The weight of a destination where none is written."""
+
+    def listed(self, arms: Arms) -> WeightList:
+        """Its destinations, those of the arms by their names."""
+        named = (arm_of(one, arms) for one in self.backends)
+        return WeightList(
+            key=self.key,
+            path=self.path,
+            destinations=tuple(Destination(arm, weight) for arm, weight in zip(named, self.weights, strict=True)),
+            implied=self.implied,
+        )
+
+    def gives(self, arms: Arms, arm: str) -> bool:
+        """Whether an arm gets some of its requests."""
+        return self.listed(arms).shares.get(arm, 0.0) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A change of weights, its arms resolved."""
+
+    weights: Mapping[str, float]
+    """Percent by arm, stable's first."""
+    arms: Arms
+    choice: RuleChoice = EVERY_RULE
+
+    @property
+    def stable(self) -> str:
+        """The arm whose share of each rule is divided."""
+        return next(iter(self.weights))
+
+    def concerns(self, rule: Rule, body: Object) -> bool:
+        """Whether it divides this rule of an object: stable gets some of its requests, and the spec does not object."""
+        meta = body["metadata"]
+        return rule.gives(self.arms, self.stable) and self.choice.includes(rule.name, meta["namespace"], meta["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +92,118 @@ class Routes(Protocol):
     kinds: tuple[Resource, ...]
     """What may lead traffic to a target."""
 
-    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
-        """The object as a route to the target; None where it leads elsewhere."""
+    def rules(self, body: Object) -> list[Rule]:
+        """The rules of an object of these kinds."""
         ...
 
-    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
-        """Arm → addresses that answer for it now.
+    def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
+        """Arms that routes tell where no spec names any: for whoever only looks."""
+        ...
+
+    def known(self, target: Target) -> Arms:
+        """Arms that the cluster tells without a route."""
+        ...
+
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """Arms that are some of the pods of the target's own Service, by these pods' labels."""
+        ...
+
+    def resolve(self, target: Target, arm: str) -> Backend:
+        """The one backend that a spec means by an arm's name.
 
         Raises:
-            InvalidChange: no such target.
+            InvalidChange: there is none of exactly that name, or there are two; with what to write.
         """
         ...
 
-    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
-        """A destination for an arm that a list of this object lacks."""
+    def endpoints(self, backend: Backend) -> tuple[str, ...]:
+        """Addresses that answer for a backend now."""
         ...
 
-    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+    def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
+        """A destination that carries requests as `like` does, which stands in a route of this namespace."""
+        ...
+
+    def make(self, target: Target, weights: Mapping[str, int], arms: Arms, mark: Mark) -> tuple[Resource, Object]:
         """A route of our own, where there is none."""
         ...
 
     def unready(self, route: Route) -> str:
         """Why the mesh has not taken the route as it is written now; empty where it has, or never says."""
         ...
+
+
+def arm_of(backend: Backend, arms: Arms) -> str:
+    """The arm that a destination leads to; empty where it is somebody else's."""
+    return next((arm for arm, backends in arms.items() if backend in backends), "")
+
+
+def arms_of(mark: Mark, target: Target) -> Arms:
+    """The arms of a mark; of one from before they were written there, by their names."""
+    if mark.arms:
+        return mark.arms
+    own = service_backend(target.service, target.namespace)
+    names = {slot.partition("#")[0] for one in mark.lists for slot in {**one.before, **one.laid}}
+    return {
+        name: (
+            own if name == target.service else own.model_copy(update={"subset": name}),
+            service_backend(name, target.namespace),
+        )
+        for name in sorted(names)
+    }
+
+
+def route_to(
+    routes: Routes, target: Target, resource: Resource, body: Object, *, split: Split | None = None
+) -> Route | None:
+    """An object as a route to the target; None where it leads elsewhere, and nothing of ours lies over it.
+
+    Args:
+        routes: how it is read.
+        target: the target.
+        resource: its kind.
+        body: the object.
+        split: whose rules are wanted: those in which stable has a share, and those that it has split before. None:
+            those that the mark on the object names, or without one every rule that leads to what the target has.
+    """
+    mark = mark_of(body, target.service)
+    arms = split.arms if split else arms_of(mark, target) if mark else routes.named(target, [body])
+    laid = {one.key for one in mark.lists} if mark else set()
+    lists = []
+    for rule in routes.rules(body):
+        new = split.concerns(rule, body) if split else not mark and any(rule.gives(arms, arm) for arm in arms)
+        if new or rule.key in laid:
+            lists.append(rule.listed(arms))
+    if split is None and not mark:
+        # Whoever only looks takes the first: one that shares requests says more than one for testers, the last more.
+        lists.sort(key=lambda one: len({item.arm for item in one.destinations if item.arm}))
+        lists.reverse()
+    return Route(resource, body, tuple(lists)) if lists or has_mark(body, target.service) else None
+
+
+def words_of(name: object, matches: object) -> str:
+    """A rule for people: its name, else the paths that it matches."""
+    if name:
+        return f"rule {name}"
+    paths = [path for match in matches if (path := _path(match))] if isinstance(matches, list) else []
+    return f"the rule for {', '.join(dict.fromkeys(paths))}" if paths else "the rule without a name"
+
+
+def _path(match: object) -> str:
+    """`/api` of a match, in Istio's words or in the Gateway API's."""
+    said = (match.get("uri") or match.get("path") or {}) if isinstance(match, dict) else {}
+    if not isinstance(said, dict):
+        return ""
+    return str(said.get("value") or next((value for value in said.values() if isinstance(value, str)), ""))
+
+
+def beside(one: WeightList, body: Object, arm: str) -> Object:
+    """The destination of an arm in a list as it stands in the object, else the first; empty where it has none."""
+    found: Any = body
+    for part in one.path.strip("/").split("/"):
+        found = found[int(part)] if part.isdigit() else found[part]
+    index = next((at for at, item in enumerate(one.destinations) if item.arm == arm), 0)
+    return dict(found[index]) if found else {}
 
 
 def rule_key(name: object, matches: object) -> str:
@@ -71,38 +214,6 @@ def rule_key(name: object, matches: object) -> str:
         return "default"
     canonical = json.dumps(matches, sort_keys=True, separators=(",", ":"))
     return f"match-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
-
-
-def is_named_after(arm: str, service: str) -> bool:
-    """Whether a Service is the target, or one of its versions by its name."""
-    return arm == service or arm.startswith(f"{service}-")
-
-
-def split_rules(lists: Iterable[tuple[WeightList, bool]], mark: Mark | None) -> tuple[WeightList, ...]:
-    """Which rules of a route a split concerns: those that share traffic among arms, else the last that takes all.
-
-    Rules that lead to one arm alone on some condition are somebody's own intention (a tester's header), and stay.
-
-    Args:
-        lists: each rule's list, and whether the rule takes whatever comes.
-        mark: what is laid over the route; its lists concern us whatever has become of them.
-    """
-    found = list(lists)
-    laid = {one.key for one in mark.lists} if mark else set()
-    shared = tuple(
-        one for one, _ in found if one.key in laid or len({item.arm for item in one.destinations if item.arm}) > 1
-    )
-    if shared:
-        return shared
-    return tuple(one for one, takes_all in found[-1:] if takes_all and any(item.arm for item in one.destinations))
-
-
-def first_of(one: WeightList, body: Object) -> Object:
-    """The first destination of a list, as it stands in the object; empty where there is none."""
-    found: Any = body
-    for part in one.path.strip("/").split("/"):
-        found = found[int(part)] if part.isdigit() else found[part]
-    return dict(found[0]) if found else {}
 
 
 def own(resource: Resource, target: Target, spec: Object, mark: Mark) -> Object:
@@ -136,6 +247,21 @@ def service_of(api: KubeApi, target: Target) -> Object:
     return found
 
 
+def service_arm(api: KubeApi, target: Target, arm: str) -> Backend:
+    """An arm that is a Service of the target's namespace.
+
+    Raises:
+        InvalidChange: there is none of that name.
+    """
+    if api.get(SERVICE, arm, target.namespace) is None:
+        names = ", ".join(sorted(one["metadata"]["name"] for one in api.list(SERVICE, target.namespace)))
+        raise InvalidChange(
+            f"{target.ref} has no arm {arm}: namespace {target.namespace} has no Service of that name; it has "
+            f"{names or 'none'}"
+        )
+    return service_backend(arm, target.namespace)
+
+
 def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
     """The labels by which the target's Service selects its pods.
 
@@ -155,8 +281,19 @@ def addresses(api: KubeApi, namespace: str, service: str) -> tuple[str, ...]:
         ports = [port.get("port") for port in body.get("ports") or []]
         for endpoint in body.get("endpoints") or []:
             if (endpoint.get("conditions") or {}).get("ready", True):
-                found |= {f"{address}:{ports[0] if ports else 0}" for address in endpoint["addresses"]}
+                found |= {_joined(address, ports[0] if ports else 0) for address in endpoint["addresses"]}
     return tuple(sorted(found))
+
+
+def _joined(address: str, port: int | None) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def ip_of(address: str) -> str:
+    """The IP of an endpoint, which is `10.0.0.1`, `10.0.0.1:80`, `fd00::1` or `[fd00::1]:80`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address if address.count(":") > 1 else address.partition(":")[0]
 
 
 def pods(api: KubeApi, namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -167,6 +304,14 @@ def pods(api: KubeApi, namespace: str, labels: Mapping[str, str]) -> tuple[str, 
     return tuple(
         sorted(str(body["status"]["podIP"]) for body in api.list(POD, namespace, labels=selector) if is_ready(body))
     )
+
+
+def pod_names(api: KubeApi, namespace: str, ips: Iterable[str]) -> list[str]:
+    """The names of pods, by their IPs; the IP itself where no pod has it."""
+    names = {
+        str((body.get("status") or {}).get("podIP")): str(body["metadata"]["name"]) for body in api.list(POD, namespace)
+    }
+    return sorted(names.get(ip, ip) for ip in ips)
 
 
 def is_ready(pod: Object) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList
-from autopilot.mesh.kube.marks_read import has_mark
-from autopilot.mesh.kube.resources import SERVICE, TRAFFIC_SPLIT, Resource
-from autopilot.mesh.kube.routes import Route, addresses, is_named_after, own, service_of
+from autopilot.mesh.kube.backends import Arms, Backend, service_backend
+from autopilot.mesh.kube.marks import Mark
+from autopilot.mesh.kube.resources import TRAFFIC_SPLIT, Resource
+from autopilot.mesh.kube.routes import Rule, addresses, own, service_arm, service_of
 from autopilot.mesh.model import Target
 
 
 class SplitRoutes:
-    """TrafficSplits of the target's namespace whose root service it is."""
+    """TrafficSplits whose backends are a target's arms."""
 
     provider = "smi"
     kinds: tuple[Resource, ...] = (TRAFFIC_SPLIT,)
@@ -21,40 +21,61 @@ class SplitRoutes:
     def __init__(self, api: KubeApi) -> None:
         self._api = api
 
-    def of(self, target: Target, body: Object, resource: Resource) -> Route | None:
-        """The TrafficSplit as a route to the target."""
-        spec = body.get("spec") or {}
-        if str(spec.get("service", "")).split(".")[0] != target.service:
-            # Somebody has led it elsewhere since we laid something: nothing of it concerns us but the mark.
-            return Route(resource, body, ()) if has_mark(body, target.service) else None
-        backends = tuple(
-            Destination(arm=str(one.get("service", "")), weight=one.get("weight")) for one in spec.get("backends") or []
-        )
-        return Route(
-            resource, body, (WeightList(key="backends", path="/spec/backends", destinations=backends, implied=0),)
-        )
+    def rules(self, body: Object) -> list[Rule]:
+        """A TrafficSplit is one rule; what it is a rule for is its root service."""
+        backends, namespace = (body.get("spec") or {}).get("backends") or [], body["metadata"]["namespace"]
+        return [
+            Rule(
+                key="backends",
+                path="/spec/backends",
+                name="",
+                words=f"the split of {root_of(body)}",
+                backends=tuple(service_backend(str(one.get("service", "")), namespace) for one in backends),
+                weights=tuple(one.get("weight") for one in backends),
+                implied=0,
+            )
+        ]
 
-    def arms(self, target: Target, routes: Iterable[Route]) -> dict[str, tuple[str, ...]]:
-        """The backends of its splits; without one, Services that begin with its name and a dash."""
-        listed = {item.arm for route in routes for one in route.lists for item in one.destinations if item.arm}
-        if not listed:
-            service_of(self._api, target)
-            names = (one["metadata"]["name"] for one in self._api.list(SERVICE, target.namespace))
-            listed = {name for name in names if name != target.service and is_named_after(name, target.service)}
-        return {name: addresses(self._api, target.namespace, name) for name in sorted(listed)}
+    def named(self, target: Target, bodies: Iterable[Object]) -> Arms:
+        """The backends of its splits."""
+        mine = [rule for body in bodies if root_of(body) == target.service for rule in self.rules(body)]
+        return {one.name: (one,) for rule in mine for one in rule.backends}
 
-    def entry(self, target: Target, one: WeightList, arm: str, weight: int, body: Object) -> Object:
+    def known(self, target: Target) -> Arms:
+        """Nothing tells the versions of a Service, where no route does."""
+        del target
+        return {}
+
+    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
+        """There are none: arms are Services."""
+        del target
+        return {}
+
+    def resolve(self, target: Target, arm: str) -> Backend:
+        """A Service of the target's namespace."""
+        return service_arm(self._api, target, arm)
+
+    def endpoints(self, backend: Backend) -> tuple[str, ...]:
+        """Ready endpoints of a Service."""
+        return addresses(self._api, backend.namespace, backend.name) if backend.namespace else ()
+
+    def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
         """A backend for another arm."""
-        return {"service": arm, "weight": weight}
+        del like, namespace
+        return {"service": backend.name, "weight": weight}
 
-    def make(self, target: Target, weights: Mapping[str, int], mark: Mark) -> tuple[Resource, Object]:
+    def make(self, target: Target, weights: Mapping[str, int], arms: Arms, mark: Mark) -> tuple[Resource, Object]:
         """A TrafficSplit of our own."""
-        spec = {
-            "service": target.service,
-            "backends": [{"service": arm, "weight": weight} for arm, weight in weights.items()],
-        }
-        return TRAFFIC_SPLIT, own(TRAFFIC_SPLIT, target, spec, mark)
+        service_of(self._api, target)
+        backends = [{"service": arms[arm][0].name, "weight": weight} for arm, weight in weights.items()]
+        return TRAFFIC_SPLIT, own(TRAFFIC_SPLIT, target, {"service": target.service, "backends": backends}, mark)
 
-    def unready(self, route: Route) -> str:
+    def unready(self, route: object) -> str:
         """A TrafficSplit has no status: the measured split shows what proxies do."""
+        del route
         return ""
+
+
+def root_of(body: Object) -> str:
+    """The name of its root service."""
+    return str((body.get("spec") or {}).get("service", "")).split(".")[0]

@@ -15,6 +15,7 @@ from autopilot.findings import Acted
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.kube.actions_kept import KeptActions
 from autopilot.mesh.kube.api import Conflict, KubeApi, Object
+from autopilot.mesh.kube.irreplaceable import evictable, refuse_losses
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.marks import annotated, unannotated, unchanged
 from autopilot.mesh.kube.resources import DEPLOYMENT, NODE, POD, STATEFUL_SET, Resource
@@ -26,10 +27,8 @@ from autopilot.spec.experiment import Action, Cordon, Drain, PodKill, Scale
 SCALED = "meshautopilot.io/scaled"
 CORDONED = "meshautopilot.io/cordoned"
 _KINDS: dict[str, Resource] = {"deployment": DEPLOYMENT, "statefulset": STATEFUL_SET}
-_MIRROR = "kubernetes.io/config.mirror"
 _PATIENCE = 3
 """So many pods that cannot leave for now, and the others wait for the next try: each was asked for a few seconds."""
-_ENDED = ("Succeeded", "Failed")
 
 
 class Workloads:
@@ -63,8 +62,26 @@ class Workloads:
             case Cordon():
                 done = self._again(lambda: self._cordon(action.node, key), f"node {action.node}")
             case Drain():
-                done = self._drain(action.node, key)
+                done = self._drain(action, key)
         return Acted(action=action.type, done=done)
+
+    def check(self, target: Target, action: Action) -> None:
+        """Looks whether the action could be taken now; writes nothing.
+
+        Raises:
+            InvalidChange: it names what is not there, or it would lose what its specification does not give up.
+            Forbidden: we may not look; the message names the verb and the resource.
+        """
+        match action:
+            case PodKill():
+                self._killable(target, action)
+            case Scale():
+                self._workload(target, action.workload)
+            case Cordon():
+                self._node(action.node)
+            case Drain():
+                self._node(action.node)
+                self._leaving(action)
 
     def undo(self, target: Target, action: Action, key: str) -> Acted:
         """Puts back what this very action changed, where it is still as the action left it; safe to repeat.
@@ -88,14 +105,7 @@ class Workloads:
 
     def _kill(self, target: Target, action: PodKill, key: str) -> str:
         def choose() -> list[Object]:
-            ready = [body for body in self._pods_of(target, action.arm) if is_ready(body)]
-            whose = f"{target.ref} {action.arm}" if action.arm else target.ref
-            if len(ready) < action.count:
-                raise InvalidChange(
-                    f"{whose} has {len(ready)} ready pods, and the action would kill {action.count}; write a smaller "
-                    "count, or start more pods"
-                )
-            return random.sample(ready, action.count)
+            return random.sample(self._killable(target, action), action.count)
 
         meant = self._kept.pods(key, choose)
         for pod in meant:
@@ -111,9 +121,33 @@ class Workloads:
                 continue  # another pod has this name: the recorded one has ended
         return f"killed {_listed([pod.name for pod in meant])}"
 
-    def _drain(self, node: str, key: str) -> str:
+    def _killable(self, target: Target, action: PodKill) -> list[Object]:
+        """The ready pods that the action may choose from.
+
+        Raises:
+            InvalidChange: there are too few, or one of them would be lost for good.
+        """
+        ready = [body for body in self._pods_of(target, action.arm) if is_ready(body)]
+        whose = f"{target.ref} {action.arm}" if action.arm else target.ref
+        if len(ready) < action.count:
+            raise InvalidChange(
+                f"{whose} has {len(ready)} ready pods, and the action would kill {action.count}; write a smaller "
+                "count, or start more pods"
+            )
+        refuse_losses(action, ready, whose)
+        return ready
+
+    def _drain(self, action: Drain, key: str) -> str:
+        node = action.node
+        if not self._kept.has(key):
+            self._node(node)
+            self._leaving(action)  # refused before the cordon
         cordoned = self._again(lambda: self._cordon(node, key), f"node {node}")
-        meant = self._kept.pods(key, lambda: self._evictable(node))
+        try:
+            meant = self._kept.pods(key, lambda: self._leaving(action))
+        except InvalidChange:  # such a pod came between the check and the cordon
+            self._again(lambda: self._uncordon(node, key), f"node {node}")
+            raise
         blocked: list[MeshError] = []
         for pod in meant:
             try:
@@ -128,16 +162,14 @@ class Workloads:
             raise blocked[0]
         return f"{cordoned}; evicted {_listed([f'{pod.namespace}/{pod.name}' for pod in meant])}"
 
-    def _evictable(self, node: str) -> list[Object]:
-        """Pods that can leave a node: not what a DaemonSet or the node itself puts there, and not what has ended."""
-        found = []
-        for body in self._api.list(POD, fields=f"spec.nodeName={node}"):
-            meta = body["metadata"]
-            owners = {owner["kind"] for owner in meta.get("ownerReferences") or []}
-            stays = owners & {"DaemonSet", "Node"} or _MIRROR in (meta.get("annotations") or {})
-            ended = body.get("status", {}).get("phase") in _ENDED or "deletionTimestamp" in meta
-            if not (stays or ended):
-                found.append(body)
+    def _leaving(self, action: Drain) -> list[Object]:
+        """The pods that leave the node.
+
+        Raises:
+            InvalidChange: some would be lost for good, and the action does not say that this is meant.
+        """
+        found = evictable(self._api.list(POD, fields=f"spec.nodeName={action.node}"))
+        refuse_losses(action, found, f"node {action.node}")
         return found
 
     def _pods_of(self, target: Target, arm: str | None) -> list[Object]:

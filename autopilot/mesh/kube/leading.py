@@ -1,0 +1,337 @@
+"""Finds everything in a cluster that leads to an arm, before a split is laid: what is not driven has to be named.
+
+A rollout that splits one of two ways to a service leaves callers on the old version who nobody knows of. So routes of
+other namespaces, other kinds and other protocols are read too, and each is driven, left out by the spec, or a reason to
+refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autopilot.mesh.kube.api import Absent, Forbidden, KubeApi, Object
+from autopilot.mesh.kube.backends import Arms, Backend, service_backend
+from autopilot.mesh.kube.gateway_api import backend_of, parents
+from autopilot.mesh.kube.istio import destination_of, unresolved
+from autopilot.mesh.kube.marks_read import has_mark
+from autopilot.mesh.kube.resources import (
+    GRPC_ROUTE,
+    HTTP_ROUTE,
+    SERVICE_ENTRY,
+    TCP_ROUTE,
+    TLS_ROUTE,
+    TRAFFIC_SPLIT,
+    VIRTUAL_SERVICE,
+    Resource,
+)
+from autopilot.mesh.kube.routes import Routes, Rule, ip_of, words_of
+from autopilot.mesh.model import RuleChoice, Target
+
+_GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE)
+_ALL = (VIRTUAL_SERVICE, *_GATEWAY_KINDS, TRAFFIC_SPLIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """One rule of any route in the cluster."""
+
+    resource: Resource
+    body: Object
+    name: str
+    """The rule's own; may be empty."""
+    words: str
+    protocol: str
+    backends: tuple[Backend, ...]
+    """Those that get some of its requests."""
+    raw: Object
+    """As it is written."""
+    rule: Rule | None = None
+    """As the driver reads it; None where it does not drive such rules."""
+
+    @property
+    def namespace(self) -> str:
+        """Its object's."""
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def object(self) -> str:
+        """Its object's name."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def route(self) -> str:
+        """`Kind namespace/name`, for people."""
+        return f"{self.resource.kind} {self.namespace}/{self.object}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands around a split."""
+
+    problems: tuple[str, ...] = ()
+    """Reasons to refuse it, with what to do."""
+    concerned: tuple[str, ...] = ()
+    """Rules that it divides."""
+    left: tuple[str, ...] = ()
+    """Rules that go on leading to stable, since the spec leaves them out."""
+    notes: tuple[str, ...] = ()
+    """What to look at."""
+
+
+class Surroundings:
+    """The routes of a cluster, read once.
+
+    Args:
+        api: the cluster.
+        routes: of the driver.
+        target: whose arms.
+    """
+
+    def __init__(self, api: KubeApi, routes: Routes, target: Target) -> None:
+        self._api = api
+        self._routes = routes
+        self._target = target
+        self._unseen: list[str] = []
+        self._bodies = [(kind, body) for kind in _ALL for body in self._list(kind)]
+        self._behind: dict[Backend, frozenset[str]] = {}
+
+    def around(self, arms: Arms, choice: RuleChoice) -> Found:
+        """What a split of these arms meets; stable is the first."""
+        stable = next(iter(arms))
+        problems: list[str] = self._misspelt(arms)
+        concerned, left, notes = list[str](), list[str](), list(self._unseen)
+        for lead in self._leads():
+            to_stable = bool(set(lead.backends) & set(arms[stable]))
+            included = choice.includes(lead.name, lead.namespace, lead.object)
+            mixed = "" if to_stable else self._mixed(lead, arms)
+            if not (to_stable or mixed):
+                notes += self._alone(lead, arms)
+                problems += self._strange(lead, arms) if included else []
+            elif not included:
+                left.append(f"{lead.words} of {lead.route} still leads to {stable}: spec.routes leaves it out")
+            elif problem := self._undriven(lead, stable) or mixed or self._shared(lead, arms):
+                problems.append(problem)
+            else:
+                concerned.append(f"{lead.words} of {lead.route} is split")
+                notes += _hints(lead, arms)
+        if left and not concerned and not problems:
+            problems.append(f"spec.routes leaves out every rule that leads to {stable}; name one that is to be split")
+        return Found(_once(problems), _once(concerned), _once(left), _once(notes))
+
+    def refusals(self) -> list[str]:
+        """Why faults for the target would miss some of its requests: rules that lead there and are not driven."""
+        host = service_backend(self._target.service, self._target.namespace).host
+        found = self._misspelt({})
+        for lead in self._leads():
+            if any(backend.host == host for backend in lead.backends) and (said := self._undriven(lead, "")):
+                found.append(said)
+        return list(_once(found))
+
+    def _undriven(self, lead: Lead, stable: str) -> str:
+        """Why a rule cannot be written; empty where it can."""
+        target = self._target
+        out = f"or leave it out with spec.routes.except: [{lead.namespace}/{lead.object}]" if stable else ""
+        out = out or "or aim at another service"
+        if lead.namespace != target.namespace:
+            if lead.resource in _GATEWAY_KINDS and parents(lead.body):
+                return (
+                    f"{lead.route} sends callers of that namespace to {stable or target.ref}, whatever the split; "
+                    f"remove it, {out}"
+                )
+            return (
+                f"{lead.route} leads to {target.ref} and lies in another namespace, whose routes are not written; "
+                f"move that rule to namespace {target.namespace}, {out}"
+            )
+        if lead.protocol != "http":
+            return f"{target.ref} is routed by {lead.protocol}, which is not driven: remove {lead.route}, {out}"
+        if lead.rule is None:
+            kinds = " and ".join(f"{kind.kind}s" for kind in self._routes.kinds)
+            return (
+                f"{lead.route} leads to {target.ref}, and this mesh is driven by {kinds}: name the provider that "
+                f"callers use in the mesh file (spec.provider), {out}"
+            )
+        if owner := controller(lead.body):
+            return f"{lead.route} is controlled by {owner}; pause or remove it first, {out}"
+        return ""
+
+    def _shared(self, lead: Lead, arms: Arms) -> str:
+        """Whether another arm has a share of the rule before anything is laid."""
+        stable, *others = arms
+        if lead.rule is None or has_mark(lead.body, self._target.service):
+            return ""
+        shares = lead.rule.listed(arms).shares
+        weights = "1 and 0" if lead.rule.implied else "100 and 0"
+        for arm in others:
+            if shares.get(arm):
+                return (
+                    f"{lead.words} of {lead.route} gives {arm} {shares[arm]:.3g} % before the rollout, which begins "
+                    f"with {stable} alone: set the weights of {stable} and {arm} to {weights} there"
+                )
+        return ""
+
+    def _mixed(self, lead: Lead, arms: Arms) -> str:
+        """A destination that means all pods of a Service, some of which are stable's; empty where there is none."""
+        stable = next(iter(arms))
+        mine, known = self._pods(arms[stable][0]), {one for backends in arms.values() for one in backends}
+        for backend in lead.backends:
+            if backend in known or backend.subset or not (behind := self._pods(backend)) & mine:
+                continue
+            others = [arm for arm in arms if arm != stable and behind & self._pods(arms[arm][0])] or ["others"]
+            wanted = (
+                f"subset: {arms[stable][0].subset}" if arms[stable][0].subset else f"Service {arms[stable][0].name}"
+            )
+            return (
+                f"{lead.words} of {lead.route} leads to {backend.words} as a whole, behind which pods of {stable} and "
+                f"{' and '.join(others)} stand; write {wanted} there"
+            )
+        return ""
+
+    def _strange(self, lead: Lead, arms: Arms) -> list[str]:
+        """Backends of other kinds than Service, which may be anything: those that are called like an arm."""
+        names = {self._target.service, *(backends[0].name for backends in arms.values())}
+        return [
+            f"{lead.route} leads to {one.host}, which is no Service, and so cannot be split; name a Service there, or "
+            f"leave it out with spec.routes.except: [{lead.namespace}/{lead.object}]"
+            for one in lead.backends
+            if " " in one.host and one.host.rpartition("/")[2] in names and lead.namespace == self._target.namespace
+        ]
+
+    def _alone(self, lead: Lead, arms: Arms) -> list[str]:
+        """Rules that lead to another arm already: somebody's own intention, such as a tester's header."""
+        _, *others = arms
+        return [
+            f"{lead.words} of {lead.route} leads to {arm} alone and stays"
+            for arm in others
+            if set(lead.backends) & set(arms[arm]) and lead.namespace == self._target.namespace
+        ]
+
+    def _misspelt(self, arms: Arms) -> list[str]:
+        """Destinations that Istio takes for hosts of their own, where one of the arms was meant."""
+        hosts = {one.host for backends in arms.values() for one in backends}
+        hosts.add(service_backend(self._target.service, self._target.namespace).host)
+        found = []
+        for kind, body in self._bodies:
+            if kind is not VIRTUAL_SERVICE or body["metadata"]["namespace"] != self._target.namespace:
+                continue
+            for written, full in unresolved(body, hosts).items():
+                if written not in self._entries():
+                    found.append(
+                        f"VirtualService {self._target.namespace}/{body['metadata']['name']}: {written} is no host "
+                        f"Istio knows; write {full.partition('.')[0]} or {full}"
+                    )
+        return found
+
+    def _entries(self) -> set[str]:
+        """Hosts that ServiceEntries define."""
+        return {host for body in self._list(SERVICE_ENTRY) for host in (body.get("spec") or {}).get("hosts") or []}
+
+    def _pods(self, backend: Backend) -> frozenset[str]:
+        if backend not in self._behind:
+            self._behind[backend] = frozenset(map(ip_of, self._routes.endpoints(backend)))
+        return self._behind[backend]
+
+    def _leads(self) -> Iterable[Lead]:
+        for kind, body in self._bodies:
+            driven = {rule.path: rule for rule in self._routes.rules(body)} if kind in self._routes.kinds else {}
+            for path, protocol, name, raw, weights in _rules(kind, body):
+                backends = tuple(backend for backend, weight in weights if weight)
+                rule = driven.get(path)
+                words = rule.words if rule else words_of(name, raw.get("match") or raw.get("matches"))
+                yield Lead(kind, body, name, words, protocol, backends, raw, rule)
+
+    def _list(self, resource: Resource) -> list[Object]:
+        try:
+            return self._api.list(resource)
+        except Absent:
+            return []
+        except Forbidden as error:
+            try:
+                found = self._api.list(resource, self._target.namespace)
+            except (Absent, Forbidden):
+                found = []
+            self._unseen.append(f"{resource.kind}s of other namespaces were not looked at: {error}")
+            return found
+
+
+def controller(body: Object) -> str:
+    """Which other controller writes an object, in words; empty where none does."""
+    for one in body["metadata"].get("ownerReferences") or []:
+        if one.get("controller"):
+            group = str(one.get("apiVersion", "")).partition("/")[0]
+            return f"{one.get('kind')} {one.get('name')} ({group})"
+    return ""
+
+
+def _rules(kind: Resource, body: Object) -> Iterable[tuple[str, str, str, Object, list[tuple[Backend, int]]]]:
+    """Every rule of a route: JSON pointer, protocol, name, itself, and what it leads to with which weight."""
+    spec, namespace = body.get("spec") or {}, body["metadata"]["namespace"]
+    if kind is VIRTUAL_SERVICE:
+        for protocol in ("http", "tcp", "tls"):
+            for index, rule in enumerate(spec.get(protocol) or []):
+                given = rule.get("route") or []
+                weights = [one.get("weight") or (100 if len(given) == 1 else 0) for one in given]
+                backends = [destination_of(one, namespace) for one in given]
+                yield (
+                    f"/spec/{protocol}/{index}/route",
+                    protocol,
+                    str(rule.get("name") or ""),
+                    rule,
+                    list(zip(backends, weights, strict=True)),
+                )
+    elif kind is TRAFFIC_SPLIT:
+        found = [
+            (backend_of({"name": one.get("service", "")}, namespace), int(one.get("weight") or 0))
+            for one in spec.get("backends") or []
+        ]
+        yield "/spec/backends", "http", "", spec, found
+    else:
+        protocol = "http" if kind in (HTTP_ROUTE, GRPC_ROUTE) else kind.kind.removesuffix("Route").lower()
+        for index, rule in enumerate(spec.get("rules") or []):
+            found = [(backend_of(one, namespace), one.get("weight", 1)) for one in rule.get("backendRefs") or []]
+            yield f"/spec/rules/{index}/backendRefs", protocol, str(rule.get("name") or ""), rule, found
+
+
+def _hints(lead: Lead, arms: Arms) -> list[str]:
+    """What of a rule that is split deserves a look: values that name the version, and mirrors."""
+    stable, *others = arms
+    found = []
+    for index, backend in enumerate(lead.rule.backends if lead.rule else ()):
+        if backend in arms[stable]:
+            entry = (lead.raw.get("route") or lead.raw.get("backendRefs") or lead.raw.get("backends") or [])[index]
+            found += [
+                f"{lead.words} of {lead.route} sets {name} to {value!r} for {stable}, and {others[0]} gets the same: "
+                "does that value name the version?"
+                for name, value in _texts({key: value for key, value in entry.items() if key in ("headers", "filters")})
+                if stable in value.split("-") or value == stable
+            ]
+    mirrors = lead.raw.get("mirror"), *(one.get("destination") for one in lead.raw.get("mirrors") or [])
+    mirrored = [destination_of({"destination": one}, lead.namespace) for one in mirrors if one]
+    mirrored += [
+        backend_of((one.get("requestMirror") or {}).get("backendRef") or {}, lead.namespace)
+        for one in lead.raw.get("filters") or []
+        if one.get("requestMirror")
+    ]
+    for arm, backends in arms.items():
+        if set(mirrored) & set(backends):
+            found.append(f"{lead.words} of {lead.route} mirrors requests to {arm}, and goes on to do so")
+    return found
+
+
+def _texts(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    """Every text in a value, with the name of its field, or of the header that it is the value of."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        called = value.get("name")
+        for key, one in value.items():
+            if key != "name":
+                yield from _texts(one, called if isinstance(called, str) and key == "value" else key)
+    elif isinstance(value, Sequence):
+        for one in value:
+            yield from _texts(one, name)
+
+
+def _once(sentences: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentences))
