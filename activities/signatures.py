@@ -82,7 +82,8 @@ class CountRequest(Wire):
     arms: CanaryArms
     analysis: Analysis
     queries: bool = False
-    """Whether to try the custom queries too, so that a mistake in one is found before anything is written."""
+    """Whether to try the custom queries and to look for histograms too, so that a mistake is found before anything is
+    written."""
     fresh: bool = False
     """Whether to wait for samples that are younger than the request: nothing from before is to be counted after it."""
 
@@ -93,6 +94,8 @@ class Totals(Wire):
     time: float
     series: dict[str, tuple[float, float]]
     """Series → (requests, failures)."""
+    notes: tuple[str, ...] = ()
+    """What the rollout's metrics lack, where that was asked for: one sentence each."""
 
     def since(self, before: Totals) -> Exposure:
         """Requests and failures in the user view between the two readings."""

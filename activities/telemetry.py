@@ -27,6 +27,7 @@ from activities.watching import Watching, subject_of
 from autopilot.evidence.model import Inconclusive
 from autopilot.mesh.errors import MeshError
 from autopilot.telemetry.exposure import tally
+from autopilot.telemetry.first_look import without_histogram
 
 
 class TelemetryActivities(TelemetrySignatures):
@@ -41,17 +42,15 @@ class TelemetryActivities(TelemetrySignatures):
         """Reads totals once; requests that stay open are failures."""
         attached = self._meshes[request.target.mesh]
         hub = attached.hub(request.analysis.source)
-        if request.queries:
-            await try_queries(attached, request)
+        notes = await try_queries(attached, request) if request.queries else []
         now = time.time()
+        subject = subject_of(request.target, request.arms)
         async with heartbeating():  # it may have to wait for a scrape
-            series = await tally(
-                hub.source,
-                subject_of(request.target, request.arms),
-                request.arms.canary,
-                since=now if request.fresh else None,
-            )
-        return Totals(time=now, series=series)
+            series = await tally(hub.source, subject, request.arms.canary, since=now if request.fresh else None)
+            if request.queries:
+                (look,) = await hub.source.observe([subject])
+                notes += without_histogram(request.analysis, look.samples, request.arms.stable)
+        return Totals(time=now, series=series, notes=tuple(notes))
 
     @activity.defn(name="telemetry.learn")
     async def learn(self, request: LearnRequest) -> Learned:

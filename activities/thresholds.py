@@ -10,6 +10,7 @@ from activities.meshes import Attached
 from activities.signatures import CountRequest
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms, PromQL
+from autopilot.telemetry import first_look
 from autopilot.telemetry.model import QuerySource, TelemetryError, sendable
 from autopilot.telemetry.template import filled
 
@@ -19,6 +20,8 @@ class Thresholds:
 
     def __init__(self) -> None:
         self._fresh: dict[str, float | None] = {}
+        self.failed: dict[str, str] = {}
+        """By metric name, why its latest evaluation failed; none where it was answered, be it without a value."""
 
     def take(self) -> dict[str, float | None]:
         """The readings since the last call, by metric name; None where the query had no data."""
@@ -49,20 +52,24 @@ class Thresholds:
         while True:
             try:
                 self._fresh[metric.name] = sendable(await source.query(query))
-            except TelemetryError:
+                self.failed.pop(metric.name, None)
+            except TelemetryError as error:
                 self._fresh[metric.name] = None
+                self.failed[metric.name] = str(error)
             await asyncio.sleep(metric.interval)
 
 
-async def try_queries(attached: Attached, request: CountRequest) -> None:
-    """Evaluates every custom query of a rollout once.
+async def try_queries(attached: Attached, request: CountRequest) -> list[str]:
+    """Evaluates every custom query of a rollout once, and says which have no value.
 
     Raises:
         InvalidChange: this process knows no Prometheus.
         TelemetryError: it did not answer, or refused a query.
     """
     target = request.target
-    for metric in request.analysis.metrics:
-        if isinstance(metric, PromQL):
-            source = attached.query_source(metric.name)
-            await source.query(filled(metric.query, target.namespace, target.service, request.arms))
+
+    async def ask(metric: PromQL) -> float | None:
+        source = attached.query_source(metric.name)
+        return await source.query(filled(metric.query, target.namespace, target.service, request.arms))
+
+    return await first_look.without_value(request.analysis, ask)

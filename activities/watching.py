@@ -25,6 +25,7 @@ from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.evidence.record import Recorder, rounded
 from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
+from autopilot.evidence.words import shortened
 from autopilot.mesh.model import Target
 from autopilot.operations.canary_status import ENDPOINTS, Progress
 from autopilot.operations.common import Exposure
@@ -142,6 +143,9 @@ class Watching:
             self._recorder.add(tick)
         self._state, verdict = canary.update(self._judge, self._request.rule, self._state, tick)
         self._show(item)
+        if isinstance(verdict, Inconclusive) and verdict.cause == "noData":
+            why = "".join(f"; {name}: {shortened(failure, 300)}" for name, failure in self._thresholds.failed.items())
+            verdict = verdict.model_copy(update={"reason": verdict.reason + why})
         if verdict is None or isinstance(verdict, Advance):
             verdict = self._misdirected(item) or verdict
         if verdict is None and self._full():

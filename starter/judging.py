@@ -36,7 +36,8 @@ class Rejudged:
         """The watch was ended by silence, by lost endpoints, by its workflow or a lost lease, not by the judge."""
         if isinstance(self.recorded, Harm):
             return self.recorded.metric == ENDPOINTS
-        return isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
+        inconclusive = isinstance(self.recorded, Inconclusive) and self.recorded.cause != "time"
+        return inconclusive and self.recomputed != self.recorded  # the judge itself says noData of one metric
 
 
 def rejudge(report: CanaryReport) -> list[Rejudged]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autopilot.mesh.errors import InvalidChange
@@ -13,7 +13,7 @@ from starter.sources import prometheus
 
 if TYPE_CHECKING:
     from autopilot.evidence.model import Judge, Tick
-    from autopilot.spec.canary import CanaryStep, MeshCanary
+    from autopilot.spec.canary import CanaryStep, MeshCanary, PromQL
 
 HISTORY = 1800.0
 """Seconds that are looked at."""
@@ -29,7 +29,7 @@ class Pace:
         rate: requests/s of the service.
         seconds: of each step, for nine rollouts of ten of a canary like stable; its limit where it takes longer.
         requests: of the canary that it takes to exclude harm of `detect` size, in each step.
-        warnings: steps that will not come to an end, one sentence each.
+        warnings: metrics without data, and steps that will not come to an end, one sentence each.
     """
 
     rate: float
@@ -47,17 +47,25 @@ async def of(canary: MeshCanary, mesh: Mesh) -> Pace | None:
     if reached is None:
         return None
     from autopilot.evidence import setup  # noqa: PLC0415 - slow to load
-    from autopilot.telemetry import quantiles  # noqa: PLC0415
+    from autopilot.telemetry import first_look, quantiles  # noqa: PLC0415
     from autopilot.telemetry.difference import Differencer  # noqa: PLC0415
     from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
     from autopilot.telemetry.past import ticks  # noqa: PLC0415
+    from autopilot.telemetry.template import filled  # noqa: PLC0415
 
     spec = canary.spec
     arms = (spec.arms.stable, spec.arms.canary)
     subject = Subject(mesh=mesh.name, namespace=canary.metadata.namespace, service=spec.target.service, arms=arms)
     source = reached.source
+
+    async def ask(metric: PromQL) -> float | None:
+        return await source.query(filled(metric.query, subject.namespace, subject.service, spec.arms))
+
     try:
         looks = await source.history(subject, HISTORY, latency=bool(setup.boundaries_of(spec.analysis)))
+        newest = looks[-1].samples if looks else ()
+        lacking = first_look.without_histogram(spec.analysis, newest, spec.arms.stable)
+        lacking += await first_look.without_value(spec.analysis, ask)
     except TelemetryError:
         return None  # `plan` says elsewhere that it cannot be asked
     finally:
@@ -66,7 +74,8 @@ async def of(canary: MeshCanary, mesh: Mesh) -> Pace | None:
     analysis = setup.with_boundaries(spec.analysis, boundaries or setup.UNKNOWN)
     canary = canary.model_copy(update={"spec": spec.model_copy(update={"analysis": analysis})})
     found = list(ticks(Differencer(spec.arms.canary, spec.arms.stable, setup.boundaries_of(analysis)), looks))
-    return _paced(canary, found)
+    paced = _paced(canary, found)
+    return None if paced is None else replace(paced, warnings=(*lacking, *paced.warnings))
 
 
 def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
@@ -78,7 +87,7 @@ def _paced(document: MeshCanary, found: list[Tick]) -> Pace | None:
         return None
     rate, judge = requests / seconds, setup.judge_from(document.spec.analysis)
     usual = canary.usual(judge, canary.observe(judge, canary.start(judge), found), found)
-    steps = [_step(judge, step, rate, usual) for step in document.spec.walk]
+    steps = [_step(step, rate, usual) for step in document.spec.walk]
     return Pace(
         rate=rate,
         seconds=tuple(min(took, step.limit) for step, (took, _) in zip(document.spec.walk, steps, strict=True)),
@@ -98,7 +107,7 @@ def _long(seconds: float) -> str:
 
 
 def _step(
-    judge: Judge, step: CanaryStep, rate: float, usual: list[tuple[tuple[float, ...], tuple[float, ...]]]
+    step: CanaryStep, rate: float, usual: list[tuple[Judge, tuple[float, ...], tuple[float, ...]]]
 ) -> tuple[float, float]:
     """Seconds of one step, and canary requests; `usual` as `autopilot.evidence.canary.usual` has it."""
     from autopilot.evidence import need  # noqa: PLC0415
@@ -106,9 +115,9 @@ def _step(
     weight = min(step.weight / 100, 1.0)
     beside = weight if weight < 1 else _ALONE
     needed = 0.0
-    for shares, scale in usual:
+    for own, shares, scale in usual:
         for share, phi in zip(shares, scale, strict=True):
-            needed = max(needed, need.requests_to_exclude(judge, stable=share, weight=beside, phi=phi) or 0.0)
+            needed = max(needed, need.requests_to_exclude(own, stable=share, weight=beside, phi=phi) or 0.0)
     needed = max(needed, step.min_requests)
     if not weight:
         return (math.inf if needed else step.hold), needed

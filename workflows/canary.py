@@ -73,6 +73,8 @@ class CanaryWorkflow(JudgedOperation):
             self._before = await self._count(first=True)
         except ActivityError as error:
             return Ending(Outcome.FAILED, f"telemetry does not answer, so nothing was written: {reason_of(error)}")
+        for lacking in self._before.notes:
+            self.note(lacking)
         open_ended = self.analysis.dispersion is None and workflow.patched("learn-before")
         if open_ended or (open_boundaries(self.analysis) and workflow.patched("follow-latency")):
             await self._learn()

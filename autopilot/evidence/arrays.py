@@ -27,6 +27,9 @@ class BatchArm:
     errors: Counts
     timed: Counts
     slow: Counts
+    client_errors: Counts | None = None
+    aborts: Counts | None = None
+    """None for none, as in simulations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +52,11 @@ def joined(first: BatchArm, second: BatchArm | None) -> BatchArm:
         errors=first.errors + second.errors,
         timed=first.timed + second.timed,
         slow=first.slow + second.slow if first.slow.shape == second.slow.shape else first.slow,
+        client_errors=summed(first.client_errors, second.client_errors),
+        aborts=summed(first.aborts, second.aborts),
     )
+
+
+def summed(first: Counts | None, second: Counts | None) -> Counts | None:
+    """The sum of counts of which either may be unknown."""
+    return second if first is None else first if second is None else first + second

@@ -10,6 +10,9 @@ away when it ends, for otherwise what did not count in the warm-up would fire ju
 raise a false alarm, so error metrics give half their alpha to each (ln 2 = 0.7 more evidence needed); latency gathers
 nothing in the warm-up and pays nothing. A step can't end well before the warm-up is over, for until then nothing but
 gross harm was looked for.
+
+No data is never good: a metric without a single reading in a step lets no step advance, whatever all others say. The
+step then waits for it, at most `JudgeMetric.patience` longer than for all others, and ends as inconclusive.
 """
 
 from __future__ import annotations
@@ -22,17 +25,23 @@ import numpy as np
 from autopilot.evidence import comparison, history, process, verdict
 from autopilot.evidence.history import learned, observe, usual
 from autopilot.evidence.model import Judge, JudgeMetric, StepRule, Tick, Verdict
-from autopilot.evidence.standing import evidence, harm_needed
-from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, pack, unpack
+from autopilot.evidence.standing import every, evidence, harm_needed
+from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, fitting, pack, unpack
 
 __all__ = ("begin_step", "evidence", "harm_needed", "learned", "observe", "replay", "start", "update", "usual")
 """All that the judge's callers need; the rooms behind it are its own."""
+
+
+ABORTED = frozenset({"errors", "success"})
+"""Kinds for which a caller that left may be a failure."""
 
 
 def start(judge: Judge, version: int = VERSION) -> JudgeState:
     """The state before the first tick of a rollout; an earlier version's for what was judged by its rules."""
     metrics = []
     for metric in judge.metrics:
+        if metric.implied and version < VERSION:
+            continue
         if metric.kind == "threshold":
             metrics.append(MetricState())
         else:
@@ -46,16 +55,17 @@ def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
 
     (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
     """
+    judge = fitting(judge, state)
     state = comparison.closed(judge, state, warm=state.warm)
-    metrics = tuple(
-        kept if metric.kind == "threshold" else _begun(metric, kept)
-        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
-    )
-    clock = {"step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0, "step_compared": (0.0, 0.0)}
-    return state.model_copy(update={"metrics": metrics, **clock})
+    metrics = tuple(_begun(metric, kept) for metric, kept in zip(judge.metrics, state.metrics, strict=True))
+    clock = {"step_ticks": 0, "step_seconds": 0.0, "step_requests": 0.0, "step_waited": 0.0}
+    return state.model_copy(update={"metrics": metrics, "step_compared": (0.0, 0.0), **clock})
 
 
 def _begun(metric: JudgeMetric, kept: MetricState) -> MetricState:
+    kept = kept.model_copy(update={"readings": 0.0})
+    if metric.kind == "threshold":
+        return kept
     return comparison.kept_with(kept, pack(process.begin_step(unpack(metric, kept)), kept.total))
 
 
@@ -74,9 +84,15 @@ def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple
     Raises:
         ValueError: the tick lacks a boundary that a metric needs.
     """
+    judge = fitting(judge, state)
     state = _fold(judge, rule, state, tick)
-    shown = evidence(judge, state)
-    return state, verdict.harm(judge, state, shown) or verdict.end(judge, rule, state, shown)
+    shown = every(judge, state)
+    if (harm := verdict.harm(judge, state, shown)) is not None:
+        return state, harm
+    ready = verdict.ready(judge, rule, state, shown)
+    if ready is not None and verdict.unread(judge, state):
+        state, ready = state.model_copy(update={"step_waited": state.step_waited + tick.seconds}), None
+    return state, ready or verdict.end(judge, rule, state, shown)
 
 
 def replay(
@@ -92,9 +108,10 @@ def replay(
 
 
 def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeState:
-    for metric in judge.metrics:
-        if metric.kind != "threshold":
-            process.counts(metric, arm_of(tick.canary))  # refused at once, not when it is compared
+    counted = [
+        0.0 if metric.kind == "threshold" else float(process.counts(metric, arm_of(tick.canary))[1][0])
+        for metric in judge.metrics
+    ]  # a tick that lacks a boundary is refused at once, not when it is compared
     first = tick.time - tick.seconds if state.first is None else state.first
     warm = state.warm and tick.time - first <= judge.warmup + SLACK
     if state.warm and not warm:
@@ -106,8 +123,10 @@ def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeS
         state = state.model_copy(update={"pending": comparison.more_of(state.pending, tick)})
         state = comparison.closed(judge, state, warm=warm) if comparison.whole(state, alone=rule.alone) else state
     metrics = tuple(
-        _read(metric, kept, tick, warm=warm) if metric.kind == "threshold" else _told(judge, metric, kept, tick, state)
-        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
+        _read(metric, kept, tick, warm=warm)
+        if metric.kind == "threshold"
+        else _told(judge, metric, kept, tick, state).model_copy(update=_seen(metric, kept, tick, more))
+        for metric, kept, more in zip(judge.metrics, state.metrics, counted, strict=True)
     )
     requests = max(0.0, tick.canary.requests)
     return state.model_copy(
@@ -121,6 +140,15 @@ def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeS
             "metrics": metrics,
         }
     )
+
+
+def _seen(metric: JudgeMetric, kept: MetricState, tick: Tick, more: float) -> dict[str, object]:
+    """What is known of the canary's tick at once, compared or not."""
+    known: dict[str, object] = {"readings": kept.readings + more}
+    if metric.kind in ABORTED and metric.aborts and (tick.canary.errors or tick.canary.aborts):
+        failures, aborts = kept.aborts
+        known["aborts"] = (failures + tick.canary.errors, aborts + tick.canary.aborts)
+    return known
 
 
 def _told(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, state: JudgeState) -> MetricState:
@@ -138,4 +166,4 @@ def _read(metric: JudgeMetric, kept: MetricState, tick: Tick, *, warm: bool) -> 
     if warm or reading is None or not math.isfinite(reading):
         return kept
     out = verdict.beyond(metric, reading) is not None
-    return MetricState(failures=kept.failures + 1 if out else 0, reading=reading)
+    return MetricState(failures=kept.failures + 1 if out else 0, reading=reading, readings=kept.readings + 1)

@@ -16,7 +16,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts, Flags, over_all
+from autopilot.evidence.arrays import BatchArm, Counts, Flags, over_all, summed
 
 LONGEST = 30.0
 """Seconds after which a group is closed in any case."""
@@ -68,13 +68,13 @@ def added(first: BatchArm, second: BatchArm) -> BatchArm:
         errors=first.errors + second.errors,
         timed=first.timed + second.timed,
         slow=wide + more,
+        client_errors=summed(first.client_errors, second.client_errors),
+        aborts=summed(first.aborts, second.aborts),
     )
 
 
 def of_rows(arm: BatchArm, rows: Flags) -> BatchArm:
     """The arm with nothing in all other rows: rows of shape ``batch``, as booleans."""
-    found = {}
-    for field in fields(arm):
-        values = getattr(arm, field.name)
-        found[field.name] = np.where(over_all(rows, values), values, 0.0)
-    return BatchArm(**found)
+    found = {field.name: getattr(arm, field.name) for field in fields(arm)}
+    kept = {name: np.where(over_all(rows, values), values, 0.0) for name, values in found.items() if values is not None}
+    return BatchArm(**kept)

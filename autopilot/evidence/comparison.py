@@ -183,5 +183,6 @@ def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *,
 def kept_with(kept: MetricState, packed: MetricState) -> MetricState:
     """New evidence beside what is known of stable's clusters."""
     failing = (kept.failing[0], kept.failing[1] if packed.epoch == kept.epoch else 0)
-    known = {"gauge": kept.gauge, "clusters": kept.clusters, "phi": kept.phi, "failing": failing}
+    known: dict[str, object] = {"gauge": kept.gauge, "clusters": kept.clusters, "phi": kept.phi, "failing": failing}
+    known |= {"readings": kept.readings, "aborts": kept.aborts}
     return packed.model_copy(update=known)

@@ -15,6 +15,7 @@ from autopilot.evidence.state import (
     JudgeState,
     MetricState,
     arm_of,
+    fitting,
     pack_clusters,
     pack_gauge,
     unpack_clusters,
@@ -29,7 +30,7 @@ def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeStat
     """
     if judge.phi is not None:
         return state
-    found = list(ticks)
+    judge, found = fitting(judge, state), list(ticks)
     metrics = tuple(
         kept if metric.kind == "threshold" else kept.model_copy(update=learn(metric, kept, found, state.version))
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
@@ -41,28 +42,38 @@ def learned(judge: Judge, state: JudgeState) -> str:
     """What `observe` has learned so far, in words: each metric's failures, and how many of them count as one."""
     return "; ".join(
         words.learned(metric, measured(metric, kept, state.version), left_out=left_out(kept))
-        for metric, kept in zip(judge.metrics, state.metrics, strict=True)
-        if metric.kind != "threshold"
+        for metric, kept in zip(fitting(judge, state).metrics, state.metrics, strict=True)
+        if metric.kind != "threshold" and (not metric.implied or _counted(kept))
     )
 
 
-def usual(judge: Judge, state: JudgeState, ticks: Sequence[Tick]) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
-    """For each metric that compares with stable: stable's shares of bad requests in these ticks, and phi, by boundary.
+def _counted(kept: MetricState) -> bool:
+    """Whether the ticks told of the metric at all."""
+    return kept.clusters is not None and any(kept.clusters.last_all)
+
+
+def usual(
+    judge: Judge, state: JudgeState, ticks: Sequence[Tick]
+) -> list[tuple[Judge, tuple[float, ...], tuple[float, ...]]]:
+    """For each metric that compares with stable, and was told of in these ticks: the judge with its margins, stable's
+    shares of bad requests, and phi, by boundary.
 
     Args:
         judge: whose metrics.
         state: what `observe` made of the ticks.
         ticks: the same.
     """
-    found = []
+    judge, found = fitting(judge, state), []
     for metric, kept in zip(judge.metrics, state.metrics, strict=True):
         if metric.kind not in RELATIVE:
             continue
         counted = [process.counts(metric, arm_of(tick.stable)) for tick in ticks]
         bad, total = (np.sum([each[column] for each in counted], axis=0) for column in (0, 1))
+        if metric.implied and not total.any():
+            continue
         told = judge.phi is not None
         phi = standing.phi_of(judge, metric, kept) if told else measured(metric, kept, state.version).phi
-        found.append((tuple((bad / np.maximum(total, 1.0)).tolist()), tuple(phi.tolist())))
+        found.append((judge.of(metric), tuple((bad / np.maximum(total, 1.0)).tolist()), tuple(phi.tolist())))
     return found
 
 

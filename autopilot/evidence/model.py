@@ -22,6 +22,10 @@ class ArmTick(Plain):
     """Requests in the latency histogram; it may trail `requests` by a flush."""
     slow: tuple[float, ...] = ()
     """Of these, how many took longer than each of the judge's boundaries (same order)."""
+    client_errors: float | None = None
+    """Of the requests, those answered with a client error (4xx); None where the source cannot tell."""
+    aborts: float = 0.0
+    """Of the errors, those whose caller left before an answer began, as far as the source tells."""
 
     def plus(self, other: ArmTick) -> ArmTick:
         """What it did in two ticks."""
@@ -31,11 +35,14 @@ class ArmTick(Plain):
             + (other.slow[index] if index < len(other.slow) else 0.0)
             for index in range(wide)
         )
+        client = (self.client_errors or 0.0) + (other.client_errors or 0.0)
         return ArmTick(
             requests=self.requests + other.requests,
             errors=self.errors + other.errors,
             timed=self.timed + other.timed,
             slow=slow,
+            client_errors=None if self.client_errors is other.client_errors is None else client,
+            aborts=self.aborts + other.aborts,
         )
 
 
@@ -58,19 +65,33 @@ class JudgeMetric(Plain):
     """One thing that is judged."""
 
     name: str
-    kind: Literal["errors", "latency", "success", "within", "threshold"]
-    """`errors` and `latency` compare with stable; `success` and `within` are absolute; `threshold` is a fixed gate."""
+    kind: Literal["errors", "latency", "clientErrors", "success", "within", "threshold"]
+    """`errors`, `latency` and `clientErrors` compare with stable; `success` and `within` are absolute; `threshold` is a
+    fixed gate."""
     weight: float = 1.0
     """Share of alpha, relative to the other metrics'; thresholds spend none."""
     boundaries: tuple[int, ...] = ()
     """Indices into `ArmTick.slow`, for `latency` (several) and `within` (one)."""
     seconds: tuple[float, ...] = ()
     """What those boundaries are in seconds, for words alone; may be left out."""
+    ratio: float | None = None
+    """Margins and sizes of this metric alone, where it has its own: see `Judge`."""
+    absolute: float | None = None
+    detect: float | None = None
+    detect_absolute: float | None = None
+    implied: bool = False
+    """Judged where the source tells it, although the spec does not name it: its absence holds up no step."""
+    aborts: bool = True
+    """For `errors` and `success`: whether callers that left before an answer began count, as requests and as errors."""
     objective: float | None = None
     """For `success` and `within`: the share of requests that must be good."""
     maximum: float | None = None
     minimum: float | None = None
     failures: int = 3
+    asked: str = ""
+    """For `threshold`: the query, as the user wrote it; for words alone."""
+    patience: float = 30.0
+    """Seconds for which a step that could end otherwise waits for the first reading of this metric."""
 
 
 class Judge(Plain):
@@ -108,6 +129,12 @@ class Judge(Plain):
     """...and comparisons in which some failed: one burst of a client is over in fewer."""
     past_margin: float = 2.0
     """How many times both margins a canary without company may exceed what stable did before: time may change much."""
+
+    def of(self, metric: JudgeMetric) -> Judge:
+        """The judge with the margins of one metric, where it has its own."""
+        names = ("ratio", "absolute", "detect", "detect_absolute")
+        own = {name: value for name in names if (value := getattr(metric, name)) is not None}
+        return self.model_copy(update=own) if own else self
 
 
 class StepRule(Plain):
@@ -164,11 +191,12 @@ class Advance(Plain):
 
 
 class Inconclusive(Plain):
-    """Nothing can be said: too few requests in the time there was, or no telemetry at all."""
+    """Nothing can be said: too few requests in the time there was, or no telemetry, of a metric or at all."""
 
     kind: Literal["inconclusive"] = "inconclusive"
     cause: Literal["time", "noData", "split", "leaseLost", "condemned", "takenOver", "halted", "stopped"]
-    """From `leaseLost` on, not a finding of the judge. `condemned`: an earlier watch found harm under this lease but
+    """`noData`: of a metric that had no reading in the step (the judge's finding), or of all (its watch's). From
+    `leaseLost` on, not a finding of the judge. `condemned`: an earlier watch found harm under this lease but
     could not report it; `takenOver`: a person or a higher priority has the target; `halted`: a halt is in force;
     `stopped`: the watch was ended by its workflow before it had a verdict."""
     reason: str

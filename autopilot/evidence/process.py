@@ -68,10 +68,10 @@ BESIDE = 0.9
 SINGLE: Counts = np.ones(1)
 """phi of failures that come one by one; see `autopilot.evidence.dispersion`."""
 
-FAILURES = frozenset({"errors", "success"})
-"""Kinds that count failed requests: the only ones that can be gross."""
+FAILURES = frozenset({"errors", "success", "clientErrors"})
+"""Kinds that count answers that were no good: the only ones that can be gross."""
 
-RELATIVE = frozenset({"errors", "latency"})
+RELATIVE = frozenset({"errors", "latency", "clientErrors"})
 """Kinds that compare with stable."""
 
 EXCLUDING = (2, exclusion.BETS.shape[0])
@@ -211,6 +211,12 @@ def counts(metric: JudgeMetric, arm: BatchArm) -> tuple[Counts, Counts]:
     """
     if metric.kind in {"errors", "success"}:
         total, bad = arm.requests[..., None], arm.errors[..., None]
+        if not metric.aborts and arm.aborts is not None:
+            total, bad = total - arm.aborts[..., None], bad - arm.aborts[..., None]
+    elif metric.kind == "clientErrors":
+        told = arm.client_errors is not None
+        total = arm.requests[..., None] if told else np.zeros_like(arm.requests[..., None])
+        bad = np.zeros_like(total) if arm.client_errors is None else arm.client_errors[..., None]
     elif arm.slow.shape[-1] == 0 and not arm.timed.any():
         total = arm.timed[..., None]
         bad = np.zeros((*arm.timed.shape, len(metric.boundaries)))
@@ -242,6 +248,7 @@ def fold(
     A baseline arm is stable's version: it guards (`autopilot.evidence.sign`), and is counted with stable elsewhere: the
     more requests there are to compare with, the surer the comparison.
     """
+    judge = judge.of(metric)
     stable = joined(stable, baseline)
     canary_bad, canary_all = counts(metric, canary)
     stable_bad, stable_all = counts(metric, stable)
@@ -349,6 +356,7 @@ def harm_by_stake(judge: Judge, metric: JudgeMetric, process: Process, *, phi: C
     The first axis of two holds the comparison side by side and that with the past (the latter minus infinity for
     absolute kinds, which compare with an objective), the second the whole process and the epoch.
     """
+    judge = judge.of(metric)
     epoch = process.epoch * (process.epoch + 1)
     rows = np.log(np.stack([np.full_like(epoch, WHOLE), (1 - WHOLE) / epoch], axis=-1))[..., None]
     if metric.kind not in RELATIVE:

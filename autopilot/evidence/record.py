@@ -65,7 +65,7 @@ def pack(ticks: Sequence[Tick]) -> str:
     columns = {
         "times": [times[0], *(after - before for before, after in pairwise(times))],
         "seconds": [round(tick.seconds * _MILLI) for tick in ticks],
-        "arms": {arm: {name: [_short(row[arm][name]) for row in rows] for name in rows[0][arm]} for arm in rows[0]},
+        "arms": {arm: _columns([row[arm] for row in rows]) for arm in rows[0]},
         "readings": {str(number): tick.readings for number, tick in enumerate(ticks) if tick.readings},
     }
     if beside:
@@ -103,13 +103,24 @@ def _segment(packed: str) -> list[Tick]:
         raise ValueError(f"the recorded ticks cannot be read: {error}") from error
 
 
+_SPARSE = {name: ArmTick.model_fields[name].default for name in ("client_errors", "aborts")}
+"""Columns that many sources have nothing for."""
+
+
+def _columns(rows: Sequence[dict[str, object]]) -> dict[str, list[object]]:
+    """The columns of one arm, without those that say nothing."""
+    found = {name: [_short(row[name]) for row in rows] for name in rows[0]}
+    return {name: column for name, column in found.items() if any(one != _SPARSE.get(name, ...) for one in column)}
+
+
 def _row(arm: ArmTick) -> list[object]:
     """An arm by position: of many ticks in a row there are many alike."""
     return [_short(value) for value in arm.model_dump(mode="json").values()]
 
 
 def _arm(row: list[object] | None) -> dict[str, object] | None:
-    return None if row is None else dict(zip(ArmTick.model_fields, row, strict=True))
+    """The way back; earlier versions had fewer fields."""
+    return None if row is None else dict(zip(ArmTick.model_fields, row, strict=False))
 
 
 def _short(value: object) -> object:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, Metric, SuccessRate
+from autopilot.spec.canary import (
+    Analysis,
+    ClientErrorRate,
+    ErrorRate,
+    Latency,
+    LatencyObjective,
+    Metric,
+    PromQL,
+    SuccessRate,
+)
 
 UNKNOWN = (0.1, 0.25, 0.5, 1.0, 2.5)
 """Latency boundaries in seconds where the spec names none and nothing is known of stable's latency."""
@@ -40,7 +49,7 @@ def judge_from(analysis: Analysis) -> Judge:
     """The judge that an analysis asks for; indices of boundaries refer to `boundaries_of`."""
     order = boundaries_of(analysis)
     return Judge(
-        metrics=tuple(_metric(metric, order) for metric in analysis.metrics),
+        metrics=(*(_judged(metric, order, analysis) for metric in analysis.metrics), *implied(analysis)),
         alpha=analysis.alpha,
         beta=analysis.beta,
         ratio=analysis.margin.ratio,
@@ -68,6 +77,16 @@ def _metric(metric: Metric, order: tuple[float, ...]) -> JudgeMetric:
             return JudgeMetric(
                 name=metric.name, kind="latency", weight=metric.weight, boundaries=indices, seconds=seconds
             )
+        case ClientErrorRate():
+            return JudgeMetric(
+                name=metric.name,
+                kind="clientErrors",
+                weight=metric.weight,
+                ratio=metric.margin.ratio,
+                absolute=metric.margin.absolute,
+                detect=metric.detect,
+                detect_absolute=metric.detect_absolute,
+            )
         case SuccessRate():
             return JudgeMetric(name=metric.name, kind="success", weight=metric.weight, objective=metric.objective)
         case LatencyObjective():
@@ -86,4 +105,29 @@ def _metric(metric: Metric, order: tuple[float, ...]) -> JudgeMetric:
                 maximum=metric.max,
                 minimum=metric.min,
                 failures=metric.failures,
+                asked=metric.query,
             )
+
+
+def _judged(metric: Metric, order: tuple[float, ...], analysis: Analysis) -> JudgeMetric:
+    """With how long a step waits for its first reading: no query is said to have no value before it was tried again."""
+    interval = metric.interval if isinstance(metric, PromQL) else 0.0
+    also = {"patience": max(analysis.no_data.after, interval), "aborts": analysis.errors.caller_aborts == "count"}
+    return _metric(metric, order).model_copy(update=also)
+
+
+def implied(analysis: Analysis) -> tuple[JudgeMetric, ...]:
+    """Client errors, wherever errors are compared: so the judge sees a version that refuses everybody."""
+    named = {metric.name for metric in analysis.metrics}
+    kinds = [type(metric) for metric in analysis.metrics]
+    if analysis.errors.client_errors == "ignore" or ErrorRate not in kinds or ClientErrorRate in kinds:
+        return ()
+    own = ClientErrorRate()
+    name = own.name if own.name not in named else f"{own.name}-compared"
+    sizes = {
+        "ratio": max(own.margin.ratio, analysis.margin.ratio),
+        "absolute": max(own.margin.absolute, analysis.margin.absolute),
+        "detect": max(own.detect, analysis.detect),
+        "detect_absolute": max(own.detect_absolute, analysis.detect_absolute),
+    }  # so that no step takes longer for a metric that nobody asked for than for what was asked
+    return (_metric(own, ()).model_copy(update={"name": name, "implied": True, **sizes}),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from autopilot.evidence.arrays import Counts
 from autopilot.evidence.eprocess import log_mean
 from autopilot.evidence.model import Evidence, Judge, JudgeMetric
 from autopilot.evidence.process import FAILURES, RELATIVE, Process
-from autopilot.evidence.state import VERSION, JudgeState, MetricState, unpack
+from autopilot.evidence.state import VERSION, JudgeState, MetricState, fitting, unpack
 
 
 def evidence(judge: Judge, state: JudgeState) -> tuple[Evidence, ...]:
@@ -19,7 +20,19 @@ def evidence(judge: Judge, state: JudgeState) -> tuple[Evidence, ...]:
 
     Evidence below 0 speaks against harm, and is shown as 0.
     """
+    return told(judge, state, every(judge, state))
+
+
+def every(judge: Judge, state: JudgeState) -> tuple[Evidence, ...]:
+    """The same of all metrics: one for each."""
+    judge = fitting(judge, state)
     return tuple(_evidence(judge, state, *pair) for pair in zip(judge.metrics, state.metrics, strict=True))
+
+
+def told(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """Without metrics that the spec does not name and the source does not tell."""
+    each = zip(fitting(judge, state).metrics, state.metrics, shown, strict=True)
+    return tuple(found for metric, kept, found in each if not metric.implied or kept.total.canary or kept.total.stable)
 
 
 def harm_needed(judge: Judge, metric: JudgeMetric) -> float:
@@ -55,6 +68,8 @@ def gross(judge: Judge, metric: JudgeMetric, kept: MetricState) -> bool:
 def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState) -> Evidence:
     if metric.kind == "threshold":
         note = "" if kept.reading is None else f"last reading {kept.reading:g}"
+        if state.version >= VERSION and not kept.readings:
+            note += ("; " if note else "") + "no reading in this step"
         return Evidence(metric=metric.name, harm=kept.failures, harm_needed=metric.failures, note=note)
     gathered = unpack(metric, kept)
     relative = metric.kind in RELATIVE
@@ -71,8 +86,16 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
         stable=words.share(kept.total.stable_bad[index], kept.total.stable),
         phi=None if judge.phi is not None else float(phi[index]),
         **_progress(judge, state, metric, kept, gathered, phi=phi, index=index),
-        note=words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None),
+        note=_note(judge, state, metric, kept, index),
     )
+
+
+def _note(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState, index: int) -> str:
+    said = words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None)
+    if state.version < VERSION or metric.kind not in {"latency", "within"} or kept.readings or not state.step_requests:
+        return said
+    unseen = "no canary request of this step is in a latency histogram"
+    return f"{unseen}; {said}" if said else unseen
 
 
 def _progress(
@@ -103,7 +126,7 @@ def _progress(
         "excluded": float(boundaries[least]),
         "excluded_needed": needed,
         "smallest": round(float(smallest), 6),
-        "more": _until_excluded(judge, kept, least, phi=float(phi[least]), lacking=lacking),
+        "more": _until_excluded(judge.of(metric), kept, least, phi=float(phi[least]), lacking=lacking),
     }
 
 

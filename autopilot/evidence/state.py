@@ -10,7 +10,7 @@ from autopilot.evidence import clustering, dispersion
 from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.dispersion import Gauge
 from autopilot.evidence.eprocess import POINTS
-from autopilot.evidence.model import ArmTick, JudgeMetric, Plain, Tick
+from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, Plain, Tick
 from autopilot.evidence.process import EXCLUDING, RELATIVE, Process, width
 from autopilot.evidence.sign import BETS
 
@@ -98,10 +98,14 @@ class MetricState(Plain):
     """What the gauge said before the last tick, at each boundary; 0 or none where it could not tell."""
     failing: tuple[int, int] = (0, 0)
     """Comparisons in which the canary failed: since harm evidence began, and in the epoch."""
+    aborts: tuple[float, float] = (0.0, 0.0)
+    """Since the rollout began: failures of the canary, and of these the callers that left before an answer began."""
     failures: int = 0
     """Readings out of bounds in a row."""
     reading: float | None = None
     """The last reading of a threshold that had data."""
+    readings: float = 0.0
+    """Since the step began: judged readings of a threshold, or canary requests that the metric could count."""
 
 
 VERSION = 2
@@ -130,6 +134,8 @@ class JudgeState(Plain):
     """Seconds covered by ticks since the step began: silence does not count."""
     step_requests: float = 0.0
     """The canary's requests since the step began."""
+    step_waited: float = 0.0
+    """Seconds for which the step could have ended, but for a metric without any reading in it."""
     company_requests: float = 0.0
     """Requests of all arms in ticks where stable kept the canary company, since the rollout began."""
     company_seconds: float = 0.0
@@ -148,7 +154,16 @@ def arm_of(tick: ArmTick) -> BatchArm:
         errors=np.asarray(tick.errors, dtype=np.float64),
         timed=np.asarray(tick.timed, dtype=np.float64),
         slow=np.asarray(tick.slow, dtype=np.float64),
+        client_errors=None if tick.client_errors is None else np.asarray(tick.client_errors, dtype=np.float64),
+        aborts=np.asarray(tick.aborts, dtype=np.float64) if tick.aborts else None,
     )
+
+
+def fitting(judge: Judge, state: JudgeState) -> Judge:
+    """The judge that a state is of: one that began without a metric that the spec does not name goes on without it."""
+    if len(judge.metrics) <= len(state.metrics):
+        return judge
+    return judge.model_copy(update={"metrics": tuple(metric for metric in judge.metrics if not metric.implied)})
 
 
 def pack(process: Process, total: Tally) -> MetricState:

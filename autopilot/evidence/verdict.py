@@ -9,8 +9,11 @@ import numpy as np
 
 from autopilot.evidence import process, standing, words
 from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, Judge, JudgeMetric, StepRule
-from autopilot.evidence.process import FAILURES, RELATIVE
+from autopilot.evidence.process import RELATIVE
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, past, unpack
+
+GUARDED = frozenset({"errors", "success"})
+"""Kinds under the absolute guard: how many client errors are too many, the callers decide as much as the version."""
 
 
 def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | None:
@@ -32,8 +35,8 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
             stakes = process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
             view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
-            reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm)
-        return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
+            reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm) + words.left(kept)
+        return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
     return _guarded(judge, state, shown) if state.version >= VERSION else None
 
 
@@ -43,13 +46,13 @@ def _guarded(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm
         return None
     for metric, kept in zip(judge.metrics, state.metrics, strict=True):
         tallies = zip((kept.since, kept.recent), kept.failing, strict=True)
-        for seen, failing in tallies if metric.kind in FAILURES else ():
+        for seen, failing in tallies if metric.kind in GUARDED else ():
             canary = words.share(seen.canary_bad[0], seen.canary) or 0.0
             stable = words.share(seen.stable_bad[0], seen.stable) or 0.0
             enough = seen.canary >= judge.guard_requests and seen.stable > 0 and failing >= judge.guard_failing
             if enough and canary >= judge.guard_share and canary >= judge.gross_ratio * stable:
-                reason = words.guarded(metric, seen, judge.guard_share)
-                return Harm(metric=metric.name, reason=reason, evidence=tuple(shown))
+                reason = words.guarded(metric, seen, judge.guard_share) + words.left(kept)
+                return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
     return None
 
 
@@ -62,24 +65,50 @@ def beyond(metric: JudgeMetric, reading: float) -> str | None:
     return None
 
 
-def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Advance | Inconclusive | None:
-    """The end of the step, where there is no harm: by what it has excluded, or by its time; None while it goes on."""
+def ready(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Advance | None:
+    """The end of a step in which nothing was found, by the metrics that had readings; None while it goes on."""
+    if rule.limit is None or state.warm or state.step_seconds < rule.hold - SLACK:
+        return None
+    relative = any(metric.kind in RELATIVE for metric in judge.metrics)
+    if state.version >= VERSION and relative and state.step_compared[0] <= 0:
+        return None  # what was held back until now is no comparison yet
+    enough = state.step_requests >= rule.min_requests
+    seconds, requests = state.step_seconds, state.step_requests
+    if state.version < VERSION and (enough or _good(judge, shown)):
+        reason = words.advance(seconds, requests, shown, by_evidence=not enough)
+        return Advance(reason=reason, evidence=standing.told(judge, state, shown))
+    if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
+        said = standing.told(judge, state, shown)
+        return Advance(reason=words.advance_excluding(seconds, requests, said), evidence=said)
+    return None
+
+
+def unread(judge: Judge, state: JudgeState) -> tuple[JudgeMetric, ...]:
+    """The metrics without a single reading in this step: while there are any, it does not advance."""
+    if state.version < VERSION:
+        return ()
+    pairs = zip(judge.metrics, state.metrics, strict=True)
+    return tuple(metric for metric, kept in pairs if not kept.readings > 0 and not metric.implied)
+
+
+def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidence]) -> Inconclusive | None:
+    """The end of a step that cannot advance, by its time or by that of a metric without data; None while it goes on."""
     if rule.limit is None:
         return None
-    if state.step_seconds >= rule.hold - SLACK and not state.warm:
-        enough = state.step_requests >= rule.min_requests
-        seconds, requests = state.step_seconds, state.step_requests
-        if state.version < VERSION and (enough or _good(judge, shown)):
-            reason = words.advance(seconds, requests, shown, by_evidence=not enough)
-            return Advance(reason=reason, evidence=tuple(shown))
-        if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
-            return Advance(reason=words.advance_excluding(seconds, requests, shown), evidence=tuple(shown))
-    if state.step_seconds >= rule.limit - SLACK:
-        reason = words.out_of_time(
-            state.step_seconds, state.step_requests, rule.min_requests, shown, warm=state.warm, version=state.version
-        )
-        reason += words.lacking(judge, shown)
-        return Inconclusive(cause="time", reason=reason, evidence=tuple(shown))
+    late = state.step_seconds >= rule.limit - SLACK
+    seconds, requests = state.step_seconds, state.step_requests
+    lacking = () if state.warm else unread(judge, state)
+    over = bool(lacking) and state.step_waited >= max(metric.patience for metric in lacking) - SLACK
+    if late and not over:  # a metric that counts requests lacks nothing else where there were none
+        lacking = tuple(metric for metric in lacking if metric.kind == "threshold" or requests > 0)
+    if lacking and (late or over):
+        reason = words.no_data(lacking, seconds, requests)
+        return Inconclusive(cause="noData", reason=reason, evidence=standing.told(judge, state, shown))
+    if late:
+        said = standing.told(judge, state, shown)
+        reason = words.out_of_time(seconds, requests, rule.min_requests, said, warm=state.warm, version=state.version)
+        reason += words.lacking(judge, said)
+        return Inconclusive(cause="time", reason=reason, evidence=standing.told(judge, state, shown))
     return None
 
 
@@ -90,5 +119,12 @@ def _excluded(shown: Sequence[Evidence]) -> bool:
 
 def _good(judge: Judge, shown: Sequence[Evidence]) -> bool:
     """Whether every comparison with stable has shown that the canary is not `good_ratio` times worse."""
-    relative = [found for metric, found in zip(judge.metrics, shown, strict=True) if metric.kind in RELATIVE]
-    return bool(relative) and all((found.good or 0.0) >= (found.good_needed or math.inf) for found in relative)
+    relative = [pair for pair in zip(judge.metrics, shown, strict=True) if pair[0].kind in RELATIVE]
+    return bool(relative) and all(_enough(*pair) for pair in relative)
+
+
+def _enough(metric: JudgeMetric, found: Evidence) -> bool:
+    """Whether a metric has shown the canary to be good; of one that the spec does not name, less is enough."""
+    if metric.implied and (found.excluded is None or found.excluded >= (found.excluded_needed or 0.0)):
+        return True
+    return (found.good or 0.0) >= (found.good_needed or math.inf)

@@ -37,6 +37,8 @@ def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, lear
         parts.append(f"stable failed too rarely to tell how failures cluster: {PRIOR:g} count as one")
     elif learns and kept.phi[index] >= 2 * FLOOR:
         parts.append(f"stable's failures cluster: {kept.phi[index]:.1f} count as one")
+    if kept.aborts[1]:
+        parts.append(_aborts(kept))
     if warm:
         parts.append("warm-up: only gross harm counts")
     return "; ".join(parts)
@@ -60,8 +62,10 @@ def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, befo
     canary = percent(share(since.canary_bad[index], since.canary))
     stable = percent(share(since.stable_bad[index], since.stable))
     boundary = format_seconds(metric.seconds[index]) if index < len(metric.seconds) else "the boundary"
-    did = "" if metric.kind in {"errors", "success"} else f" took longer than {boundary}"
-    if metric.kind in {"errors", "latency"}:
+    did = {"errors": "", "success": "", "clientErrors": " were answered with a client error (4xx)"}.get(
+        metric.kind, f" took longer than {boundary}"
+    )
+    if metric.kind in RELATIVE:
         whose = "stable requests before, as stable gets none now" if before else "stable ones"
         against = f"against {stable} of {since.stable:.0f} {whose}"
     else:
@@ -72,6 +76,18 @@ def harm(metric: JudgeMetric, since: Tally, index: int, found: Evidence, *, befo
         f"{metric.name}: {canary} of {since.canary:.0f} canary requests{did} {against}{when}; "
         f"evidence {found.harm:.1f} of {found.harm_needed:.1f} needed"
     )
+
+
+def left(kept: MetricState) -> str:
+    """What of the failures may not be the version's; empty where the source tells no such."""
+    if not kept.aborts[1]:
+        return ""
+    return f"; {_aborts(kept)}: they leave by themselves, or this version hangs (errors.callerAborts: ignore)"
+
+
+def _aborts(kept: MetricState) -> str:
+    failures, aborts = kept.aborts
+    return f"{aborts:.0f} of {failures:.0f} failures so far are callers that left (DC)"
 
 
 def advance(seconds: float, requests: float, shown: Sequence[Evidence], *, by_evidence: bool) -> str:
@@ -122,16 +138,43 @@ def about(count: float) -> str:
 
 def lacking(judge: Judge, shown: Sequence[Evidence]) -> str:
     """How many more requests are needed, by the metric that needs most."""
-    harms = [found.more for found in shown if found.more]
+    harms = {found.metric: found.more for found in shown if found.more}
     goods = [found.good_more for found in shown if found.good_more]
     parts = []
     if harms:
-        size = f"{judge.detect:g} times stable's share, or {percent(judge.detect_absolute)} more"
+        most = max(harms, key=lambda name: harms[name])
+        own = next((judge.of(metric) for metric in judge.metrics if metric.name == most), judge)
+        size = f"{own.detect:g} times stable's share, or {percent(own.detect_absolute)} more"
         does = "exclude" if any(found.excluded is not None for found in shown) else "show"
-        parts.append(f"{about(max(harms))} more requests would {does} harm of {size}")
+        parts.append(f"{about(harms[most])} more requests would {does} harm of {size}")
     if goods:
         parts.append(f"{about(max(goods))} that a canary like stable is not {judge.good_ratio:g} times worse")
     return "; " + ", ".join(parts) if parts else ""
+
+
+_NO_DATA = {
+    "threshold": "its query returned no value",
+    "latency": "no request of the canary is in a latency histogram",
+    "within": "no request of the canary is in a latency histogram",
+    "clientErrors": "the source does not tell client errors",
+}
+
+
+def no_data(metrics: Sequence[JudgeMetric], seconds: float, requests: float) -> str:
+    """Why a step does not advance although no metric that had data speaks against it."""
+    parts = [
+        f"{metric.name} has no data ({_NO_DATA.get(metric.kind, 'no request of the canary was counted')}"
+        + (f": {shortened(metric.asked)})" if metric.asked else ")")
+        for metric in metrics
+    ]
+    after = f"after {format_seconds(round(seconds, 1))} and {requests:.0f} canary requests of this step"
+    return f"{after} {', '.join(parts)}; no step advances without data"
+
+
+def shortened(query: str, most: int = 120) -> str:
+    """A query in one line."""
+    line = " ".join(query.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def out_of_time(

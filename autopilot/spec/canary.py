@@ -119,6 +119,35 @@ class ErrorRate(SpecModel):
     weight: Annotated[Number, Field(gt=0)] = 1.0
 
 
+class ClientErrorRate(SpecModel):
+    """The canary's share of requests answered with a client error (4xx) against stable's.
+
+    How many there are is the callers' business, and how they differ between the arms is the version's: one that lost
+    its sign-in or a route answers 401 or 404 to everybody. Compared wherever `errorRate` is, where the source tells
+    them; write it for other margins, or for a source that must tell them.
+    """
+
+    type: Literal["clientErrorRate"] = "clientErrorRate"
+    name: Name = "client-errors"
+    weight: Annotated[Number, Field(gt=0)] = 0.1
+    margin: Margin = Margin(ratio=1.5, absolute=0.05)
+    detect: Annotated[Number, Field(gt=1, le=1000)] = 3.0
+    """The smallest harm to find, as a multiple of stable's share..."""
+    detect_absolute: Annotated[Fraction, Field(gt=0)] = 0.1
+    """...and at least this much above it."""
+
+
+class ErrorSettings(SpecModel):
+    """What counts as an error."""
+
+    client_errors: Literal["compare", "ignore"] = "compare"
+    """`compare`: wherever `errorRate` is judged, the share of client errors (4xx) is compared as by `clientErrorRate`,
+    where the source tells them."""
+    caller_aborts: Literal["count", "ignore"] = "count"
+    """Requests whose caller left before an answer began, where the source tells them apart (Istio: response code 0 with
+    flag DC). `ignore` leaves them out, as requests and as errors: for event streams. It hides a version that hangs."""
+
+
 class Latency(SpecModel):
     """The canary's share of slow requests against stable's, at each boundary of the mesh's latency histogram."""
 
@@ -173,7 +202,9 @@ class PromQL(SpecModel):
         return self
 
 
-Metric = Annotated[ErrorRate | Latency | SuccessRate | LatencyObjective | PromQL, Field(discriminator="type")]
+Metric = Annotated[
+    ErrorRate | Latency | ClientErrorRate | SuccessRate | LatencyObjective | PromQL, Field(discriminator="type")
+]
 
 
 class NoData(SpecModel):
@@ -211,6 +242,7 @@ class Analysis(SpecModel):
     guard: Guard | None = Guard()
     """Harm whatever `dispersion` is; `false` for none."""
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=20)] = (ErrorRate(), Latency())
+    errors: ErrorSettings = ErrorSettings()
     no_data: NoData = NoData()
     baseline: Literal["none", "virtual"] = "none"
     """`virtual`: a share of stable's traffic as large as the canary's is counted separately, for a fair comparison

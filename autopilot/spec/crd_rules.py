@@ -13,6 +13,7 @@ from autopilot.spec.canary import (
     Analysis,
     CanaryArms,
     CanarySpec,
+    ClientErrorRate,
     ErrorRate,
     Latency,
     LatencyObjective,
@@ -41,7 +42,7 @@ from autopilot.spec.tolerance import Tolerance
 def _name_of_a_metric() -> str:
     """A metric's name in CEL: as written, or what code takes for it."""
     said = ""
-    for metric in (ErrorRate, Latency, SuccessRate, LatencyObjective, PromQL):
+    for metric in (ErrorRate, Latency, ClientErrorRate, SuccessRate, LatencyObjective, PromQL):
         default = metric.model_fields["name"].default
         if isinstance(default, str):
             said += f"m.type == '{metric.model_fields['type'].default}' ? '{default}' : "

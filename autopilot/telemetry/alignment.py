@@ -165,4 +165,6 @@ def _part(counted: Counters, part: float) -> Counters:
         errors=counted.errors * part,
         timed=counted.timed * part,
         buckets=tuple((bound, count * part) for bound, count in counted.buckets),
+        client_errors=None if counted.client_errors is None else counted.client_errors * part,
+        aborts=counted.aborts * part,
     )

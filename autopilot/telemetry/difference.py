@@ -245,7 +245,7 @@ class Differencer:
     def _arm(self, arm: str, found: list[Counters], present: Container[str]) -> ArmTick:
         total = _total(found)
         if not self.boundaries:
-            return ArmTick(requests=total.requests, errors=total.errors, slow=(0.0,) * len(self.wanted))
+            return _counted(total, timed=0.0, slow=(0.0,) * len(self.wanted))
         timed, slow = 0.0, [0.0] * len(self.boundaries)
         for counters in found:
             within = dict(counters.buckets)
@@ -255,7 +255,7 @@ class Differencer:
                     slow[index] += max(0.0, counters.timed - within[bound])
         late = self._late.setdefault(arm, Late(lenient=arm == self.canary))
         timed, growth = late.fold(timed, slow, self._overdue(arm, present))
-        return ArmTick(requests=total.requests, errors=total.errors, timed=timed, slow=growth)
+        return _counted(total, timed=timed, slow=tuple(growth))
 
     def _overdue(self, arm: str, present: Container[str]) -> list[float]:
         """Requests of the arm that are open for longer than each boundary; the canary's beyond its share of such."""
@@ -304,11 +304,19 @@ def merge(first: HubTick, second: HubTick) -> HubTick:
 
 
 def _join(first: ArmTick, second: ArmTick) -> ArmTick:
+    if len(first.slow) != len(second.slow):
+        raise ValueError(f"{len(first.slow)} and {len(second.slow)} boundaries cannot be added")
+    return first.plus(second)
+
+
+def _counted(total: Counters, *, timed: float, slow: tuple[float, ...]) -> ArmTick:
     return ArmTick(
-        requests=first.requests + second.requests,
-        errors=first.errors + second.errors,
-        timed=first.timed + second.timed,
-        slow=tuple(a + b for a, b in zip(first.slow, second.slow, strict=True)),
+        requests=total.requests,
+        errors=total.errors,
+        timed=timed,
+        slow=slow,
+        client_errors=total.client_errors,
+        aborts=total.aborts,
     )
 
 
@@ -339,6 +347,7 @@ def _numbers(sample: SeriesSample) -> list[float]:
     found = [sample.time, sample.took, sample.active, 0.0 if sample.begun is None else sample.begun]
     for view in (sample.attempt, sample.user):
         found += [view.requests, view.errors, view.timed, *(count for _, count in view.buckets)]
+        found += [view.client_errors or 0.0, view.aborts]
     return found
 
 
@@ -348,6 +357,8 @@ def _fell(now: Counters, before: Counters) -> bool:
         now.requests < before.requests
         or now.errors < before.errors
         or now.timed < before.timed
+        or (now.client_errors or 0.0) < (before.client_errors or 0.0)
+        or now.aborts < before.aborts
         or any(count < earlier.get(bound, 0.0) for bound, count in now.buckets)
     )
 
@@ -373,14 +384,19 @@ def _minus(now: Counters, before: Counters) -> Counters:
         buckets=tuple(
             (bound, count - earlier.get(bound, 0.0)) for bound, count in now.buckets if bound in earlier or not earlier
         ),
+        client_errors=None if now.client_errors is None else now.client_errors - (before.client_errors or 0.0),
+        aborts=now.aborts - before.aborts,
     )
 
 
 def _total(found: Iterable[Counters]) -> Counters:
     parts = list(found)
+    told = [counters.client_errors for counters in parts if counters.client_errors is not None]
     return Counters(
         requests=sum(counters.requests for counters in parts),
         errors=sum(counters.errors for counters in parts),
+        client_errors=sum(told) if told else None,
+        aborts=sum(counters.aborts for counters in parts),
     )
 
 

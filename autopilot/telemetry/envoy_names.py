@@ -27,9 +27,11 @@ FAULT = "~fault-"
 """Parts an arm's own cluster from what tells its stand-ins apart."""
 COMPLETED = "upstream_rq_completed"
 FAILED = "upstream_rq_5xx"
+CLIENT = "upstream_rq_4xx"
 RETRIED = "upstream_rq_retry"
 RETRY_COMPLETED = "retry.upstream_rq_completed"
 RETRY_FAILED = "retry.upstream_rq_5xx"
+RETRY_CLIENT = "retry.upstream_rq_4xx"
 ACTIVE = "upstream_rq_active"
 WAITING = "upstream_rq_pending_active"
 TOTAL = "upstream_rq_total"
@@ -38,7 +40,8 @@ TIME = "upstream_rq_time"
 BEGUN = (TOTAL, WAITING, *NEVER_CONNECTED)
 """What tells how many have begun; see `under_way`."""
 COUNTED = (
-    COMPLETED, FAILED, RETRIED, RETRY_COMPLETED, RETRY_FAILED, ACTIVE, WAITING, TOTAL, *NEVER_CONNECTED, TIME
+    COMPLETED, FAILED, CLIENT, RETRIED, RETRY_COMPLETED, RETRY_FAILED, RETRY_CLIENT, ACTIVE, WAITING, TOTAL,
+    *NEVER_CONNECTED, TIME,
 )  # fmt: skip
 """Everything that is read of a cluster."""
 
@@ -80,13 +83,17 @@ def views(
     """Attempt view and user view of one cluster, from its counters by name; buckets in seconds, cumulative."""
     completed, failed, retried = (values.get(name, 0.0) for name in (COMPLETED, FAILED, RETRIED))
     answered_well = values.get(RETRY_COMPLETED, 0.0) - values.get(RETRY_FAILED, 0.0)
+    # A class that was never counted has no counter: a proxy that counts at all tells client errors.
+    client = values.get(CLIENT, 0.0)
     attempt = Counters(
         requests=completed + retried,
         errors=failed + max(0.0, retried - max(0.0, answered_well)),
         timed=timed,
         buckets=tuple(buckets),
+        client_errors=client + values.get(RETRY_CLIENT, 0.0),
     )
-    return attempt, Counters(requests=completed, errors=failed, timed=timed, buckets=tuple(buckets))
+    user = Counters(requests=completed, errors=failed, timed=timed, buckets=tuple(buckets), client_errors=client)
+    return attempt, user
 
 
 def under_way(values: Mapping[str, float]) -> tuple[float, float | None]:

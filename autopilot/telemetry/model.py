@@ -34,6 +34,11 @@ class Counters:
     """Requests in the latency histogram, which may trail the counters by a flush."""
     buckets: tuple[tuple[float, float], ...] = ()
     """Cumulative: (upper bound in seconds, requests at most so slow)."""
+    client_errors: float | None = None
+    """Requests answered with a client error: HTTP 4xx, or a gRPC status that stands for one. None where the source
+    cannot tell."""
+    aborts: float = 0.0
+    """Of the errors, those whose caller left before an answer began, as far as the source tells (Istio's flag DC)."""
 
 
 @dataclass(frozen=True, slots=True)

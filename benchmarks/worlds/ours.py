@@ -114,6 +114,7 @@ class _Walk:
                 np.zeros((n, 2)),
             )
             for metric in judge.metrics
+            if not metric.implied  # worlds tell no client errors; these keep their share of alpha
         ]
         self.weights = np.array([step.weight for step in steps])
         self.holds = np.array([step.hold for step in steps])

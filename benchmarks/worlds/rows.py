@@ -54,6 +54,7 @@ def taken(each, rows):  # type: ignore[no-untyped-def]
     return replace(
         each,
         **{
-            name: value[rows] if isinstance(value, np.ndarray) else taken(value, rows) for name, value in values.items()
+            name: value if value is None else value[rows] if isinstance(value, np.ndarray) else taken(value, rows)
+            for name, value in values.items()
         },
     )

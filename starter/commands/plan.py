@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from autopilot.evidence.setup import implied
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Plan, Target
 from autopilot.report import canary_id
@@ -97,7 +98,8 @@ def _step(number: int, step: CanaryStep, paced: pace.Pace | None) -> dict[str, A
 
 
 def _judged_by(spec: CanarySpec) -> list[str]:
-    return [f"{metric.name} ({metric.type})" for metric in spec.analysis.metrics]
+    named = [f"{metric.name} ({metric.type})" for metric in spec.analysis.metrics]
+    return [*named, *(f"{metric.name} (4xx, where telemetry tells them)" for metric in implied(spec.analysis))]
 
 
 def _picture(value: dict[str, Any]) -> Group:

@@ -105,11 +105,12 @@ class Bench:
     environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
     beats: list[WatchBeat] = field(default_factory=list)
     interval: float | None = None
+    queries: Any = None
 
     async def watch(self, asked: WatchRequest) -> WatchResult:
         self.environment.on_heartbeat = lambda *details: self.beats.append(details[0])
         async with Hub(ScriptedSource(self.script, interval=self.interval)) as hub:
-            meshes = Meshes({"local": Attached(mesh=self.mesh, proxies=hub)})  # type: ignore[arg-type]
+            meshes = Meshes({"local": Attached(mesh=self.mesh, proxies=hub, queries=self.queries)})  # type: ignore[arg-type]
             activities = TelemetryActivities(meshes, self.pulse)
             async with asyncio.timeout(20):
                 return await self.environment.run(activities.watch, asked)
@@ -285,6 +286,54 @@ async def test_a_query_needs_a_prometheus_before_anything_is_written() -> None:
         asked = CountRequest(target=TARGET, arms=ARMS, analysis=analysis, queries=True)
         with pytest.raises(InvalidChange, match="metric ours needs Prometheus"):
             await ActivityEnvironment().run(TelemetryActivities(meshes, Pulse()).count, asked)
+
+
+class Silent:
+    """A Prometheus without a value for any query."""
+
+    async def query(self, expression: str) -> float | None:
+        return None
+
+
+QUERY = {"type": "promql", "name": "ours", "query": 'errors{v="{{canary}}"}', "max": 1, "interval": 0.5}
+
+
+async def test_a_query_without_a_value_ends_the_step_with_its_name() -> None:
+    bench = Bench(traffic(), queries=Silent())
+    analysis = request().analysis.model_dump(mode="json", by_alias=True) | {"metrics": [{"type": "errorRate"}, QUERY]}
+    result = await bench.watch(request(analysis=Analysis.model_validate(analysis)))
+    assert isinstance(result.verdict, Inconclusive)
+    assert result.verdict.cause == "noData"
+    assert 'ours has no data (its query returned no value: errors{v="{{canary}}"})' in result.verdict.reason
+
+
+class Refusing:
+    """A Prometheus that refuses every query."""
+
+    async def query(self, expression: str) -> float | None:
+        raise TelemetryError("Prometheus refused it: parse error")
+
+
+async def test_a_query_that_is_refused_is_named_with_the_refusal() -> None:
+    bench = Bench(traffic(), queries=Refusing())
+    analysis = request().analysis.model_dump(mode="json", by_alias=True) | {"metrics": [QUERY]}
+    verdict = (await bench.watch(request(analysis=Analysis.model_validate(analysis)))).verdict
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.cause == "noData"
+    assert verdict.reason.endswith("; ours: Prometheus refused it: parse error")
+
+
+async def test_what_has_no_data_is_said_before_anything_is_written() -> None:
+    """A query without a value, and requests without a histogram."""
+    async with Hub(ScriptedSource(traffic())) as hub:
+        attached = Attached(mesh=Mesh(), proxies=hub, queries=Silent())  # type: ignore[arg-type]
+        analysis = Analysis.model_validate({"metrics": [{"type": "errorRate"}, {"type": "latency"}, QUERY]})
+        asked = CountRequest(target=TARGET, arms=ARMS, analysis=analysis, queries=True)
+        counting = TelemetryActivities(Meshes({"local": attached}), Pulse())
+        query, histogram = (await ActivityEnvironment().run(counting.count, asked)).notes
+        assert query.startswith("ours has no value now, and no step advances without one: errors{")
+        assert re.match(r"v1 has \d+ requests and no latency histogram .*, so latency cannot be judged", histogram)
+        assert not (await ActivityEnvironment().run(counting.count, asked.model_copy(update={"queries": False}))).notes
 
 
 def _with_heartbeat(info: Any, beat: WatchBeat) -> Any:

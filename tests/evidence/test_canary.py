@@ -343,7 +343,8 @@ def test_from_spec():
     )
     assert boundaries_of(analysis) == (0.1, 0.25, 0.5)
     made = judge_from(analysis)
-    assert [metric.kind for metric in made.metrics] == ["errors", "latency", "success", "within", "threshold"]
+    kinds = ["errors", "latency", "success", "within", "threshold", "clientErrors"]
+    assert [metric.kind for metric in made.metrics] == kinds
     assert made.metrics[1].boundaries == (0, 2)
     assert made.metrics[3].boundaries == (1,)
     assert (made.metrics[4].maximum, made.metrics[4].failures, made.warmup) == (3, 2, 12)

@@ -95,7 +95,7 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
             "  analysis: {metrics: [{name: x}]}",
             (
                 "c.yaml:7:24: spec.analysis.metrics[0]: needs type"
-                " (one of errorRate, latency, successRate, latencyObjective, promql)"
+                " (one of errorRate, latency, clientErrorRate, successRate, latencyObjective, promql)"
             ),
         ),
         (

@@ -42,7 +42,7 @@ def test_recorded_answer():
 def test_a_retry_for_something_else_than_a_5xx_is_no_error():
     values = {"upstream_rq_completed": 5.0, "upstream_rq_retry": 3.0, "retry.upstream_rq_completed": 3.0}
     attempt, _ = views(values, (), 0)
-    assert attempt == Counters(requests=8, errors=0)
+    assert attempt == Counters(requests=8, errors=0, client_errors=0)
 
 
 def test_many_subjects_do_not_make_an_endless_url():

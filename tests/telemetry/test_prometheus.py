@@ -82,7 +82,7 @@ def test_one_selector_for_all_subjects():
     text = selector([REVIEWS, OTHER], 14.2)
     assert text.endswith("}[15s]")
     assert 'envoy_cluster_name=~"outbound/(shop\\\\-2/a\\\\.b|shop/reviews)/[^/.]+"' in text
-    assert 'envoy_response_code_class=~"5|"' in text
+    assert 'envoy_response_code_class=~"4|5|"' in text
 
 
 async def test_counters_are_those_envoy_gives_itself(envoy: Lab):

@@ -78,6 +78,7 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     watching: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a watch holds."""
     fail_count: list[ApplicationError] = field(default_factory=list)
+    lacking: tuple[str, ...] = ()
     fail_apply: list[ApplicationError] = field(default_factory=list)
     fail_acquire: list[ApplicationError] = field(default_factory=list)
     fail_commit: list[ApplicationError] = field(default_factory=list)
@@ -173,7 +174,8 @@ class World(MeshSignatures, TelemetrySignatures, ReportSignatures):
     async def count(self, request: CountRequest) -> Totals:
         if self.fail_count:
             raise self.fail_count.pop(0)
-        return Totals(time=0, series={"one": (10.0 * len(self.watched), 1.0 * len(self.watched))})
+        series = {"one": (10.0 * len(self.watched), 1.0 * len(self.watched))}
+        return Totals(time=0, series=series, notes=self.lacking if request.queries else ())
 
     @activity.defn(name="telemetry.learn")
     async def learn(self, request: LearnRequest) -> Learned:

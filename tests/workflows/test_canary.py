@@ -228,6 +228,15 @@ async def test_what_nobody_can_tell_restores_where_the_spec_says_so(lab: Lab) ->
     assert lab.world.at_rest
 
 
+async def test_a_metric_without_data_is_in_the_timeline_before_the_first_shift(lab: Lab) -> None:
+    lab.world.lacking = ("ours has no value now, and no step advances without one: up",)
+    report = await lab.run(canary())
+    lines = [event.text for event in report.timeline]
+    shifted = next(number for number, line in enumerate(lines) if line.endswith("gets 10 %"))
+    assert lines.index(lab.world.lacking[0]) < shifted
+    assert lines.count(lab.world.lacking[0]) == 1
+
+
 async def test_full_promotion_skips_the_steps_that_are_left(lab: Lab) -> None:
     lab.world.script = [Hold()]
     handle = await lab.start(canary())

@@ -15,12 +15,14 @@ from autopilot.telemetry.arms import named
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
 from autopilot.telemetry.model import SeriesSample, Subject
 
+_CLASSES = {
+    "envoy_cluster_upstream_rq_xx": {"4": names.CLIENT, "5": names.FAILED},
+    "envoy_cluster_retry_upstream_rq_xx": {"4": names.RETRY_CLIENT, "5": names.RETRY_FAILED},
+}
 _METRICS = {
     "envoy_cluster_upstream_rq_completed": names.COMPLETED,
-    "envoy_cluster_upstream_rq_xx": names.FAILED,
     "envoy_cluster_upstream_rq_retry": names.RETRIED,
     "envoy_cluster_retry_upstream_rq_completed": names.RETRY_COMPLETED,
-    "envoy_cluster_retry_upstream_rq_xx": names.RETRY_FAILED,
     "envoy_cluster_upstream_rq_active": names.ACTIVE,
     "envoy_cluster_upstream_rq_total": names.TOTAL,
     "envoy_cluster_upstream_rq_pending_active": names.WAITING,
@@ -55,7 +57,8 @@ class Envoy:
 
     def metrics(self, *, latency: bool = True) -> tuple[str, ...]:
         """See `Dialect.metrics`."""
-        return (*_METRICS, _BUCKET) if latency else tuple(_METRICS)
+        counters = (*_METRICS, *_CLASSES)
+        return (*counters, _BUCKET) if latency else counters
 
     def selector(
         self, subjects: Sequence[Subject], window: float, *, latency: bool = True, strict: bool = False, name: str = ""
@@ -149,11 +152,12 @@ def selector(
         latency: whether histograms are asked for: two thirds of the answer are theirs.
         name: the one metric that is asked for; all that are needed where it is empty.
     """
-    metrics = "|".join((*_METRICS, _BUCKET) if latency else _METRICS)
+    counters = (*_METRICS, *_CLASSES)
+    metrics = "|".join((*counters, _BUCKET) if latency else counters)
     clusters = (clusters or names.cluster_pattern(subjects)).replace("\\", "\\\\")
     which = "" if name else f'__name__=~"{metrics}",'
-    # Only classes 5xx, and counters without a class: an absent label matches the empty alternative.
-    return f'{name}{{{which}{_CLUSTER}=~"{clusters}",{_CLASS}=~"5|"}}[{math.ceil(window)}s]'
+    # Only classes 4xx and 5xx, and counters without a class: an absent label matches the empty alternative.
+    return f'{name}{{{which}{_CLUSTER}=~"{clusters}",{_CLASS}=~"4|5|"}}[{math.ceil(window)}s]'
 
 
 def parse_matrix(result: Matrix) -> dict[tuple[str, str], EnvoySeries]:
@@ -191,6 +195,8 @@ def _counter(labels: Mapping[str, str]) -> str | float | None:
     """What is counted: by Envoy's name, or by its upper bound in seconds; None for what is not read."""
     if labels["__name__"] == _BUCKET:
         return float(labels[_BOUND]) / 1000
+    if (classes := _CLASSES.get(labels["__name__"])) is not None:
+        return classes.get(labels.get(_CLASS, ""))
     return _METRICS.get(labels["__name__"])
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS = 2, 4, 12, 13, 14, 15
 FAILURES = frozenset({UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS})
+CLIENT = frozenset({3, 5, 6, 7, 8, 9, 10, 11, 16})
+"""Those that stand for a 4xx, but CANCELLED: what the caller did wrong, as the version sees it."""
 
 NAMES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",

@@ -7,6 +7,9 @@ A request counts once when it ends, by `response_code`, `grpc_response_status` a
   DC) is the only trace of a version that hangs; callers that leave for reasons of their own do so on both arms;
 * for gRPC, which answers 200 whatever happens, one of the listed statuses.
 
+A client error is a 4xx, or a gRPC status that stands for one. Of the errors those with code 0 and flag DC are told
+apart: the caller left before an answer began.
+
 **Who is believed.** `reporter="source"` is the caller's sidecar or gateway, `"destination"` the sidecar of the version,
 `"waypoint"` a proxy of ambient mode before all versions. An arm is told of by its waypoint; else by sources, where any
 says a word; else by the destination; never by two of them added (see `told`). Sources come before the destination
@@ -45,6 +48,8 @@ REPORTERS = ("waypoint", "source", "destination")
 
 _OWN = ("reporter", "source_", "destination_", "request_protocol", "connection_security_policy")
 _OUTCOME = frozenset({"response_code", "response_flags", "grpc_response_status"})
+_LEFT = "DC"
+_GRPC_CLIENT = frozenset(map(str, grpc.CLIENT))
 _UNSEEN = "from callers without a sidecar, or retries"
 
 
@@ -125,5 +130,8 @@ class Istio:
             return None
         spoken = labels.get("request_protocol") == "grpc"
         failed = code == "0" or code.startswith("5")
-        failed = failed or (spoken and labels.get("grpc_response_status", "") in self._grpc_failures)
-        return told.Meaning(reporter, failed=failed)
+        status = labels.get("grpc_response_status", "") if spoken else ""
+        failed = failed or status in self._grpc_failures
+        client = not failed and (code.startswith("4") or status in _GRPC_CLIENT)
+        aborted = code == "0" and _LEFT in labels.get("response_flags", "").split(",")
+        return told.Meaning(reporter, failed=failed, client=client, aborted=aborted)

@@ -9,7 +9,8 @@ All is told by the caller's proxy, in two places, of which one is believed for a
 * `endpoint`: `response_total{direction="outbound"}`, by the endpoint's workload. Linkerd classifies these itself, gRPC
   among them; what never reached an endpoint, or timed out at the route, is not in it.
 
-An error is an `error`, a 5xx, or a listed gRPC status; at the endpoint, Linkerd's own `classification`.
+An error is an `error`, a 5xx, or a listed gRPC status; at the endpoint, Linkerd's own `classification`. A client
+error is a 4xx, or a gRPC status that stands for one.
 
 **Both views are the attempt view.** Either place counts each attempt, for retries are made above it. What callers got
 after retries is counted by route alone (`outbound_*_route_request_statuses_total` names no backend), so exposure here
@@ -48,6 +49,8 @@ _OWN = (
     "parent_", "route_", "backend_",
 )  # fmt: skip
 _OUTCOME = frozenset({"status_code", "classification", "grpc_status_code", "http_status", "grpc_status", "error"})
+_GRPC_CLIENT = frozenset({*map(str, grpc.CLIENT), *(grpc.NAMES[code] for code in grpc.CLIENT)})
+"""By number at an endpoint, by name at a route."""
 _UNSEEN = "traffic that other routes send, or no route"
 
 
@@ -130,12 +133,18 @@ class Linkerd:
             return None if math.isnan(bound) else told.Meaning(teller, bound=bound)
         if name in _ROUTE_BEGUN or name == _BEGUN:
             return told.Meaning(teller, begun=True)
-        failed = None
+        failed: bool | None = None
+        spoken = status = ""
         if name in _ROUTE_ENDED:
             failed = self._failed_at_route(labels)
+            spoken, status = labels.get("grpc_status", ""), labels.get("http_status", "")
         elif name == _ENDED:
             failed = {"success": False, "failure": True}.get(labels.get("classification", ""))
-        return None if failed is None else told.Meaning(teller, failed=failed)
+            spoken, status = labels.get("grpc_status_code", ""), labels.get("status_code", "")
+        if failed is None:
+            return None
+        client = not failed and (status.startswith("4") or spoken in _GRPC_CLIENT)
+        return told.Meaning(teller, failed=failed, client=client)
 
     def _failed_at_route(self, labels: Mapping[str, str]) -> bool | None:
         if labels.get("error"):

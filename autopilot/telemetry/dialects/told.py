@@ -48,6 +48,10 @@ class Meaning:
 
     teller: str
     failed: bool = False
+    client: bool = False
+    """Answered with a client error: HTTP 4xx, or a gRPC status that stands for one."""
+    aborted: bool = False
+    """Failed since its caller left before an answer began."""
     bound: float | None = None
     """Of a histogram's bucket, seconds; None for a count of requests."""
     begun: bool = False
@@ -108,7 +112,7 @@ class _Series:
         return sum(rise for rise in ended if math.isfinite(rise))
 
     def sample(self, name: str, arm: str, teller: str, at: float) -> SeriesSample:
-        requests = errors = 0.0
+        requests = errors = client = aborts = 0.0
         begun: float | None = None
         buckets: defaultdict[float, float] = defaultdict(float)
         for meaning, value in self.looks[at].values():
@@ -119,11 +123,15 @@ class _Series:
             else:
                 requests += value
                 errors += value if meaning.failed else 0.0
+                client += value if meaning.client else 0.0
+                aborts += value if meaning.aborted else 0.0
         counters = Counters(
             requests=requests,
             errors=errors,
             timed=max(buckets.values(), default=0.0),
             buckets=tuple(sorted((bound, count) for bound, count in buckets.items() if math.isfinite(bound))),
+            client_errors=client,
+            aborts=aborts,
         )
         return SeriesSample(
             series=name,
