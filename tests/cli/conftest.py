@@ -111,7 +111,7 @@ class FakeMesh:
     async def capabilities(self) -> list[Capability]:
         return [Capability(change="SplitTraffic", supported=True, tier=Tier.PROXY, note="by routes")]
 
-    async def observe(self, target: Target) -> TargetState:
+    async def observe(self, target: Target, split: object = None) -> TargetState:
         arms = (ArmState(name="v1", endpoints=("h:1",), weight=100, base_weight=100),)
         return TargetState(target=target, arms=arms, holders=self.stage.holders)
 
