@@ -20,7 +20,6 @@ from autopilot.spec.probes import secrets_of
 from autopilot.spec.secret_ref import described
 from autopilot.spec.units import format_seconds
 from autopilot.timetable import clock_notes
-from starter.meshes import check_actions, faults_of
 from starter.output import table
 from starter.planning import outlook, written
 from starter.wishes import Wish, problems_of
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, Any]:
     """The plan of one experiment, for programs; writes nothing."""
+    from starter.meshes import check_actions, faults_of  # noqa: PLC0415
+
     spec, namespace = experiment.spec, experiment.metadata.namespace
     target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
     problems = await problems_of(mesh, [wish])

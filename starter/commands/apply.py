@@ -92,8 +92,7 @@ async def _start(client: Client, wishes: list[Wish], mesh: str, asks: Caller, *,
 
 async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: bool) -> str:
     """Starts one operation, or has it run by itself; returns its id."""
-    from autopilot.timetable import clock_notes  # noqa: PLC0415
-    from starter import scheduling, starting  # noqa: PLC0415
+    from starter import starting  # noqa: PLC0415
 
     meta, spec = wish.document.metadata, wish.document.spec
     if isinstance(spec, CanarySpec):
@@ -112,6 +111,9 @@ async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: 
         mesh=mesh, namespace=meta.namespace, name=meta.name, spec=spec, caller=asks, queue=queue
     )
     if spec.schedule is not None:
+        from autopilot.timetable import clock_notes  # noqa: PLC0415
+        from starter import scheduling  # noqa: PLC0415
+
         made = await scheduling.put(client, experiment)
         for line in clock_notes(spec.schedule, datetime.now(UTC)):
             note(line)

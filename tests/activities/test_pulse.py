@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ from activities.meshes import Attached
 from activities.metrics import REGISTRY
 from activities.pulse import Pulse
 from activities.watching import Watching
-from autopilot.mesh.model import Lease
+from autopilot.mesh.model import Lease, Target
 from autopilot.mesh.orders import Standing
 from autopilot.telemetry.hub import Hub
 from tests.activities.test_waiting import harm_after, watch_request
@@ -59,6 +59,9 @@ class Renewed:
 
     async def renew(self, lease: Lease) -> Standing:
         return Standing()
+
+    async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
+        return {}
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class FakeMesh:
     async def capabilities(self) -> list[Capability]:
         return [Capability(change="SplitTraffic", supported=True, tier=Tier.PROXY, note="by routes")]
 
-    async def observe(self, target: Target) -> TargetState:
+    async def observe(self, target: Target, split: object = None) -> TargetState:
         arms = (ArmState(name="v1", endpoints=("h:1",), weight=100, base_weight=100),)
         return TargetState(target=target, arms=arms, holders=self.stage.holders)
 
@@ -208,6 +208,10 @@ def meshes(stage: Stage) -> ModuleType:
     async def check(_mesh: FakeMesh, _canary: MeshCanary, *, queue: bool = False) -> list[str]:
         return stage.problems
 
+    async def check_actions(_mesh: FakeMesh, _target: Target, _spec: object) -> tuple[list[str], list[str]]:
+        return [], []
+
+    module.check_actions = check_actions  # type: ignore[attr-defined]
     module.open_mesh = open_mesh  # type: ignore[attr-defined]
     module.check = check  # type: ignore[attr-defined]
     module.faults_of = lambda _spec, _step: []  # type: ignore[attr-defined]
