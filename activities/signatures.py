@@ -148,6 +148,8 @@ class WatchRequest(Wire):
     """The judge's memory as JSON, opaque to workflows; empty at the start of the rollout."""
     fresh_step: bool = True
     """Whether good evidence and the step's clock start afresh."""
+    some_rules: bool = False
+    """Whether only some of the rules that lead to stable are split: then the weights do not say what the arms get."""
     patient: bool = False
     """Whether missing telemetry is tolerated (a person is being asked already)."""
     halt: HaltRule = "end"

@@ -172,6 +172,8 @@ class Watching:
     def _split_wrong(self, item: HubTick) -> str:
         """How the split at the callers' proxies differs from the weights; empty where it does not."""
         request = self._request
+        if request.some_rules:
+            return ""  # the others' requests go to stable too, and no counter tells them apart
         if item.tick.time - item.tick.seconds < request.since + _SETTLE:
             return ""  # some of it was counted before the proxies had these weights
         weights = {request.arms.canary: request.weight, request.arms.stable: 100 - request.weight}

@@ -86,6 +86,7 @@ class JudgedOperation(GatedOperation):
                 step=len(self.diary.steps),
                 since=self.diary.since,
                 baseline=baseline_arm(spec, self.weight),
+                some_rules=spec.routes.some,
                 state=self._memory,
                 fresh_step=fresh,
                 patient=patient,

@@ -59,6 +59,11 @@ class RouteRules(SpecModel):
     except_: Annotated[tuple[RuleName, ...], Field(max_length=100, alias="except")] = ()
     """None of these: they go on leading to the stable version, during the rollout and after it."""
 
+    @property
+    def some(self) -> bool:
+        """Whether some may be left out."""
+        return bool(self.only or self.except_)
+
 
 class Pause(SpecModel):
     """Wait for a person's approval before the next step; harm still restores meanwhile."""
