@@ -301,6 +301,18 @@ def test_flaggers_root_that_selects_the_primary_alone_is_stable() -> None:
     ]
 
 
+@pytest.mark.parametrize("provider", ["istio", "gateway_api"])
+def test_a_whole_service_leads_to_the_canary_too_before_it_has_pods(provider: str) -> None:
+    objects = [one for one in shop("web") if one["metadata"]["name"] != "web-v2" or one["kind"] != "Deployment"]
+    istio = provider == "istio"
+    leading = virtual_service({"route": [to("web")]}) if istio else http_route({"name": "web", "port": 80})
+    api, overlayer = over(*objects, leading, provider=provider)
+    before = api.routes
+    with pytest.raises(InvalidChange, match=r"leads to web as a whole, behind which pods of \S*v1 and \S*v2 stand"):
+        overlayer.lay(WEB, HOLDER, SUBSETS if istio else SERVICES)
+    assert api.routes == before
+
+
 # Faults
 
 

@@ -26,7 +26,7 @@ from autopilot.mesh.kube.resources import (
     VIRTUAL_SERVICE,
     Resource,
 )
-from autopilot.mesh.kube.routes import Routes, Rule, ip_of, words_of
+from autopilot.mesh.kube.routes import Routes, Rule, holds, ip_of, words_of
 from autopilot.mesh.model import RuleChoice, Target
 
 _GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE)
@@ -176,9 +176,9 @@ class Surroundings:
         stable = next(iter(arms))
         mine, known = self._pods(arms[stable][0]), {one for backends in arms.values() for one in backends}
         for backend in lead.backends:
-            if backend in known or backend.subset or not (behind := self._pods(backend)) & mine:
+            if backend in known or backend.subset or not self._pods(backend) & mine:
                 continue
-            others = [arm for arm in arms if arm != stable and behind & self._pods(arms[arm][0])] or ["others"]
+            others = [arm for arm in arms if arm != stable and self._among(arms[arm][0], backend)] or ["others"]
             wanted = (
                 f"subset: {arms[stable][0].subset}" if arms[stable][0].subset else f"Service {arms[stable][0].name}"
             )
@@ -187,6 +187,10 @@ class Surroundings:
                 f"{' and '.join(others)} stand; write {wanted} there"
             )
         return ""
+
+    def _among(self, arm: Backend, backend: Backend) -> bool:
+        """Whether some pods of an arm stand behind a Service, or will."""
+        return bool(self._pods(backend) & self._pods(arm)) or holds(self._api, backend, arm)
 
     def _strange(self, lead: Lead, arms: Arms) -> list[str]:
         """Backends of other kinds than Service, which may be anything: those that are called like an arm."""

@@ -20,7 +20,7 @@ from autopilot.mesh.kube.marks import Mark, WeightList
 from autopilot.mesh.kube.marks_read import has_mark, own_mark, unread_marks
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import Resource
-from autopilot.mesh.kube.routes import Route, Routes, Split, arms_of, beside, ip_of, pod_names, route_to
+from autopilot.mesh.kube.routes import Route, Routes, Split, arms_of, beside, holds, ip_of, pod_names, route_to
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import EVERY_RULE, LAST_WRITE, Holder, RuleChoice, Target, Tier, Writer
@@ -66,9 +66,12 @@ class Overlayer:
                     "select them by labels that differ between the versions"
                 )
         for whole in {arms[stable][0].whole, service_backend(target.service, target.namespace)}:
-            known = any(whole in backends for backends in arms.values())
-            if not known and (behind := self._pods(whole)) and behind <= pods[stable]:
-                arms[stable] = (*arms[stable], whole)
+            if any(whole in backends for backends in arms.values()):
+                continue
+            if (behind := self._pods(whole)) and behind <= pods[stable]:
+                others = [backends[0] for name, backends in arms.items() if name != stable]
+                if not any(holds(self._api, whole, other) for other in others):
+                    arms[stable] = (*arms[stable], whole)
         return arms
 
     def _pods(self, backend: Backend) -> frozenset[str]:

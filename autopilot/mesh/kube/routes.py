@@ -274,6 +274,15 @@ def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
     return selector
 
 
+def holds(api: KubeApi, whole: Backend, arm: Backend) -> bool:
+    """Whether a Service selects every pod of an arm, whichever there are: an arm may have none before its rollout."""
+    if whole == arm.whole or whole.namespace != arm.namespace:
+        return whole == arm.whole
+    both = [api.get(SERVICE, one.name, one.namespace) or {} for one in (whole, arm)]
+    wider, narrower = (((one.get("spec") or {}).get("selector") or {}).items() for one in both)
+    return bool(wider) and wider <= narrower
+
+
 def addresses(api: KubeApi, namespace: str, service: str) -> tuple[str, ...]:
     """Addresses of the ready endpoints of a Service, `host:port`."""
     found = set()
