@@ -232,6 +232,15 @@ def test_a_value_that_names_the_version_is_told() -> None:
     assert note.startswith("rule all of VirtualService shop/web sets x-version to 'v1' for v1, and v2 gets the same")
 
 
+def test_a_share_that_one_route_cannot_hold_is_refused_before_another_is_written() -> None:
+    small = virtual_service({"route": [to("web", "v1", weight=1), to("legacy", weight=99)]}, name="small")
+    api, overlayer = over(*shop("web"), service("legacy"), STABLE, small)
+    before = api.routes
+    with pytest.raises(InvalidChange, match="multiply each weight of the rule by 100"):
+        overlayer.lay(WEB, HOLDER, SUBSETS)
+    assert api.routes == before
+
+
 # Arms
 
 

@@ -160,6 +160,8 @@ class Overlayer:
         routes = self.found(target, split)
         if not routes:
             return [self._make(target, holder, split)]
+        for route in routes:  # what one of them refuses is refused before another is written
+            self._patch(target, route, split, self._mark(target, holder, split), None)
         return [
             self._persistently(target, route, lambda now: self._lay(target, holder, split, now), split)
             for route in routes
