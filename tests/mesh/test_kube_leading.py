@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from ruamel.yaml import YAML
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object
@@ -19,12 +21,14 @@ from autopilot.mesh.kube.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.leading import Found, Surroundings
 from autopilot.mesh.kube.overlayer import Overlayer
+from autopilot.mesh.kube.resources import Resource
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import EVERY_RULE, Holder, InjectFault, RuleChoice, Target
 from autopilot.spec.faults import Abort, Scope
 from tests.mesh.memory import Memory, deployment, service, shop, subsets
 
+RBAC = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
 WEB = Target(mesh="m", namespace="shop", service="web")
 HOLDER = Holder(operation="canary/m/shop/web", fencing=3)
 SUBSETS = {"v1": 90.0, "v2": 10.0}
@@ -190,6 +194,31 @@ def test_kinds_that_a_cluster_does_not_serve_lead_nowhere() -> None:
     overlayer.lay(WEB, HOLDER, SUBSETS)
     (rule,) = api.routes["VirtualService", "shop", "web"]["http"]
     assert [one["weight"] for one in rule["route"]] == [90, 10]
+
+
+class Asked(Memory):
+    """Remembers which kinds were listed."""
+
+    kinds: ClassVar[set[tuple[str, str]]] = set()
+
+    def list(self, resource: Resource, *arguments: Any, **named: Any) -> list[Object]:
+        self.kinds.add((resource.group, resource.plural))
+        return super().list(resource, *arguments, **named)
+
+
+def test_all_that_is_looked_at_may_be_listed() -> None:
+    api = Asked([*shop("web"), STABLE])
+    Overlayer(KubeStore(api, "m", "autopilot"), IstioRoutes(api)).lay(WEB, HOLDER, SUBSETS)
+    rules = [rule for one in YAML(typ="safe").load_all(RBAC) for rule in one.get("rules") or []]
+    listed = {
+        (group, plural)
+        for rule in rules
+        if "list" in rule["verbs"]
+        for group in rule["apiGroups"]
+        for plural in rule["resources"]
+    }
+    assert ("gateway.networking.k8s.io", "tcproutes") in api.kinds
+    assert api.kinds <= listed
 
 
 def test_every_rule_is_split_and_listed_and_testers_stay() -> None:
