@@ -19,6 +19,7 @@ from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import (
     GRPC_ROUTE,
     HTTP_ROUTE,
+    SERVICE,
     SERVICE_ENTRY,
     TCP_ROUTE,
     TLS_ROUTE,
@@ -30,6 +31,8 @@ from autopilot.mesh.kube.routes import Routes, Rule, ip_of, words_of
 from autopilot.mesh.model import RuleChoice, Target
 
 _GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE)
+_MANAGED = "argo-rollouts.argoproj.io/managed-by-rollouts"
+_HASH = "rollouts-pod-template-hash"
 _ALL = (VIRTUAL_SERVICE, *_GATEWAY_KINDS, TRAFFIC_SPLIT)
 
 
@@ -100,7 +103,7 @@ class Surroundings:
     def around(self, arms: Arms, choice: RuleChoice) -> Found:
         """What a split of these arms meets; stable is the first."""
         stable = next(iter(arms))
-        problems: list[str] = self._misspelt(arms)
+        problems: list[str] = [*self._misspelt(arms), *self._rolled_out(arms)]
         concerned, left, notes = list[str](), list[str](), list(self._unseen)
         for lead in self._leads():
             to_stable = bool(set(lead.backends) & set(arms[stable]))
@@ -221,6 +224,22 @@ class Surroundings:
                         f"VirtualService {self._target.namespace}/{body['metadata']['name']}: {written} is no host "
                         f"Istio knows; write {full.partition('.')[0]} or {full}"
                     )
+        return found
+
+    def _rolled_out(self, arms: Arms) -> list[str]:
+        """Arms whose selectors Argo Rollouts writes: it moves them to other pods, and weights with them."""
+        subsets = self._routes.subsets(self._target)
+        found = []
+        for arm, (backend, *_) in arms.items():
+            body = self._api.get(SERVICE, backend.name, backend.namespace) or {}
+            notes = (body.get("metadata") or {}).get("annotations") or {}
+            selector = subsets.get(backend.subset) or (body.get("spec") or {}).get("selector") or {}
+            if (owner := notes.get(_MANAGED)) or _HASH in selector:
+                who = f"Rollout {owner}" if owner else "an Argo Rollout"
+                found.append(
+                    f"{arm} ({backend.words}) is controlled by {who} (argoproj.io), which moves it to other pods; pause or "
+                    "remove it first"
+                )
         return found
 
     def _entries(self) -> set[str]:
