@@ -14,12 +14,12 @@ from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
 from autopilot.mesh.liveness import too_short
 from autopilot.mesh.model import Change, InjectFault, Receipt, Target
 from autopilot.mesh.port import Mesh
+from autopilot.mesh.traffic_split import split
 from autopilot.report import CANARY_TTL, canary_id
 from autopilot.spec.allowed import beyond
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
 from starter.places import heartbeat_timeout, local_stack
-from workflows.split import split
 
 
 def mesh_file(path: Path | None = None, state: Path | None = None) -> Path:

@@ -20,6 +20,7 @@ from activities.signatures import (
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
 from autopilot.evidence.setup import UNKNOWN, open_boundaries, with_boundaries
 from autopilot.mesh.model import Aspect, Receipt
+from autopilot.mesh.traffic_split import split
 from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Event, Outcome, Phase
 from autopilot.report import CanaryInput, CanaryReport
@@ -29,7 +30,6 @@ from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.judged import JudgedOperation
 from workflows.narrative import canary_details
 from workflows.restoring import ARCHIVING, EFFECT, PROMPT
-from workflows.split import split
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
 ONCE = RetryPolicy(maximum_attempts=1)

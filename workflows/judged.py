@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError
 from activities.signatures import HaltRule, TelemetrySignatures, WatchBeat, WatchRequest, WatchResult
 from autopilot.evidence.model import Harm, Inconclusive, StepRule
 from autopilot.mesh.model import Target
+from autopilot.mesh.traffic_split import baseline_arm
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure, Outcome, Phase
 from autopilot.operations.queues import watch_queue
@@ -25,7 +26,6 @@ from workflows.endings import Ending, LeaseGone, Over, failure_type, reason_of
 from workflows.gated import GatedOperation
 from workflows.long_watch import watch_until
 from workflows.restoring import PROMPT
-from workflows.split import baseline_arm
 
 HARM_ALONE = StepRule(hold=0, min_requests=0, limit=None)
 _T = TypeVar("_T")

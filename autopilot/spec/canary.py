@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from autopilot.spec.arms import ArmName
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
 from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained, finest
 
@@ -23,10 +24,13 @@ class CanaryTarget(SpecModel):
 
 
 class CanaryArms(SpecModel):
-    """The two versions behind the service, by their names in the mesh."""
+    """The two versions behind the service, by their names in the mesh: subsets of it, or Services.
 
-    stable: Name
-    canary: Name
+    Where a name may mean both, write `{subset: v2}` or `{service: v2}`.
+    """
+
+    stable: ArmName
+    canary: ArmName
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from autopilot.spec.arms import read_arm
 from autopilot.spec.faults import GRPC_CODES
 from autopilot.spec.units import format_seconds, parse_percent, parse_seconds, read_fraction, read_percent, refuse_bool
 
@@ -116,6 +117,7 @@ READERS: Final[dict[str, Callable[[Schema], Schema]]] = {
     read_percent.__name__: lambda number: number_or_text(PERCENT, number),
     parse_percent.__name__: lambda number: number_or_text(PERCENT, number),
     refuse_bool.__name__: lambda number: number,  # a type says as much
+    read_arm.__name__: lambda text: text,  # the longer forms as text: rules cannot read what may be text or fields
     "_true_is_a_pause": truth_or_fields,
     "_false_is_none": truth_or_fields,
     "_small": lambda text: text,  # the name of a header, however it is written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from autopilot.spec.arms import name_of
 from autopilot.spec.canary import CanaryArms
 
 _PLACE = re.compile(r"\{\{ *(service|namespace|stable|canary) *\}\}")
@@ -15,5 +16,5 @@ def filled(query: str, namespace: str, service: str, arms: CanaryArms) -> str:
     Names of Kubernetes mean nothing in any of PromQL's quotes and regular expressions; and what is filled in is never
     looked at again, so that a name cannot ask for another.
     """
-    names = {"service": service, "namespace": namespace, "stable": arms.stable, "canary": arms.canary}
+    names = {"service": service, "namespace": namespace, "stable": name_of(arms.stable), "canary": name_of(arms.canary)}
     return _PLACE.sub(lambda place: names[place.group(1)], query)

@@ -11,6 +11,7 @@ from rich.text import Text
 from autopilot.evidence.setup import implied
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import Plan, Target
+from autopilot.mesh.traffic_split import split
 from autopilot.report import canary_id
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.experiment import MeshExperiment
@@ -21,7 +22,6 @@ from starter.options import Files, MeshOption, Output, OutputOption
 from starter.output import emit, show, table
 from starter.planning import outlook, written
 from starter.wishes import Wish, problems_of, read
-from workflows.split import split
 
 if TYPE_CHECKING:
     from autopilot.mesh.port import Mesh

@@ -308,6 +308,16 @@ def test_a_name_that_means_two_is_refused_with_what_to_write() -> None:
         overlayer.lay(WEB, HOLDER, SUBSETS)
 
 
+@pytest.mark.parametrize(("canary", "to_what"), [("subset/v2", to("web", "v2")), ("service/v2", to("v2"))])
+def test_the_longer_form_means_one(canary: str, to_what: Object) -> None:
+    api, overlayer = over(*shop("web"), service("v2", app="web", version="v2"), STABLE)
+    overlayer.lay(WEB, HOLDER, {"v1": 90.0, canary: 10.0})
+    (rule,) = api.routes["VirtualService", "shop", "web"]["http"]
+    assert rule["route"] == [to("web", "v1", weight=90), {**to_what, "weight": 10}]
+    assert overlayer.take_away(WEB, 3) == []
+    assert api.routes["VirtualService", "shop", "web"]["http"] == STABLE["spec"]["http"]
+
+
 def test_argos_two_services_without_a_root() -> None:
     objects = [one for one in shop("web") if one["metadata"]["name"] != "web"]
     stable = route("VirtualService", {"hosts": ["shop.example.com"], "http": [{"route": [to("web-v1"), to("web-v2")]}]})
@@ -317,6 +327,19 @@ def test_argos_two_services_without_a_root() -> None:
     overlayer.lay(WEB, HOLDER, SERVICES)
     (rule,) = api.routes["VirtualService", "shop", "web"]["http"]
     assert [one["weight"] for one in rule["route"]] == [90, 10]
+
+
+def test_what_an_argo_rollout_manages_is_refused() -> None:
+    objects = shop("web")
+    rule = subsets("web", "v1", "v2")
+    rule["spec"]["subsets"][1]["labels"]["rollouts-pod-template-hash"] = "abc"
+    named = [one if one["kind"] != "DestinationRule" else rule for one in objects]
+    with pytest.raises(InvalidChange, match=r"v2 \(web, subset v2\) is controlled by an Argo Rollout"):
+        over(*named, STABLE)[1].lay(WEB, HOLDER, SUBSETS)
+    (one,) = [one for one in objects if one["kind"] == "Service" and one["metadata"]["name"] == "web-v1"]
+    one["metadata"]["annotations"] = {"argo-rollouts.argoproj.io/managed-by-rollouts": "web"}
+    with pytest.raises(InvalidChange, match=r"web-v1 \(web-v1\) is controlled by Rollout web \(argoproj.io\)"):
+        over(*objects, virtual_service({"route": [to("web-v1")]}))[1].lay(WEB, HOLDER, SERVICES)
 
 
 def test_flaggers_root_that_selects_the_primary_alone_is_stable() -> None:

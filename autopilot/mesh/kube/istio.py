@@ -15,6 +15,7 @@ from autopilot.mesh.kube.marks import Mark, mark_of, told_apart
 from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import Rule, addresses, arms_of, own, pods, rule_key, selector_of, service_of, words_of
 from autopilot.mesh.model import Target
+from autopilot.spec.arms import kind_of, name_of
 
 
 class IstioRoutes:
@@ -75,18 +76,19 @@ class IstioRoutes:
 
     def resolve(self, target: Target, arm: str) -> Backend:
         """A subset of the target, or a Service of its namespace."""
-        subset = self._subset_backends(target).get(arm)
-        service = self._api.get(SERVICE, arm, target.namespace)
+        name, kind, subsets = name_of(arm), kind_of(arm), self._subset_backends(target)
+        subset = subsets.get(name) if kind != "service" else None
+        service = self._api.get(SERVICE, name, target.namespace) if kind != "subset" else None
         if subset and service:
             raise InvalidChange(
-                f"arm {arm} of {target.ref} may be subset {arm} of its DestinationRule or Service {arm}: write "
-                f"{{subset: {arm}}} or {{service: {arm}}}"
+                f"arm {name} of {target.ref} may be subset {name} of its DestinationRule or Service {name}: write "
+                f"{{subset: {name}}} or {{service: {name}}}"
             )
         if subset:
             return subset[0]
         if service:
-            return service_backend(arm, target.namespace)
-        known = ", ".join(self._subset_backends(target)) or "none"
+            return service_backend(name, target.namespace)
+        known = ", ".join(subsets) or "none"
         raise InvalidChange(
             f"{target.ref} has no arm {arm}: no DestinationRule for host {_host(target)} has such a subset (there: "
             f"{known}), and namespace {target.namespace} has no Service of that name; write the exact name of either"
@@ -134,8 +136,8 @@ class IstioRoutes:
             return selector_of(self._api, target)
         backend = self.resolve(target, arm)
         if backend.subset:
-            return {**selector_of(self._api, target), **self.subsets(target)[arm]}
-        return selector_of(self._api, target.model_copy(update={"service": arm}))
+            return {**selector_of(self._api, target), **self.subsets(target)[backend.subset]}
+        return selector_of(self._api, target.model_copy(update={"service": backend.name}))
 
     def unready(self, route: object) -> str:
         """Istio says nothing of VirtualServices unless it is told to: the measured split shows what proxies do."""

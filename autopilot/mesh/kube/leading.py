@@ -7,63 +7,26 @@ refuse.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from autopilot.mesh.kube.api import Absent, Forbidden, KubeApi, Object
 from autopilot.mesh.kube.backends import Arms, Backend, service_backend
-from autopilot.mesh.kube.gateway_api import backend_of, parents
-from autopilot.mesh.kube.istio import destination_of, unresolved
+from autopilot.mesh.kube.gateway_api import parents
+from autopilot.mesh.kube.istio import unresolved
+from autopilot.mesh.kube.leads import ALL_KINDS, GATEWAY_KINDS, Lead, controller, hints, leads_of
 from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import (
-    GRPC_ROUTE,
-    HTTP_ROUTE,
+    SERVICE,
     SERVICE_ENTRY,
-    TCP_ROUTE,
-    TLS_ROUTE,
-    TRAFFIC_SPLIT,
     VIRTUAL_SERVICE,
     Resource,
 )
-from autopilot.mesh.kube.routes import Routes, Rule, holds, ip_of, words_of
+from autopilot.mesh.kube.routes import Routes, holds, ip_of
 from autopilot.mesh.model import RuleChoice, Target
 
-_GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE)
-_ALL = (VIRTUAL_SERVICE, *_GATEWAY_KINDS, TRAFFIC_SPLIT)
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """One rule of any route in the cluster."""
-
-    resource: Resource
-    body: Object
-    name: str
-    """The rule's own; may be empty."""
-    words: str
-    protocol: str
-    backends: tuple[Backend, ...]
-    """Those that get some of its requests."""
-    raw: Object
-    """As it is written."""
-    rule: Rule | None = None
-    """As the driver reads it; None where it does not drive such rules."""
-
-    @property
-    def namespace(self) -> str:
-        """Its object's."""
-        return str(self.body["metadata"]["namespace"])
-
-    @property
-    def object(self) -> str:
-        """Its object's name."""
-        return str(self.body["metadata"]["name"])
-
-    @property
-    def route(self) -> str:
-        """`Kind namespace/name`, for people."""
-        return f"{self.resource.kind} {self.namespace}/{self.object}"
+_MANAGED = "argo-rollouts.argoproj.io/managed-by-rollouts"
+_HASH = "rollouts-pod-template-hash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +57,13 @@ class Surroundings:
         self._routes = routes
         self._target = target
         self._unseen: list[str] = []
-        self._bodies = [(kind, body) for kind in _ALL for body in self._list(kind)]
+        self._bodies = [(kind, body) for kind in ALL_KINDS for body in self._list(kind)]
         self._behind: dict[Backend, frozenset[str]] = {}
 
     def around(self, arms: Arms, choice: RuleChoice) -> Found:
         """What a split of these arms meets; stable is the first."""
         stable = next(iter(arms))
-        problems: list[str] = self._misspelt(arms)
+        problems: list[str] = [*self._misspelt(arms), *self._rolled_out(arms)]
         concerned, left, notes = list[str](), list[str](), list(self._unseen)
         for lead in self._leads():
             to_stable = bool(set(lead.backends) & set(arms[stable]))
@@ -115,7 +78,7 @@ class Surroundings:
                 problems.append(problem)
             else:
                 concerned.append(f"{lead.words} of {lead.route} is split")
-                notes += _hints(lead, arms)
+                notes += hints(lead, arms)
         if left and not concerned and not problems:
             problems.append(f"spec.routes leaves out every rule that leads to {stable}; name one that is to be split")
         return Found(_once(problems), _once(concerned), _once(left), _once(notes))
@@ -135,7 +98,7 @@ class Surroundings:
         out = f"or leave it out with spec.routes.except: [{lead.namespace}/{lead.object}]" if stable else ""
         out = out or "or aim at another service"
         if lead.namespace != target.namespace:
-            if lead.resource in _GATEWAY_KINDS and parents(lead.body):
+            if lead.resource in GATEWAY_KINDS and parents(lead.body):
                 return (
                     f"{lead.route} sends callers of that namespace to {stable or target.ref}, whatever the split; "
                     f"remove it, {out}"
@@ -227,6 +190,22 @@ class Surroundings:
                     )
         return found
 
+    def _rolled_out(self, arms: Arms) -> list[str]:
+        """Arms whose selectors Argo Rollouts writes: it moves them to other pods, and weights with them."""
+        subsets = self._routes.subsets(self._target)
+        found = []
+        for arm, (backend, *_) in arms.items():
+            body = self._api.get(SERVICE, backend.name, backend.namespace) or {}
+            notes = (body.get("metadata") or {}).get("annotations") or {}
+            selector = subsets.get(backend.subset) or (body.get("spec") or {}).get("selector") or {}
+            if (owner := notes.get(_MANAGED)) or _HASH in selector:
+                who = f"Rollout {owner}" if owner else "an Argo Rollout"
+                found.append(
+                    f"{arm} ({backend.words}) is controlled by {who} (argoproj.io), which moves it to other pods; "
+                    "pause or remove it first"
+                )
+        return found
+
     def _entries(self) -> set[str]:
         """Hosts that ServiceEntries define."""
         return {host for body in self._list(SERVICE_ENTRY) for host in (body.get("spec") or {}).get("hosts") or []}
@@ -238,12 +217,7 @@ class Surroundings:
 
     def _leads(self) -> Iterable[Lead]:
         for kind, body in self._bodies:
-            driven = {rule.path: rule for rule in self._routes.rules(body)} if kind in self._routes.kinds else {}
-            for path, protocol, name, raw, weights in _rules(kind, body):
-                backends = tuple(backend for backend, weight in weights if weight)
-                rule = driven.get(path)
-                words = rule.words if rule else words_of(name, raw.get("match") or raw.get("matches"))
-                yield Lead(kind, body, name, words, protocol, backends, raw, rule)
+            yield from leads_of(self._routes, kind, body)
 
     def _list(self, resource: Resource) -> list[Object]:
         try:
@@ -257,84 +231,6 @@ class Surroundings:
                 found = []
             self._unseen.append(f"{resource.kind}s of other namespaces were not looked at: {error}")
             return found
-
-
-def controller(body: Object) -> str:
-    """Which other controller writes an object, in words; empty where none does."""
-    for one in body["metadata"].get("ownerReferences") or []:
-        if one.get("controller"):
-            group = str(one.get("apiVersion", "")).partition("/")[0]
-            return f"{one.get('kind')} {one.get('name')} ({group})"
-    return ""
-
-
-def _rules(kind: Resource, body: Object) -> Iterable[tuple[str, str, str, Object, list[tuple[Backend, int]]]]:
-    """Every rule of a route: JSON pointer, protocol, name, itself, and what it leads to with which weight."""
-    spec, namespace = body.get("spec") or {}, body["metadata"]["namespace"]
-    if kind is VIRTUAL_SERVICE:
-        for protocol in ("http", "tcp", "tls"):
-            for index, rule in enumerate(spec.get(protocol) or []):
-                given = rule.get("route") or []
-                weights = [one.get("weight") or (100 if len(given) == 1 else 0) for one in given]
-                backends = [destination_of(one, namespace) for one in given]
-                yield (
-                    f"/spec/{protocol}/{index}/route",
-                    protocol,
-                    str(rule.get("name") or ""),
-                    rule,
-                    list(zip(backends, weights, strict=True)),
-                )
-    elif kind is TRAFFIC_SPLIT:
-        found = [
-            (backend_of({"name": one.get("service", "")}, namespace), int(one.get("weight") or 0))
-            for one in spec.get("backends") or []
-        ]
-        yield "/spec/backends", "http", "", spec, found
-    else:
-        protocol = "http" if kind in (HTTP_ROUTE, GRPC_ROUTE) else kind.kind.removesuffix("Route").lower()
-        for index, rule in enumerate(spec.get("rules") or []):
-            found = [(backend_of(one, namespace), one.get("weight", 1)) for one in rule.get("backendRefs") or []]
-            yield f"/spec/rules/{index}/backendRefs", protocol, str(rule.get("name") or ""), rule, found
-
-
-def _hints(lead: Lead, arms: Arms) -> list[str]:
-    """What of a rule that is split deserves a look: values that name the version, and mirrors."""
-    stable, *others = arms
-    found = []
-    for index, backend in enumerate(lead.rule.backends if lead.rule else ()):
-        if backend in arms[stable]:
-            entry = (lead.raw.get("route") or lead.raw.get("backendRefs") or lead.raw.get("backends") or [])[index]
-            found += [
-                f"{lead.words} of {lead.route} sets {name} to {value!r} for {stable}, and {others[0]} gets the same: "
-                "does that value name the version?"
-                for name, value in _texts({key: value for key, value in entry.items() if key in ("headers", "filters")})
-                if stable in value.split("-") or value == stable
-            ]
-    mirrors = lead.raw.get("mirror"), *(one.get("destination") for one in lead.raw.get("mirrors") or [])
-    mirrored = [destination_of({"destination": one}, lead.namespace) for one in mirrors if one]
-    mirrored += [
-        backend_of((one.get("requestMirror") or {}).get("backendRef") or {}, lead.namespace)
-        for one in lead.raw.get("filters") or []
-        if one.get("requestMirror")
-    ]
-    for arm, backends in arms.items():
-        if set(mirrored) & set(backends):
-            found.append(f"{lead.words} of {lead.route} mirrors requests to {arm}, and goes on to do so")
-    return found
-
-
-def _texts(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
-    """Every text in a value, with the name of its field, or of the header that it is the value of."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, Mapping):
-        called = value.get("name")
-        for key, one in value.items():
-            if key != "name":
-                yield from _texts(one, called if isinstance(called, str) and key == "value" else key)
-    elif isinstance(value, Sequence):
-        for one in value:
-            yield from _texts(one, name)
 
 
 def _once(sentences: Iterable[str]) -> tuple[str, ...]:

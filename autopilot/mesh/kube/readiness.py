@@ -13,6 +13,7 @@ from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.resources import ENDPOINT_SLICE, POD
 from autopilot.mesh.kube.routes import Routes
 from autopilot.mesh.model import Target
+from autopilot.spec.arms import kind_of, name_of
 
 _THREADS = 4
 
@@ -47,8 +48,8 @@ class Readiness:
         subsets = self._routes.subsets(target)
         counted = {}
         for arm in arms:
-            labels = subsets.get(arm)
-            slices = self._slices(target, arm if labels is None else target.service)
+            labels = subsets.get(name_of(arm)) if kind_of(arm) != "service" else None
+            slices = self._slices(target, name_of(arm) if labels is None else target.service)
             if slices:  # without one it is no Service of this cluster, or its endpoints are not Kubernetes' affair
                 counted[arm] = len(_ready(slices) if labels is None else self._with(target, slices, labels))
         return counted

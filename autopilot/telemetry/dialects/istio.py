@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+from autopilot.spec.arms import name_of
 from autopilot.telemetry.arms import ArmSelector, Resolver, named, narrowed
 from autopilot.telemetry.dialects import grpc, told
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
@@ -54,16 +55,19 @@ _UNSEEN = "from callers without a sidecar, or retries"
 
 
 def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:
-    """Arms that are called what they are: workloads `service-arm` or `arm`, or the subset `version: arm`."""
+    """Arms by what they are called: a Service, a workload `service-arm` or `arm`, or the subset `version: arm`."""
     place = {"destination_service_namespace": subject.namespace}
-    return {
-        arm: ArmSelector.of(
-            {**place, "destination_workload": f"{subject.service}-{arm}"},
-            {**place, "destination_workload": arm},
-            {**place, "destination_service_name": subject.service, "destination_version": arm},
+    found = {}
+    for arm in subject.arms:
+        name = name_of(arm)
+        own = [{**place, "destination_service_name": name}] if name != subject.service else []
+        found[arm] = ArmSelector.of(
+            {**place, "destination_workload": f"{subject.service}-{name}"},
+            {**place, "destination_workload": name},
+            {**place, "destination_service_name": subject.service, "destination_version": name},
+            *own,
         )
-        for arm in subject.arms
-    }
+    return found
 
 
 class Istio:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+from autopilot.spec.arms import name_of
 from autopilot.telemetry.arms import Alternative, ArmSelector, Resolver, named, narrowed
 from autopilot.telemetry.dialects import grpc, told
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
@@ -66,7 +67,7 @@ def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:
 
 
 def _called(subject: Subject, arm: str) -> tuple[str, str]:
-    return f"{subject.service}-{arm}", arm
+    return f"{subject.service}-{name_of(arm)}", name_of(arm)
 
 
 class Linkerd:
