@@ -39,7 +39,7 @@ class Memory(KubeApi):
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
         self._served(resource)
-        return copy.deepcopy(self.objects.get((resource.kind, namespace or "", name)))
+        return copy.deepcopy(self.objects.get((_kind(resource), namespace or "", name)))
 
     def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
@@ -50,7 +50,7 @@ class Memory(KubeApi):
         return [
             copy.deepcopy(one)
             for (kind, where, _), one in self.objects.items()
-            if kind == resource.kind
+            if kind == _kind(resource)
             and namespace in (None, where)
             and wanted.items() <= (one["metadata"].get("labels") or {}).items()
         ]
@@ -83,7 +83,9 @@ class Memory(KubeApi):
         meta["resourceVersion"] = str(self._version)
         meta.setdefault("namespace", "shop")
         if keep:
-            self.objects[body["kind"], meta["namespace"], meta["name"]] = body
+            self.objects[f"{_linkerd(body.get('apiVersion', ''))}{body['kind']}", meta["namespace"], meta["name"]] = (
+                body
+            )
         return copy.deepcopy(body)
 
     def _run(self) -> None:
@@ -106,6 +108,15 @@ class Memory(KubeApi):
             named = {"name": f"{meta['name']}-x", "namespace": meta["namespace"], "labels": labels}
             endpoints = [{"addresses": [ip], "conditions": {"ready": True}} for ip in ips]
             self._put({"kind": "EndpointSlice", "metadata": named, "ports": [{"port": 80}], "endpoints": endpoints})
+
+
+def _kind(resource: Resource) -> str:
+    """What it is kept by: two groups have an HTTPRoute."""
+    return f"{_linkerd(resource.group)}{resource.kind}"
+
+
+def _linkerd(group: str) -> str:
+    return "Linkerd " if group.startswith("policy.linkerd.io") else ""
 
 
 def service(name: str, namespace: str = "shop", **selector: str) -> Object:

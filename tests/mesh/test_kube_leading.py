@@ -174,6 +174,14 @@ GATEWAYS: dict[str, tuple[Object, str]] = {
         {**http_route({"name": "web-v1", "port": 80}), "kind": "TCPRoute"},
         "shop/web is routed by tcp, which is not driven: remove TCPRoute shop/web",
     ),
+    "udp": (
+        {**http_route({"name": "web-v1", "port": 80}), "kind": "UDPRoute"},
+        "shop/web is routed by udp, which is not driven: remove UDPRoute shop/web",
+    ),
+    "Linkerd's own kind": (
+        {**http_route({"name": "web-v1", "port": 80}, parent=PARENT), "apiVersion": "policy.linkerd.io/v1beta3"},
+        "Linkerd HTTPRoute shop/web leads to shop/web, and this mesh is driven by HTTPRoutes and GRPCRoutes",
+    ),
 }  # fmt: skip
 
 

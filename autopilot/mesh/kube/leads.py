@@ -13,15 +13,18 @@ from autopilot.mesh.kube.istio import destination_of
 from autopilot.mesh.kube.resources import (
     GRPC_ROUTE,
     HTTP_ROUTE,
+    LINKERD_HTTP_ROUTE,
     TCP_ROUTE,
     TLS_ROUTE,
     TRAFFIC_SPLIT,
+    UDP_ROUTE,
     VIRTUAL_SERVICE,
     Resource,
 )
 from autopilot.mesh.kube.routes import Routes, Rule, words_of
 
-GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE)
+GATEWAY_KINDS = (HTTP_ROUTE, GRPC_ROUTE, TLS_ROUTE, TCP_ROUTE, UDP_ROUTE, LINKERD_HTTP_ROUTE)
+"""All that are written like the Gateway API's; Linkerd has one in a group of its own."""
 ALL_KINDS = (VIRTUAL_SERVICE, *GATEWAY_KINDS, TRAFFIC_SPLIT)
 
 
@@ -55,7 +58,8 @@ class Lead:
     @property
     def route(self) -> str:
         """`Kind namespace/name`, for people."""
-        return f"{self.resource.kind} {self.namespace}/{self.object}"
+        kind = self.resource.kind if self.resource is not LINKERD_HTTP_ROUTE else "Linkerd HTTPRoute"
+        return f"{kind} {self.namespace}/{self.object}"
 
 
 def leads_of(routes: Routes, kind: Resource, body: Object) -> Iterable[Lead]:
@@ -100,7 +104,7 @@ def _rules(kind: Resource, body: Object) -> Iterable[tuple[str, str, str, Object
         ]
         yield "/spec/backends", "http", "", spec, found
     else:
-        protocol = "http" if kind in (HTTP_ROUTE, GRPC_ROUTE) else kind.kind.removesuffix("Route").lower()
+        protocol = "http" if kind is GRPC_ROUTE else kind.kind.removesuffix("Route").lower()
         for index, rule in enumerate(spec.get("rules") or []):
             found = [(backend_of(one, namespace), one.get("weight", 1)) for one in rule.get("backendRefs") or []]
             yield f"/spec/rules/{index}/backendRefs", protocol, str(rule.get("name") or ""), rule, found
