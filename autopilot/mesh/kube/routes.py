@@ -278,11 +278,13 @@ def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
 
 def holds(api: KubeApi, whole: Backend, arm: Backend) -> bool:
     """Whether a Service selects every pod of an arm, whichever there are: an arm may have none before its rollout."""
-    if whole == arm.whole or whole.namespace != arm.namespace:
-        return whole == arm.whole
-    both = [api.get(SERVICE, one.name, one.namespace) or {} for one in (whole, arm)]
-    wider, narrower = (((one.get("spec") or {}).get("selector") or {}).items() for one in both)
-    return bool(wider) and wider <= narrower
+    if whole == arm.whole:
+        return True
+    if whole.namespace != arm.namespace:
+        return False
+    bodies = [api.get(SERVICE, one.name, one.namespace) or {} for one in (whole, arm)]
+    wide, narrow = (dict[str, str]((one.get("spec") or {}).get("selector") or {}) for one in bodies)
+    return bool(wide) and wide.items() <= narrow.items()
 
 
 def addresses(api: KubeApi, namespace: str, service: str) -> tuple[str, ...]:
