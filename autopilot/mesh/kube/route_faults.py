@@ -57,6 +57,8 @@ class RouteFaults:
                 if scope.arm not in known:
                     arms = ", ".join(known) or "none: it has no subsets"
                     raise InvalidChange(f"scope.arm: {target.ref} has no arm {scope.arm}; it has {arms}")
+            if scope.rule is not None:
+                self._refuse_unknown_rule(target, scope.rule)
             if scope.source is not None:
                 if scope.source.service is None:
                     raise InvalidChange(
@@ -199,10 +201,28 @@ class RouteFaults:
             raise InvalidChange(f"{wishes[0].words} would apply to no request: no rule of {names} {why}")
         return found
 
+    def _refuse_unknown_rule(self, target: Target, name: str) -> None:
+        theirs = self._theirs(target, self._bodies(target))
+        names = [faults.name_of(rule) for body in theirs for rule in self._leading(target, body)]
+        if name in names:
+            return
+        known = ", ".join(dict.fromkeys(filter(None, names)))
+        if not theirs:
+            why = f"no VirtualService of namespace {target.namespace} leads to {target.ref}; leave out rule"
+        elif not known:
+            why = f"no rule that leads to {target.ref} has a name; give the rule a name, or write path or headers"
+        else:
+            why = f"no rule of that name leads to {target.ref}; these do: {known}"
+        raise InvalidChange(f"scope.rule: {name!r}: {why}")
+
     def _leads(self, target: Target, body: Object) -> bool:
+        return bool(self._leading(target, body))
+
+    def _leading(self, target: Target, body: Object) -> list[Object]:
+        """The rules that give the target some of their requests."""
         shares = self._routes.shares(target, body)
         rules = (rule for rule in faults.rules_of(body) if not faults.is_copy(rule))
-        return any(share for rule in rules for arm, share in shares(rule).items() if arm)
+        return [rule for rule in rules if any(share for arm, share in shares(rule).items() if arm)]
 
     def _refuse_later(self, target: Target, body: Object, holder: Holder) -> FaultMark | None:
         mark = faults.own_mark(body, target.service)
@@ -277,9 +297,13 @@ class RouteFaults:
         """A VirtualService that leads to the target as Istio does without one.
 
         Raises:
-            InvalidChange: there is no such Service, or a wish means one version of it.
+            InvalidChange: there is no such Service, or a wish means one version of it, or one rule.
         """
         service_of(self._api, target)
+        if one := next((one for one in wishes if one.rule), None):
+            raise InvalidChange(
+                f"scope.rule: no VirtualService leads to {target.ref}, and so none has rule {one.rule!r}; leave out rule"
+            )
         if one := next((one for one in wishes if one.arm), None):
             raise InvalidChange(
                 f"scope.arm: no VirtualService leads to {target.ref}, and so none to {one.arm} alone; nearest: leave "
