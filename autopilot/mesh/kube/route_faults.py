@@ -302,7 +302,8 @@ class RouteFaults:
         service_of(self._api, target)
         if one := next((one for one in wishes if one.rule), None):
             raise InvalidChange(
-                f"scope.rule: no VirtualService leads to {target.ref}, and so none has rule {one.rule!r}; leave out rule"
+                f"scope.rule: no VirtualService leads to {target.ref}, and so none has rule {one.rule!r}; leave out "
+                "rule"
             )
         if one := next((one for one in wishes if one.arm), None):
             raise InvalidChange(
