@@ -46,13 +46,16 @@ class Memory(KubeApi):
     ) -> list[Object]:
         assert not fields
         self._served(resource)
-        wanted = dict(part.split("=", 1) for part in labels.split(",") if part)
+        parts = [part.partition("=") for part in labels.split(",") if part]
+        wanted = {name: value for name, equals, value in parts if equals}
+        needed = {name for name, equals, _ in parts if not equals}
         return [
             copy.deepcopy(one)
             for (kind, where, _), one in self.objects.items()
             if kind == resource.kind
             and namespace in (None, where)
             and wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            and needed <= (one["metadata"].get("labels") or {}).keys()
         ]
 
     def create(self, resource: Resource, body: Object, *, dry_run: bool = False) -> Object:

@@ -461,6 +461,20 @@ def test_paths_methods_and_rules_select_a_number_of_requests_that_nobody_knows(s
     assert found.narrowed
 
 
+@pytest.mark.parametrize("host", ["api.payments.example", "a.b", "x1.y-2.z", "ratings"])
+def test_a_target_may_be_a_host(host: str) -> None:
+    assert experiment(target=f"{{service: {host}}}").spec.target.service == host
+
+
+@pytest.mark.parametrize(
+    "host", ["API.example", "a..b", ".a", "a.", "-a.b", "*.example", "a/b", "https://a.b", f"{'a' * 60}.com"]
+)
+def test_what_is_no_host_is_no_target(host: str) -> None:
+    (said,) = wrong(text(target=f"{{service: '{host}'}}"))
+    assert "spec.target.service: " in said
+    assert "the host of a ServiceEntry" in said or "has 64 characters, may have 63" in said
+
+
 def test_a_partition_needs_no_scope_and_a_step_may_have_its_own() -> None:
     assert experiment(scope="", method="[{faults: [{fault: {type: partition}}]}]").spec.injections[0][2] is None
     own = experiment(method="[{faults: [{fault: {type: reset}, scope: {percentage: 50}}]}]").spec.injections[0][2]

@@ -29,7 +29,7 @@ PREFIX = "fault.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one VirtualService may lead to several targets."""
 FIELDS = ("fault", "retries", "timeout")
 """Of a rule: all that a fault ever changes in it."""
-_COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
+_COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9.-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
 
 Shares = Callable[[Object], Mapping[str, float]]
 """Percent of a rule's traffic by arm of the target, elsewhere under an empty name; nothing where it leads elsewhere."""

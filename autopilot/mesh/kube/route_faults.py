@@ -12,6 +12,7 @@ from typing import TypeVar
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, Conflict, Object
+from autopilot.mesh.kube.external import refuse_absent, refuse_routed
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
@@ -20,7 +21,7 @@ from autopilot.mesh.kube.marks_read import unread_marks
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
-from autopilot.mesh.kube.routes import Route, service_of
+from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
@@ -297,9 +298,11 @@ class RouteFaults:
         """A VirtualService that leads to the target as Istio does without one.
 
         Raises:
-            InvalidChange: there is no such Service, or a wish means one version of it, or one rule.
+            InvalidChange: there is no such Service or host, or a wish means one version of it, or one rule.
         """
-        service_of(self._api, target)
+        refuse_absent(self._api, target, self._routes.provider)
+        if target.external:
+            refuse_routed(self._api, target)
         if one := next((one for one in wishes if one.rule), None):
             raise InvalidChange(
                 f"scope.rule: no VirtualService leads to {target.ref}, and so none has rule {one.rule!r}; leave out "
