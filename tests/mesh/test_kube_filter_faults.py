@@ -282,6 +282,23 @@ def test_a_path_is_a_routes_own_and_so_leaves_out_the_query() -> None:
     assert match["headers"][1:] == [{"name": ":method", "string_match": {"exact": "POST"}}]
 
 
+def test_a_rule_by_regex_can_be_narrowed_for_its_match_stays_its_own() -> None:
+    http = [{"name": "a", "match": [{"uri": {"regex": "/api/v[0-9]+/.*"}}], "route": [to("ratings")]}]
+    body = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": http}}
+    said = [wish(Abort(), Scope(path=PathMatch(prefix="/api/v1/pay")))]
+    with pytest.raises(InvalidChange, match="driver envoyfilter"):
+        laid(body, said)
+    routes = patched(table(body), rendered(said, body))
+    met = [path for path in ("/api/v1/pay?x", "/api/v1/cart", "/api/v1/pay/7") if at(routes, path).fault]
+    assert met == ["/api/v1/pay?x", "/api/v1/pay/7"]
+
+
+def at(routes: list[Route], path: str) -> Route:
+    found = carried(routes, Request(headers={}, path=path))
+    assert found is not None
+    return found
+
+
 def test_a_rule_is_told_by_its_name() -> None:
     http = [{"name": "a", "match": BOB, "route": [to("ratings")]}, {"name": "b", "route": [to("ratings")]}]
     body = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": http}}

@@ -202,8 +202,8 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
         base = Piece(place.context, place.host, names, {})
         own: list[Object] = []
         for narrowing, fields in reversed(said):  # each goes before those that were put there already
-            if not narrowed(rule, narrowing, key):
-                continue  # no request can match both
+            if not _may_meet(rule, narrowing, key):
+                continue
             faults.refuse_own(rule, fields, key)
             route = reader.route({**rule, **said_in(rule, fields)}, body, place, own=over.own)
             if isinstance(fault := fields.get("fault"), dict):
@@ -216,6 +216,14 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
         # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
         found += [*told(base, token, laid.deadline, {"request_headers_to_remove": [OVERLAY_HEADER]}), *own]
     return found
+
+
+def _may_meet(rule: Object, narrowing: Narrowing, key: str) -> bool:
+    """Whether a request can match both. Where Istio has no match for both it may: here each is matched by itself."""
+    try:
+        return bool(narrowed(rule, narrowing, key))
+    except InvalidChange:
+        return True
 
 
 def _in_envoys_words(fault: Mapping[str, Object]) -> Object:

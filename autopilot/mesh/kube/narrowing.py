@@ -13,8 +13,9 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.string_matches import both
 
-_PATH = "the path; nearest: scope.rule, which names a rule and needs no other match"
-_METHOD = "the method; nearest: scope.rule, which names a rule and needs no other match"
+_NEAREST = "nearest: scope.rule, which names a rule and needs no other match, or driver envoyfilter"
+_PATH = f"the path; {_NEAREST}"
+_METHOD = f"the method; {_NEAREST}"
 _ANY_PATH = {"prefix": "/"}
 """What Istio makes of a rule without a path."""
 
@@ -171,7 +172,12 @@ def _headers_and(one: Mapping[str, Object], other: Mapping[str, Object], where: 
         if known not in found:
             found[name] = match
             continue
-        met = both(found[known], match, f"scope.headers.{name}: {where}", "each header; use another header")
+        met = both(
+            found[known],
+            match,
+            f"scope.headers.{name}: {where}",
+            "each header; use another header, or driver envoyfilter",
+        )
         if met is None:
             return None
         found[known] = met
