@@ -16,7 +16,7 @@ from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import LEASE, NETWORK_POLICY, SERVICE, SERVICE_ENTRY, VIRTUAL_SERVICE
+from autopilot.mesh.kube.resources import LEASE, NETWORK_POLICY, SERVICE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, InjectFault, Tier
 from autopilot.spec.faults import (
     Abort,
@@ -38,7 +38,6 @@ from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, rati
 from tests.kube.world import ME, World
 from tests.lab import scene
 from tests.lab.find import Cluster
-from tests.lab.pods import PORT
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -134,18 +133,7 @@ async def test_a_path_that_is_rewritten_arrives_as_before(ratings: Ratings) -> N
 @pytest.mark.e2e
 async def test_a_host_outside_the_cluster_fails_for_a_while(ratings: Ratings) -> None:
     namespace, host = ratings.target.namespace, "api.payments.example"
-    address = scene.pod_address(ratings.api, namespace, "ratings", "v1")
-    spec = {
-        "hosts": [host],
-        "location": "MESH_EXTERNAL",
-        "resolution": "STATIC",
-        "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": PORT}],
-        "endpoints": [{"address": address}],
-    }
-    meta = {"name": "payments", "namespace": namespace}
-    ratings.api.create(
-        SERVICE_ENTRY, {"apiVersion": SERVICE_ENTRY.api_version, "kind": "ServiceEntry", "metadata": meta, "spec": spec}
-    )
+    scene.service_entry(ratings.api, namespace, host, "ratings")
     ratings.host = host
     ratings.target = ratings.target.model_copy(update={"service": host})
     await ratings.until({}, "200")

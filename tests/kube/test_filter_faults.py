@@ -92,6 +92,23 @@ async def test_one_path_meets_it_whatever_its_query(shop: Shop) -> None:
     assert same(shop.route(), before)
 
 
+async def test_a_host_outside_the_cluster_fails_until_the_deadline(shop: Shop) -> None:
+    host = "api.payments.example"
+    scene.service_entry(shop.api, shop.target.namespace, host, "ratings")
+    shop.host = host
+    shop.target = shop.target.model_copy(update={"service": host})
+    await shop.until({}, "200")
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=500), Scope(path=PathMatch(prefix="/v1/charges"))))
+    shop.path = "/v1/charges"
+    await shop.until({}, "500")
+    shop.path = "/v1/refunds"
+    await shop.all({}, "200")
+    await shop.mesh.lift(lease, ME)
+    shop.path = "/v1/charges"
+    await shop.until({}, "200")
+
+
 @each_fault
 async def test_one_user_meets_it_and_no_object_of_the_users_is_written(shop: Shop, fault: Fault, wanted: str) -> None:
     if isinstance(fault, Retries):

@@ -73,6 +73,10 @@ class Memory(KubeApi):
             raise Conflict(str(error)) from error
         return self._put(body, keep=not dry_run)
 
+    def apply(self, resource: Resource, body: Object, **_: Any) -> Object:
+        self._served(resource)
+        return self._put({**copy.deepcopy(body), "kind": resource.kind})
+
     def delete(self, resource: Resource, name: str, namespace: str | None = None, **_: Any) -> bool:
         return self.objects.pop((resource.kind, namespace or "", name), None) is not None
 

@@ -19,7 +19,7 @@ from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import Holder, InjectFault, Target
 from autopilot.spec.cluster import ClusterMesh
 from autopilot.spec.experiment import PodKill
-from autopilot.spec.faults import Abort, Fault, Partition, PathMatch, Scope
+from autopilot.spec.faults import Abort, Partition, PathMatch, Scope
 from tests.mesh.memory import Memory, service, shop
 
 HOST = "api.payments.example"
@@ -123,18 +123,29 @@ def test_a_service_is_named_without_its_namespace(host: str) -> None:
         faulting.found(TARGET.model_copy(update={"service": host}))
 
 
-@pytest.mark.parametrize(
-    ("fault", "driver", "said"),
-    [
-        (Partition(), "plain", "is a host outside the cluster, which has no pods here; nearest: an abort"),
-        (Abort(), "envoyfilter", "whose routes driver envoyfilter does not cover; use driver plain"),
-    ],
-)
-def test_what_a_host_outside_the_cluster_cannot_have(fault: Fault, driver: str, said: str) -> None:
+@pytest.mark.parametrize("driver", ["plain", "envoyfilter"])
+def test_a_host_outside_the_cluster_has_no_pods_to_cut_off(driver: str) -> None:
     _, faulting = over(entry(HOST), driver=driver)
-    scope = None if isinstance(fault, Partition) else Scope(percentage=10)
-    with pytest.raises(InvalidChange, match=said):
-        faulting.check(TARGET, [InjectFault(fault=fault, scope=scope)])
+    with pytest.raises(InvalidChange, match="is a host outside the cluster, which has no pods here; nearest: an abort"):
+        faulting.check(TARGET, [InjectFault(fault=Partition())])
+
+
+@pytest.mark.parametrize("routes", [(), (virtual_service({"name": "pay", "route": [to(HOST)]}),)], ids=["none", "one"])
+def test_proxies_can_drop_the_faults_of_a_host_by_themselves(routes: tuple[Object, ...]) -> None:
+    tls = {"number": 443, "name": "tls", "protocol": "TLS"}
+    both = entry(HOST)
+    both["spec"]["ports"].append(tls)
+    api, faulting = over(both, *routes, driver="envoyfilter")
+    faulting.lay(TARGET, HOLDER, HALF, 100.0)
+    made = api.objects["EnvoyFilter", "istio-system", f"autopilot.shop.{HOST}.fault.7"]
+    told, met = made["spec"]["configPatches"]
+    name = "pay" if routes else "default"
+    assert told["match"]["routeConfiguration"]["vhost"] == {"name": f"{HOST}:80", "route": {"name": name}}
+    (cluster,) = met["patch"]["value"]["route"]["weighted_clusters"]["clusters"]
+    assert cluster["name"] == f"outbound|80||{HOST}"
+    assert [marked.target for marked in faulting.marked("m")] == [TARGET]
+    faulting.take_away(TARGET, 7)
+    assert faulting.marked("m") == []
 
 
 def test_other_providers_know_no_hosts_outside_the_cluster() -> None:

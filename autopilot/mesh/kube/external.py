@@ -53,17 +53,21 @@ def refuse_absent(api: KubeApi, target: Target, provider: str) -> None:
             f"namespace {target.namespace} has no ServiceEntry for {host}"
             + _elsewhere(_list(api, SERVICE_ENTRY, target.namespace), host)
         )
-    protocols = [
-        str(port.get("protocol") or "").upper()
-        for one in entries
-        for port in (one.get("spec") or {}).get("ports") or []
-    ]
-    if protocols and not _READ & set(protocols):
+    if not http_ports(api, target):
+        protocols = [str(port.get("protocol") or "").upper() for one in entries for port in _ports(one)]
+        said = ", ".join(dict.fromkeys(protocols)) or "no port"
         raise InvalidChange(
-            f"ServiceEntry {_name(entries[0])} says that {host} is called by {', '.join(dict.fromkeys(protocols))}, of "
-            "which proxies see no requests: add a port with protocol HTTP, HTTP2 or GRPC, which a DestinationRule may "
-            "send on as TLS (TLS origination)"
+            f"ServiceEntry {_name(entries[0])} says that {host} is called by {said}, of which proxies see no requests: "
+            "add a port with protocol HTTP, HTTP2 or GRPC, which a DestinationRule may send on as TLS (TLS origination)"
         )
+
+
+def http_ports(api: KubeApi, target: Target) -> list[int]:
+    """The ports at which proxies see the requests to a host outside the cluster."""
+    ports = [port for one in _entries(api, target.namespace, target.service) for port in _ports(one)]
+    return list(
+        dict.fromkeys(int(port["number"]) for port in ports if str(port.get("protocol") or "").upper() in _READ)
+    )
 
 
 def refuse_routed(api: KubeApi, target: Target) -> None:
@@ -118,6 +122,10 @@ def _list(api: KubeApi, resource: Resource, namespace: str) -> list[Object]:
 
 def _hosts(entry: Object) -> list[str]:
     return [str(host) for host in (entry.get("spec") or {}).get("hosts") or []]
+
+
+def _ports(entry: Object) -> list[Object]:
+    return list((entry.get("spec") or {}).get("ports") or [])
 
 
 def _name(body: Object) -> str:

@@ -142,11 +142,6 @@ class FilterFaults:
                     f"scope.source: {one.words} for one caller is not supported in routes that all proxies share; "
                     "nearest: a header that this caller sends, or driver plain"
                 )
-        if target.external:
-            raise InvalidChange(
-                f"{target.service} is a host outside the cluster, whose routes driver envoyfilter does not cover; use "
-                "driver plain"
-            )
         reader = Reader(self._api, self._routes, target)
         routes = self._plain.found(target)
         over = [
