@@ -123,7 +123,7 @@ async def test_paths_methods_and_rules_are_told_apart(ratings: Ratings) -> None:
 
 
 @pytest.mark.e2e
-async def test_a_path_that_is_rewritten_arrives_as_before(ratings: Ratings) -> None:
+async def test_istio_takes_the_rewrite_of_a_narrower_path(ratings: Ratings) -> None:
     rewrites = [{"op": "add", "path": f"/spec/http/{rule}/rewrite", "value": {"uri": "/_shop/"}} for rule in (0, 1)]
     ratings.edit(*rewrites)
     plan = [InjectFault(fault=Delay(delay=1), scope=Scope(path=PathMatch(prefix="/a/")))]
