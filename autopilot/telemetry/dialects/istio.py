@@ -54,10 +54,16 @@ _UNSEEN = "from callers without a sidecar, or retries"
 
 
 def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:
-    """Arms that are called what they are: workloads `service-arm` or `arm`, or the subset `version: arm`."""
+    """Arms that are called what they are: workloads `service-arm` or `arm`, or the subset `version: arm`.
+
+    A host outside the cluster has no workloads: all of its requests are those of the arm that bears its name.
+    """
     place = {"destination_service_namespace": subject.namespace}
+    whole = ArmSelector.of({**place, "destination_service_name": subject.service})
     return {
-        arm: ArmSelector.of(
+        arm: whole
+        if arm == subject.service and "." in arm
+        else ArmSelector.of(
             {**place, "destination_workload": f"{subject.service}-{arm}"},
             {**place, "destination_workload": arm},
             {**place, "destination_service_name": subject.service, "destination_version": arm},
