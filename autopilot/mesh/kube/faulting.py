@@ -8,7 +8,7 @@ from autopilot.mesh.abilities import ability
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.external import refuse_absent
-from autopilot.mesh.kube.faults import bears_mark, own_mark
+from autopilot.mesh.kube.faults import own_mark
 from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.leading import Surroundings
@@ -58,9 +58,9 @@ class Faulting:
 
     def laid(self, target: Target) -> bool:
         """Whether faults lie over the target's routes: what was refused before they were laid is not asked again."""
-        bodies = [] if self._routes is None else [route.body for route in self._routes.found(target)]
-        filters = [] if self._filters is None else self._filters.of(target)
-        return any(bears_mark(body, target.service) for body in bodies) or bool(filters)
+        if self._routes is not None and self._routes.laid(target):
+            return True
+        return self._filters is not None and bool(self._filters.of(target))
 
     def check(self, target: Target, injected: Sequence[InjectFault]) -> None:
         """Refuses what cannot be said here, or not over what is there. Writes nothing.

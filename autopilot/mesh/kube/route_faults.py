@@ -43,6 +43,10 @@ class RouteFaults:
         """Every VirtualService that leads to the target."""
         return [_route(body) for body in self._theirs(target, self._bodies(target))]
 
+    def laid(self, target: Target) -> bool:
+        """Whether faults lie over the target's routes, or in one that was made for them."""
+        return any(faults.bears_mark(body, target.service) for body in self._bodies(target))
+
     def wishes(self, target: Target, injected: Sequence[InjectFault]) -> list[Wish]:
         """The faults in Istio's words.
 
