@@ -42,11 +42,17 @@ class Target(Plain):
     mesh: str
     namespace: str
     service: str
+    """Its name; of a target outside the cluster, its host."""
 
     @property
     def ref(self) -> str:
         """`namespace/service`."""
         return f"{self.namespace}/{self.service}"
+
+    @property
+    def external(self) -> bool:
+        """Whether it is a host outside the cluster: no Service's name has a dot."""
+        return "." in self.service
 
     def __str__(self) -> str:
         return f"{self.mesh}/{self.namespace}/{self.service}"

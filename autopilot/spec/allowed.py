@@ -87,7 +87,7 @@ def share_allowed(spec: ExperimentSpec) -> float:
 
 
 def _share(spec: ExperimentSpec, step: int, weights: Mapping[str, float]) -> float:
-    """Upper bound of the share that the faults of a step can meet; shares selected by headers are only measured."""
+    """Upper bound of the share that the faults of a step can meet; what `narrowed` scopes meet is measured."""
     total = 0.0
     for number, _, scope in spec.injections:
         if number != step:

@@ -28,6 +28,7 @@ from autopilot.spec.faults import (
     Eject,
     HeaderMatch,
     Overflow,
+    PathMatch,
     Scope,
     Source,
     Users,
@@ -108,6 +109,12 @@ RULES: Final[Rules] = {
             "message": "write one of exact, prefix, regex and present",
         },
     ),
+    PathMatch: (
+        {
+            "rule": "[has(self.exact), has(self.prefix), has(self.regex)].exists_one(one, one)",
+            "message": "write one of exact, prefix and regex",
+        },
+    ),
     Users: (
         {"rule": "has(self.header) != has(self.cookie)", "message": "write what tells users apart: header or cookie"},
     ),
@@ -174,7 +181,7 @@ RULES: Final[Rules] = {
 """In CEL."""
 
 SOME: Final[Needs] = {
-    Scope: ("percentage", "users", "headers", "cookie", "source", "arm"),
+    Scope: ("percentage", "users", "headers", "cookie", "path", "method", "rule", "source", "arm"),
     SecretRef: ("kubernetes", "file", "env"),
     Tolerance: ("equals", "oneOf", "min", "max", "regex", "contains"),
 }

@@ -15,11 +15,20 @@ from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds
 DEFAULT_SHARE = 10.0
 """Percent of the target's traffic that faults may meet by default."""
 
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_SERVICE = rf"^{_LABEL}(\.{_LABEL})*$"
+_SERVICE_WORDS = (
+    "the name of a Service, or the host of a ServiceEntry: lower-case letters, digits and dashes, with a letter or "
+    "digit at both ends, and dots between such parts of a host"
+)
+"""As long as Kubernetes lets the value of a label and the name of an annotation be, which both bear it."""
+
 
 class ExperimentTarget(SpecModel):
     """The service whose traffic is disturbed; the namespace is the resource's own."""
 
-    service: Name
+    service: Annotated[str, Field(max_length=63, pattern=explained(_SERVICE, _SERVICE_WORDS))]
+    """A Service's name or, on Istio, the host of a ServiceEntry."""
     mesh: Name | None = None
     """Name of the mesh; needed only if the worker drives several."""
 

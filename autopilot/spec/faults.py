@@ -34,9 +34,13 @@ def _once(headers: object) -> object:
 
 
 HeadersOnce = BeforeValidator(_once)
-HeaderText = Annotated[
-    str, Field(min_length=1, max_length=1024, pattern=explained(r"^[^\x00-\x1f\x7f]*$", "text on one line"))
-]
+_ONE_LINE = explained(r"^[^\x00-\x1f\x7f]*$", "text on one line")
+HeaderText = Annotated[str, Field(min_length=1, max_length=1024, pattern=_ONE_LINE)]
+
+_OF_PATHS = r"""[!"$->@-~]"""
+"""Visible ASCII, as paths are sent, but for what begins a query or a fragment."""
+_PATH = "a path as requests have it: begins with /, other characters percent-encoded, without a query"
+_PREFIX = f"{_PATH}, and longer than /, which every path begins with"
 
 GRPC_CODES = {
     "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
@@ -190,6 +194,23 @@ class HeaderMatch(SpecModel):
         return self
 
 
+class PathMatch(SpecModel):
+    """One of: exact, prefix, regex (RE2, the whole path). A query does not count: `/a` selects `/a?b=c` too."""
+
+    exact: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{0,1023}}$", _PATH))] | None = None
+    prefix: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{1,1023}}$", _PREFIX))] | None = None
+    """As characters, not as segments: `/api` selects `/apis` too."""
+    regex: HeaderText | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in ("exact", "prefix", "regex") if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = f"has {', '.join(given)}" if given else "has no match"
+            raise ValueError(f"{said}; write one of exact, prefix and regex")
+        return self
+
+
 class Cookie(SpecModel):
     """Requests that carry this cookie, with any value or with this one."""
 
@@ -249,6 +270,16 @@ class Scope(SpecModel):
     """Random share of the requests that match the other fields; by default all of them."""
     headers: Annotated[dict[HeaderName, HeaderMatch], Field(max_length=16), HeadersOnce] = Field(default_factory=dict)
     cookie: Cookie | None = None
+    path: PathMatch | None = None
+    """As requests arrive at the callers' proxies, before a route rewrites it."""
+    method: (
+        Annotated[
+            str, Field(pattern=explained(r"^[A-Z][A-Z-]{0,31}$", "an HTTP method in capitals, for instance POST"))
+        ]
+        | None
+    ) = None
+    rule: Annotated[str, Field(min_length=1, max_length=253, pattern=_ONE_LINE)] | None = None
+    """Only requests that this rule takes: its `name` in a VirtualService that leads to the target (only on Istio)."""
     users: Users | None = None
     source: Source | None = None
     arm: Name | None = None
@@ -262,18 +293,19 @@ class Scope(SpecModel):
         narrower = (self.percentage, self.users, self.arm, self.source)
         if not self.narrowed and all(each is None for each in narrower):
             raise ValueError(
-                "matches every request; write percentage (100 if all is meant), users, headers, cookie, source or arm"
+                "matches every request; write percentage (100 if all is meant), users, headers, cookie, path, method, "
+                "rule, source or arm"
             )
         return self
 
     @property
     def narrowed(self) -> bool:
-        """Whether the scope selects requests by header or cookie: their number is not known in advance."""
-        return bool(self.headers or self.cookie)
+        """Whether the scope selects requests by what they are: their number is not known in advance."""
+        return bool(self.headers or self.cookie or self.path or self.method or self.rule)
 
     @property
     def share(self) -> float:
-        """Upper bound of its share of the target's traffic in percent, without headers and cookies."""
+        """Upper bound of its share of the target's traffic in percent, where it is not `narrowed`."""
         by_chance = 100.0 if self.percentage is None else self.percentage
         return by_chance * (self.users.percentage if self.users else 100.0) / 100
 
@@ -318,6 +350,12 @@ def describe_scope(scope: Scope) -> str:
     parts += [f"{name} {_matched(match)}" for name, match in scope.headers.items()]
     if scope.cookie is not None:
         parts.append(f"cookie {scope.cookie.name}" + (f"={scope.cookie.value}" if scope.cookie.value else ""))
+    if scope.method is not None:
+        parts.append(f"method {scope.method}")
+    if scope.path is not None:
+        parts.append(f"path {_matched(scope.path)}")
+    if scope.rule is not None:
+        parts.append(f"rule {scope.rule}")
     if scope.source is not None:
         version = f" {scope.source.arm}" if scope.source.arm else ""
         parts.append(f"from {scope.source.service or scope.source.proxy}{version}")
@@ -326,8 +364,8 @@ def describe_scope(scope: Scope) -> str:
     return ", ".join(parts) + (" (policy view)" if scope.view == "policy" else "")
 
 
-def _matched(match: HeaderMatch) -> str:
-    if match.present:
+def _matched(match: HeaderMatch | PathMatch) -> str:
+    if isinstance(match, HeaderMatch) and match.present:
         return "present"
     return next(f"{name} {value}" for name, value in match.model_dump(exclude_none=True).items())
 

@@ -18,6 +18,8 @@ from autopilot.spec.prometheus import PrometheusSpec
 from autopilot.spec.units import Count, Hundredth, Name, Seconds, explained, listed
 
 SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
+TARGET_REF = r"^[a-z0-9-]{1,63}/[a-z0-9.-]{1,63}$"
+"""A service or, of an experiment, a host outside the cluster."""
 ServiceRef = Annotated[str, Field(pattern=explained(SERVICE_REF, "a service: namespace/name"))]
 """`namespace/service`."""
 

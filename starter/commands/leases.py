@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from autopilot.mesh.model import LeaseStatus, Target
-from autopilot.spec.mesh import SERVICE_REF
+from autopilot.spec.mesh import TARGET_REF
 from autopilot.spec.units import format_seconds
 from starter.errors import ERROR, CommandError
 from starter.identity import actor
@@ -103,7 +103,7 @@ async def _lift(mesh: Mesh, operation: str, until: float | None, by: Actor, outp
 
 async def _hand_back(mesh: Mesh, ref: str, by: Actor) -> int:
     namespace, _, service = ref.partition("/")
-    if not re.fullmatch(SERVICE_REF, ref):
+    if not re.fullmatch(TARGET_REF, ref):
         raise CommandError(
             f"{ref!r} is not NAMESPACE/SERVICE", hint="`autopilot leases` lists the targets that were taken over"
         )

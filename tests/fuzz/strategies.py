@@ -35,6 +35,7 @@ from autopilot.spec.faults import (
     GrpcAbort,
     HeaderMatch,
     Overflow,
+    PathMatch,
     Reset,
     Retries,
     Scope,
@@ -165,12 +166,20 @@ def injections(draw: st.DrawFn, spec: MeshSpec, service: MeshService) -> tuple[I
         st.builds(Retries, retries=st.integers(0, 10), per_try_timeout=st.none() | st.floats(0.01, 100)),
         st.builds(Timeout, timeout=st.floats(0.001, 1000)),
     )
+    of_paths = st.text(st.characters(codec="ascii", min_codepoint=33, exclude_characters="?#\x7f"), min_size=1)
+    paths_ = st.one_of(
+        st.builds(PathMatch, exact=of_paths.map("/{}".format)),
+        st.builds(PathMatch, prefix=of_paths.map("/{}".format)),
+        st.builds(PathMatch, regex=words.map(re.escape)),
+    )
     found: list[InjectFault] = []
     for _ in range(draw(st.integers(1, 3))):
         scope = Scope(
             percentage=draw(st.floats(0.0001, 30)),
             headers=draw(st.dictionaries(names_of_headers, st.builds(HeaderMatch, prefix=words), max_size=2)),
             users=draw(st.none() | st.builds(Users, percentage=st.floats(0.01, 100), header=st.just("end-user"))),
+            path=draw(st.none() | paths_),
+            method=draw(st.sampled_from([None, "GET", "POST"])),
             arm=draw(st.none() | st.sampled_from(sorted(service.arms))),
             view=draw(st.sampled_from(["app", "policy"])),
         )

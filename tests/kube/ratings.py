@@ -47,6 +47,9 @@ class Ratings:
     def __init__(self, api: KubeApi, made: scene.Scene, session: aiohttp.ClientSession, mesh: KubeMesh) -> None:
         self.api, self.scene, self.session, self.mesh = api, made, session, mesh
         self.target = Target(mesh="lab", namespace=made.namespace, service="ratings")
+        self.path = "/"
+        """That requests ask for."""
+        self.host = made.host
 
     async def take(self, ttl: float = 60, mesh: KubeMesh | None = None, operation: str = "chaos/lab/test/x") -> Lease:
         return await (mesh or self.mesh).acquire(
@@ -74,8 +77,8 @@ class Ratings:
 
     async def ask(self, headers: dict[str, str]) -> tuple[int, float]:
         began = time.monotonic()
-        given = {"Host": self.scene.host, **headers}
-        async with self.session.get(f"{self.scene.client}/", headers=given) as response:
+        given = {"Host": self.host, **headers}
+        async with self.session.get(f"{self.scene.client}{self.path}", headers=given) as response:
             await response.read()
             return response.status, time.monotonic() - began
 

@@ -28,6 +28,7 @@ from autopilot.spec.faults import (
     GrpcAbort,
     HeaderMatch,
     Partition,
+    PathMatch,
     Retries,
     Scope,
     Source,
@@ -97,6 +98,58 @@ async def test_a_share_of_all_requests_is_one_field_of_each_rule(ratings: Rating
     await ratings.nobody()
     assert same(ratings.route(), before)
     await ratings.mesh.lift(lease, ME)
+
+
+@pytest.mark.e2e
+async def test_paths_methods_and_rules_are_told_apart(ratings: Ratings) -> None:
+    before = ratings.route()
+    lease = await ratings.take()
+    exact = Scope(path=PathMatch(exact="/api/pay"), method="GET")
+    posted = Scope(path=PathMatch(prefix="/api/"), method="POST")
+    await ratings.lay(lease, (Abort(status=501), exact), (Delay(delay=1), posted))
+    ratings.path = "/api/pay?x=1"
+    await ratings.until({}, "501")
+    for path in ("/api/pay/7", "/api/paying", "/", "/?p=/api/pay"):
+        ratings.path = path
+        await ratings.all({}, "200")
+    await ratings.lay(lease, (Abort(status=502), Scope(rule="testers")))
+    await ratings.until({"x-tester": "yes"}, "502")
+    await ratings.all({}, "200")
+    with pytest.raises(InvalidChange, match="these do: testers, everybody"):
+        await ratings.lay(lease, (Abort(), Scope(rule="nobody")))
+    await ratings.mesh.lift(lease, ME)
+    await ratings.nobody()
+    assert same(ratings.route(), before)
+
+
+@pytest.mark.e2e
+async def test_istio_takes_the_rewrite_of_a_narrower_path(ratings: Ratings) -> None:
+    rewrites = [{"op": "add", "path": f"/spec/http/{rule}/rewrite", "value": {"uri": "/_shop/"}} for rule in (0, 1)]
+    ratings.edit(*rewrites)
+    plan = [InjectFault(fault=Delay(delay=1), scope=Scope(path=PathMatch(prefix="/a/")))]
+    assert "uri: /_shop/a/" in (await ratings.mesh.plan(ratings.target, plan)).diff
+
+
+@pytest.mark.e2e
+async def test_a_host_outside_the_cluster_fails_for_a_while(ratings: Ratings) -> None:
+    namespace, host = ratings.target.namespace, "api.payments.example"
+    scene.service_entry(ratings.api, namespace, host, "ratings")
+    ratings.host = host
+    ratings.target = ratings.target.model_copy(update={"service": host})
+    await ratings.until({}, "200")
+    lease = await ratings.take()
+    await ratings.lay(lease, (Abort(status=500), Scope(path=PathMatch(prefix="/v1/charges"))))
+    made = ratings.api.get(VIRTUAL_SERVICE, f"autopilot-fault-{host}", namespace)
+    assert made is not None
+    ratings.path = "/v1/charges"
+    await ratings.until({}, "500")
+    ratings.path = "/v1/refunds"
+    await ratings.all({}, "200")
+    await ratings.mesh.renew(lease)
+    await ratings.mesh.lift(lease, ME)
+    assert ratings.api.get(VIRTUAL_SERVICE, f"autopilot-fault-{host}", namespace) is None
+    ratings.path = "/v1/charges"
+    await ratings.until({}, "200")
 
 
 @pytest.mark.e2e

@@ -30,6 +30,7 @@ from autopilot.spec.faults import (
     GrpcAbort,
     HeaderMatch,
     Partition,
+    PathMatch,
     Retries,
     Scope,
     Source,
@@ -70,6 +71,42 @@ async def shop(api: KubeApi, namespace: str, lab: Cluster, open_kube: Callable[.
         yield one
     for body in one.filters():
         api.delete(ENVOY_FILTER, body["metadata"]["name"], ROOT)
+
+
+async def test_one_path_meets_it_whatever_its_query(shop: Shop) -> None:
+    before = shop.route()
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=501), Scope(path=PathMatch(exact="/api/pay"), method="GET")))
+    shop.path = "/api/pay?x=1"
+    await shop.until({}, "501")
+    for path in ("/api/pay/7", "/api/paying", "/"):
+        shop.path = path
+        await shop.all({}, "200")
+    await shop.lay(lease, (Abort(status=502), Scope(rule="testers", path=PathMatch(regex="/api/.*"))))
+    shop.path = "/api/pay?x=1"
+    await shop.until({"x-tester": "yes"}, "502")
+    await shop.all({}, "200")
+    shop.path = "/"
+    await shop.all({"x-tester": "yes"}, "200")
+    await shop.mesh.lift(lease, ME)
+    assert same(shop.route(), before)
+
+
+async def test_a_host_outside_the_cluster_fails_until_the_deadline(shop: Shop) -> None:
+    host = "api.payments.example"
+    scene.service_entry(shop.api, shop.target.namespace, host, "ratings")
+    shop.host = host
+    shop.target = shop.target.model_copy(update={"service": host})
+    await shop.until({}, "200")
+    lease = await shop.take()
+    await shop.lay(lease, (Abort(status=500), Scope(path=PathMatch(prefix="/v1/charges"))))
+    shop.path = "/v1/charges"
+    await shop.until({}, "500")
+    shop.path = "/v1/refunds"
+    await shop.all({}, "200")
+    await shop.mesh.lift(lease, ME)
+    shop.path = "/v1/charges"
+    await shop.until({}, "200")
 
 
 @each_fault

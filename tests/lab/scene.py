@@ -16,6 +16,7 @@ from autopilot.mesh.kube.resources import (
     HTTP_ROUTE,
     POD,
     SERVICE,
+    SERVICE_ENTRY,
     VIRTUAL_SERVICE,
     Resource,
 )
@@ -121,6 +122,18 @@ def http_route(api: KubeApi, namespace: str, **weights: int) -> Object:
     backends = [{"name": arm.replace("_", "-"), "port": 80, "weight": weight} for arm, weight in weights.items()]
     spec = {"parentRefs": parents, "rules": [{"backendRefs": backends}]}
     return api.create(HTTP_ROUTE, _object(HTTP_ROUTE, namespace, "reviews", spec))
+
+
+def service_entry(api: KubeApi, namespace: str, host: str, service: str = "reviews") -> Object:
+    """A host outside the mesh, which is the application of the service's first version in fact."""
+    spec = {
+        "hosts": [host],
+        "location": "MESH_EXTERNAL",
+        "resolution": "STATIC",
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": PORT}],
+        "endpoints": [{"address": pod_address(api, namespace, service, "v1")}],
+    }
+    return api.create(SERVICE_ENTRY, _object(SERVICE_ENTRY, namespace, "payments", spec))
 
 
 def pod_address(api: KubeApi, namespace: str, app: str, version: str) -> str:

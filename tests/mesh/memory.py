@@ -46,13 +46,16 @@ class Memory(KubeApi):
     ) -> list[Object]:
         assert not fields
         self._served(resource)
-        wanted = dict(part.split("=", 1) for part in labels.split(",") if part)
+        parts = [part.partition("=") for part in labels.split(",") if part]
+        wanted = {name: value for name, equals, value in parts if equals}
+        needed = {name for name, equals, _ in parts if not equals}
         return [
             copy.deepcopy(one)
             for (kind, where, _), one in self.objects.items()
             if kind == _kind(resource)
             and namespace in (None, where)
             and wanted.items() <= (one["metadata"].get("labels") or {}).items()
+            and needed <= (one["metadata"].get("labels") or {}).keys()
         ]
 
     def create(self, resource: Resource, body: Object, *, dry_run: bool = False) -> Object:
@@ -69,6 +72,10 @@ class Memory(KubeApi):
         except (NotSo, KeyError) as error:
             raise Conflict(str(error)) from error
         return self._put(body, keep=not dry_run)
+
+    def apply(self, resource: Resource, body: Object, **_: Any) -> Object:
+        self._served(resource)
+        return self._put({**copy.deepcopy(body), "kind": resource.kind})
 
     def delete(self, resource: Resource, name: str, namespace: str | None = None, **_: Any) -> bool:
         return self.objects.pop((resource.kind, namespace or "", name), None) is not None

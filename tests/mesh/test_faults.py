@@ -22,6 +22,7 @@ from autopilot.spec.faults import (
     HeaderMatch,
     Overflow,
     Partition,
+    PathMatch,
     Reset,
     Scope,
     Source,
@@ -110,6 +111,8 @@ def clusters(ledger: Ledger, proxy: str = "web") -> list[str]:
         (Abort(), Scope(source=Source(proxy="ingress")), "proxy ingress does not call shop/reviews"),
         (Abort(), Scope(source=Source(service="web"), view="policy"), "cannot tell callers apart"),
         (Abort(), Scope(headers={"a": HeaderMatch(regex="(")}), "is not a valid regular expression"),
+        (Abort(), Scope(path=PathMatch(regex="/a++")), "scope.path: .*they use RE2"),
+        (Abort(), Scope(rule="api"), "scope.rule: .*has no VirtualServices.*nearest: path, method or headers"),
         (Blackhole(zone="c"), TENTH, "the mesh has no zone c; it has a, b"),
         (Blackhole(endpoints=("127.0.0.1:1",)), TENTH, "no endpoint of shop/reviews in scope"),
         (Blackhole(zone="b"), Scope(arm="v1"), "the fault would apply to no request"),
@@ -210,6 +213,34 @@ def test_users_are_told_apart_by_a_header_nobody_can_send(ledger: Ledger) -> Non
     assert all("x-autopilot-user-1" in route["request_headers_to_remove"] for route in found)
     fault = next(route for route in found if "stat_prefix" in route)
     assert {"name": "x-autopilot-user-1", "range_match": {"start": 0, "end": 1000}} in fault["match"]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("path", "match"),
+    [
+        (PathMatch(exact="/a"), {"path": "/a"}),
+        (PathMatch(prefix="/a"), {"prefix": "/a"}),
+        (PathMatch(regex="/a.*"), {"safe_regex": {"regex": "/a.*"}}),
+        (None, {"prefix": "/"}),
+    ],
+)
+def test_a_path_and_a_method_are_matched_by_the_faults_route_alone(
+    ledger: Ledger, path: PathMatch | None, match: dict[str, Any]
+) -> None:
+    ledger.apply(take(ledger), laid(Abort(), Scope(path=path, method="POST")))
+    found = routes(ledger)
+    fault = next(route for route in found if "stat_prefix" in route)
+    assert {key: value for key, value in fault["match"].items() if key != "headers"} == match
+    assert fault["match"]["headers"][1:] == [{"name": ":method", "string_match": {"exact": "POST"}}]
+    assert all(route["match"]["prefix"] == "/" for route in found if route is not fault)
+
+
+def test_fields_that_scopes_got_later_rename_no_fault(ledger: Ledger) -> None:
+    """Counters and clusters bear the name, and an upgrade may come while the fault is laid."""
+    ledger.apply(take(ledger), laid(Abort()))
+    assert next(route["stat_prefix"] for route in routes(ledger) if "stat_prefix" in route).startswith(
+        "fault-1-2dfb3cb3"
+    )
 
 
 def test_a_fault_expires_with_its_overlay(ledger: Ledger, clock: Clock) -> None:

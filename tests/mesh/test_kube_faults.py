@@ -31,6 +31,7 @@ from autopilot.spec.faults import (
     Fault,
     GrpcAbort,
     HeaderMatch,
+    PathMatch,
     Retries,
     Scope,
     Source,
@@ -61,7 +62,11 @@ matchers: st.SearchStrategy[Object] = (
 matches = st.fixed_dictionaries(
     {},
     optional={
-        "uri": st.sampled_from([{"prefix": "/a"}, {"exact": "/b"}]),
+        "uri": st.sampled_from(
+            [{"prefix": "/a"}, {"prefix": "/A/c"}, {"exact": "/b"}, {"exact": "/a/c"}, {"regex": "/a|/b"}]
+        ),
+        "ignoreUriCase": st.booleans(),
+        "method": st.sampled_from([{"exact": "GET"}, {"prefix": "P"}, {"regex": "(GET|POST)"}]),
         "headers": st.dictionaries(st.sampled_from(NAMES), matchers, min_size=1, max_size=2),
         "sourceLabels": st.just({"app": "web"}),
         "sourceNamespace": st.sampled_from(["shop", "other"]),
@@ -124,6 +129,16 @@ scopes = st.one_of(
     ),
     st.sampled_from(NAMES).map(lambda name: Scope(headers={name: HeaderMatch(present=True)})),
     st.just(Scope(cookie=Cookie(name="session", value="abc"))),
+    st.builds(
+        lambda path, method: Scope(path=path, method=method),
+        st.sampled_from(
+            [PathMatch(prefix="/a"), PathMatch(prefix="/a/c"), PathMatch(exact="/a/c"), PathMatch(regex="/b|/a/c")]
+        ),
+        st.sampled_from([None, "GET", "POST"]),
+    ),
+    st.just(Scope(method="POST")),
+    st.sampled_from(["one", "two"]).map(lambda name: Scope(rule=name)),
+    st.just(Scope(rule="one", path=PathMatch(prefix="/a/"))),
 )
 faults_of_routes: st.SearchStrategy[Fault] = st.one_of(
     st.sampled_from([0.1, 2.5, 7.0]).map(lambda delay: Delay(delay=delay)),
@@ -290,6 +305,7 @@ def test_a_mark_that_somebody_took_away_is_written_again() -> None:
 class Request:
     headers: Mapping[str, str]
     path: str = "/a"
+    method: str = "GET"
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = "shop"
 
@@ -297,7 +313,8 @@ class Request:
 def takes(rule: Object, request: Request) -> bool:
     """Whether Istio's proxies would let this rule decide of the request."""
     return any(
-        _text(match.get("uri"), request.path)
+        _text(match.get("uri"), request.path.partition("?")[0], folds=match.get("ignoreUriCase", False))
+        and _text(match.get("method"), request.method)
         and all(
             name in request.headers and _text(matcher, request.headers[name])
             for name, matcher in (match.get("headers") or {}).items()
@@ -308,8 +325,11 @@ def takes(rule: Object, request: Request) -> bool:
     )
 
 
-def _text(matcher: Mapping[str, str] | None, text: str) -> bool:
-    for kind, wanted in (matcher or {}).items():
+def _text(matcher: Mapping[str, str] | None, text: str, *, folds: bool = False) -> bool:
+    for kind, given_ in (matcher or {}).items():
+        wanted = given_
+        if folds and kind != "regex":
+            text, wanted = text.lower(), wanted.lower()
         if kind == "exact" and text != wanted:
             return False
         if kind == "prefix" and not text.startswith(wanted):
@@ -327,7 +347,8 @@ requests = st.builds(
     Request,
     headers=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=3)
     | st.just({"cookie": "a=b; session=abc"}),
-    path=st.sampled_from(["/a", "/b", "/c"]),
+    path=st.sampled_from(["/a", "/b", "/c", "/a/c", "/a/c?x=1", "/A/C", "/a/cd", "/a/d?y"]),
+    method=st.sampled_from(["GET", "POST", "PUT"]),
     labels=st.sampled_from([{"app": "web"}, {"app": "web", "version": "v1"}, {"app": "other"}]),
     namespace=st.sampled_from(["shop", "other"]),
 )
@@ -343,7 +364,8 @@ def test_each_request_meets_what_means_it_and_nothing_else(body: Object, said: l
         return
     assert after["route"] == before["route"]
     mine = any(share for arm, share in ROUTES.shares(TARGET, body)(before).items() if arm)
-    met = [one for one in said if mine and meant(one, request_)]
+    called = before.get("name", "")
+    met = [one for one in said if mine and one.rule in {"", called} and meant(one, request_)]
     for name in FIELDS:
         values = [one.fields[name] for one in met if name in one.fields]
         if not values:
@@ -362,6 +384,8 @@ def meant(one: Wish, request_: Request) -> bool:
     narrowing = one.narrowing
     match = {
         "headers": dict(narrowing.headers),
+        "uri": dict(narrowing.path),
+        "method": dict(narrowing.method),
         "sourceLabels": dict(narrowing.labels),
         "sourceNamespace": narrowing.namespace,
     }
@@ -382,6 +406,67 @@ def test_istios_own_example_reads_as_its_users_know_it() -> None:
     assert second == {"route": [destination("ratings", "v1")]}
     (mark,) = faults.marks_of(after)
     assert (mark.operation, mark.fencing) == (HOLDER.operation, 3)
+
+
+def test_only_one_path_is_slow() -> None:
+    """Of a rule that takes more, and with its rewrite: requests arrive where they did."""
+    body = service(
+        {
+            "name": "api",
+            "match": [{"uri": {"prefix": "/api"}, "method": {"regex": "GET|POST"}}, {"uri": {"exact": "/old"}}],
+            "rewrite": {"uri": "/v2", "authority": "x"},
+            "route": [destination("ratings", "v1")],
+        },
+        {"name": "rest", "route": [destination("ratings", "v1")]},
+    )
+    checkout = Scope(path=PathMatch(prefix="/api/checkout"), method="POST")
+    api, *kept = faults.rules_of(laid(body, [wish(Delay(delay=2), checkout)]))
+    assert api["match"] == [{"uri": {"prefix": "/api/checkout"}, "method": {"exact": "POST"}}]
+    assert api["rewrite"] == {"uri": "/v2/checkout", "authority": "x"}
+    rest = kept.pop(1)
+    assert kept == faults.rules_of(body)
+    assert rest["match"] == [{"uri": {"prefix": "/api/checkout"}, "method": {"exact": "POST"}}]
+
+
+def test_only_one_rule_is_slow() -> None:
+    body = service(
+        {"name": "api", "match": [{"uri": {"prefix": "/api"}}], "route": [destination("ratings", "v1")]},
+        {"name": "rest", "route": [destination("ratings", "v1"), destination("details")]},
+    )
+    after = laid(body, [wish(Delay(delay=2), Scope(rule="api", percentage=20))])
+    api, rest = faults.rules_of(after)
+    assert api["fault"]["delay"]["percentage"] == {"value": 20}
+    assert rest == faults.rules_of(body)[1], "also that it leads elsewhere is no reason to refuse"
+
+
+paths = st.lists(st.sampled_from(["a", "/", "b"]), max_size=6).map(lambda parts: "/" + "".join(parts))
+
+
+@at_leisure
+@given(
+    st.none() | st.builds(lambda kind, path: {kind: path}, st.sampled_from(["exact", "prefix"]), paths),
+    st.sampled_from(["/", "/v2", "/v2/"]),
+    st.builds(lambda path: PathMatch(exact=path), paths)
+    | st.builds(lambda path: PathMatch(prefix=path), paths.filter(lambda path: path != "/")),
+    paths,
+)
+def test_a_request_arrives_at_the_path_it_arrived_at_before(
+    uri: Object | None, rewrite: str, scope: PathMatch, path: str
+) -> None:
+    match = {"match": [{"uri": uri}]} if uri else {}
+    body = service({**match, "rewrite": {"uri": rewrite}, "route": [destination("ratings", "v1")]})
+    after = attempted(body, [wish(Abort(), Scope(path=scope))])
+    request_ = Request(headers={}, path=path)
+    assert arrives(decides(after, request_), path) == arrives(decides(body, request_), path)
+
+
+def arrives(rule: Object | None, path: str) -> str | None:
+    """Where Envoy's `prefix_rewrite` leads: in place of the prefix that matched, else of the whole path."""
+    if rule is None:
+        return None
+    (match,) = rule.get("match") or [{}]
+    ((kind, text),) = (match.get("uri") or {"prefix": "/"}).items()
+    return str(rule["rewrite"]["uri"]) + (path[len(text) :] if kind == "prefix" else "")
 
 
 def test_two_scopes_at_a_time_meet_where_both_are_meant() -> None:
@@ -452,7 +537,9 @@ def test_splits_do_not_see_copies() -> None:
         (Abort(), Scope(percentage=5, view="policy"), "nearest: view app"),
         (Timeout(timeout=1), Scope(percentage=5), "nearest: percentage 100, or headers"),
         (Retries(retries=1), Scope(percentage=5), "nearest: percentage 100, or headers"),
-        (Abort(), Scope(headers={"method": HeaderMatch(exact="GET")}), "use another header"),
+        (Abort(), Scope(headers={"method": HeaderMatch(exact="GET")}), "use scope.method"),
+        (Abort(), Scope(headers={"uri": HeaderMatch(prefix="/api")}), "use scope.path"),
+        (Abort(), Scope(headers={"scheme": HeaderMatch(exact="http")}), "use another header"),
         (
             Abort(),
             Scope(headers={"cookie": HeaderMatch(present=True)}, cookie=Cookie(name="a")),
@@ -473,7 +560,32 @@ def test_what_istio_cannot_say_is_refused_and_the_nearest_named(fault: Fault, sc
         (
             {"match": [{"headers": {"end-user": {"regex": "j.*"}}}]},
             wish(Abort(), JASON),
-            "allows one match per header",
+            "allows one match of each header",
+        ),
+        (
+            {"match": [{"uri": {"regex": "/api/v[0-9]"}}]},
+            wish(Abort(), Scope(path=PathMatch(exact="/api/v1"))),
+            "one match of the path; nearest: scope.rule",
+        ),
+        (
+            {"match": [{"uri": {"prefix": "/api/V1"}, "ignoreUriCase": True}]},
+            wish(Abort(), Scope(path=PathMatch(prefix="/api"))),
+            "ignores the capitals of paths",
+        ),
+        (
+            {"match": [{"method": {"regex": "P.*"}}]},
+            wish(Abort(), Scope(method="PUT")),
+            "one match of the method; nearest: scope.rule",
+        ),
+        (
+            {"rewrite": {"uri": "/v2/"}},
+            wish(Abort(), Scope(path=PathMatch(regex="/api/[0-9]+"))),
+            "rewrites the prefix '/'.* nearest: scope.path by exact or prefix",
+        ),
+        (
+            {"match": [{"uri": {"prefix": "/api"}}, {"uri": {"prefix": "/api/v1"}}], "rewrite": {"uri": "/"}},
+            wish(Abort(), Scope(path=PathMatch(prefix="/api/v1/pay"))),
+            "rewrites paths of several matches",
         ),
         (
             {"match": [{"gateways": ["mesh"]}]},

@@ -26,7 +26,8 @@ from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.resources import DESTINATION_RULE, ENVOY_FILTER, SERVICE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.store import KubeStore
-from autopilot.spec.faults import GRPC_CODES, Abort, Delay, Scope, Source
+from autopilot.mesh.model import InjectFault
+from autopilot.spec.faults import GRPC_CODES, Abort, Delay, HeaderMatch, PathMatch, Scope, Source
 from tests.mesh.test_kube_faults import (
     EVERYBODY,
     JASON,
@@ -44,6 +45,18 @@ from tests.mesh.test_kube_faults import (
 NOW = 1_800_000_000.0
 DEADLINE = NOW + 60
 HOST = "ratings.shop.svc.cluster.local"
+
+
+def meta(name: str = "ratings") -> Object:
+    return {"name": name, "namespace": "shop", "resourceVersion": "1"}
+
+
+def to(host: str, **more: Any) -> Object:
+    return {"destination": {"host": host, **more}}
+
+
+BOB = [{"headers": {"end-user": {"exact": "bob"}}}]
+ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a", "route": [to("ratings")]}]}}
 
 
 class FakeApi(KubeApi):
@@ -137,9 +150,12 @@ def ours(value: Object) -> Route:
     (key, *others) = value["match"]["headers"]
     assert key["name"] == OVERLAY_HEADER
     action = value["route"]
+    said = {one["name"]: in_istios_words(one) for one in others}
+    method = said.pop(":method", {})
+    path = {kind: text for kind, text in value["match"].items() if kind != "headers"}
     return Route(
         name=value["name"],
-        match={"match": [{"headers": {one["name"]: in_istios_words(one) for one in others}}]},
+        match={"match": [{"headers": said, "method": method, "uri": path_in_istios_words(path)}]},
         clusters={one["name"]: one["weight"] for one in action["weighted_clusters"]["clusters"]},
         timeout=action["timeout"],
         attempts=action.get("retry_policy", {}).get("num_retries", 0),
@@ -154,6 +170,12 @@ def in_istios_words(matcher: Object) -> Object:
         return {}
     ((kind, text),) = matcher["string_match"].items()
     return {"regex": text["regex"]} if kind == "safe_regex" else {kind: text}
+
+
+def path_in_istios_words(specifier: Object) -> Object:
+    """Both leave out the query."""
+    ((kind, text),) = specifier.items()
+    return {"regex": text["regex"]} if kind == "safe_regex" else {"exact" if kind == "path" else kind: text}
 
 
 def carried(routes: list[Route], request: Request, now: float = NOW) -> Route | None:
@@ -184,10 +206,13 @@ def in_envoys_words(fault: Object) -> Object:
 
 
 def told_apart(body: Object) -> Object:
-    """With a name for each rule, as this driver wants them."""
+    """With a name for each rule, as this driver wants them: its own, where no rule before has it."""
     made = copy.deepcopy(body)
+    names: set[str] = set()
     for number, rule in enumerate(faults.rules_of(made)):
-        rule["name"] = f"rule-{number}"
+        if rule.get("name", "") in {"", *names}:
+            rule["name"] = f"rule-{number}"
+        names.add(rule["name"])
     return made
 
 
@@ -249,24 +274,59 @@ def test_istios_own_example_by_a_filter() -> None:
     assert duration(7) == "7s"
 
 
+def test_a_path_is_a_routes_own_and_so_leaves_out_the_query() -> None:
+    scope = Scope(path=PathMatch(exact="/api/checkout"), method="POST")
+    _, inserted = rendered([wish(Abort(), scope)], ONE)["spec"]["configPatches"]
+    match = inserted["patch"]["value"]["match"]
+    assert match["path"] == "/api/checkout"
+    assert match["headers"][1:] == [{"name": ":method", "string_match": {"exact": "POST"}}]
+
+
+def test_a_rule_by_regex_can_be_narrowed_for_its_match_stays_its_own() -> None:
+    http = [{"name": "a", "match": [{"uri": {"regex": "/api/v[0-9]+/.*"}}], "route": [to("ratings")]}]
+    body = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": http}}
+    said = [wish(Abort(), Scope(path=PathMatch(prefix="/api/v1/pay")))]
+    with pytest.raises(InvalidChange, match="driver envoyfilter"):
+        laid(body, said)
+    routes = patched(table(body), rendered(said, body))
+    met = [path for path in ("/api/v1/pay?x", "/api/v1/cart", "/api/v1/pay/7") if at(routes, path).fault]
+    assert met == ["/api/v1/pay?x", "/api/v1/pay/7"]
+
+
+def at(routes: list[Route], path: str) -> Route:
+    found = carried(routes, Request(headers={}, path=path))
+    assert found is not None
+    return found
+
+
+def test_a_rule_is_told_by_its_name() -> None:
+    http = [{"name": "a", "match": BOB, "route": [to("ratings")]}, {"name": "b", "route": [to("ratings")]}]
+    body = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": http}}
+    found = rendered([wish(Abort(), Scope(rule="b"))], body)["spec"]["configPatches"]
+    assert [one["match"]["routeConfiguration"]["vhost"].get("route") for one in found] == [{"name": "b"}, None]
+
+
+@pytest.mark.parametrize(
+    ("http", "said"),
+    [
+        ([{"name": "b", "route": [to("ratings")]}, {"name": "c", "route": [to("details")]}], "these do: b"),
+        ([{"route": [to("ratings")]}], "has a name; give the rule a name"),
+        ([{"name": "a", "route": [to("details")]}], "no VirtualService of namespace shop leads to shop/ratings"),
+    ],
+)
+def test_a_rule_that_is_not_there_is_refused_with_those_that_are(http: list[Object], said: str) -> None:
+    api = FakeApi({"metadata": meta(), "spec": {"hosts": ["ratings"], "http": http}})
+    plain = RouteFaults(KubeStore(api, "m", "autopilot"), IstioRoutes(api))
+    with pytest.raises(InvalidChange, match=f"scope.rule: 'a': .*{said}"):
+        plain.wishes(TARGET, [InjectFault(fault=Abort(), scope=Scope(rule="a"))])
+
+
 def test_a_service_without_a_route() -> None:
     made = rendered([wish(Abort(), EVERYBODY)])
     assert [one["match"]["routeConfiguration"]["vhost"] for one in made["spec"]["configPatches"]] == [
         {"name": f"{HOST}:80", "route": {"name": "default"}},
         {"name": f"{HOST}:80"},
     ]
-
-
-def meta(name: str = "ratings") -> Object:
-    return {"name": name, "namespace": "shop", "resourceVersion": "1"}
-
-
-def to(host: str, **more: Any) -> Object:
-    return {"destination": {"host": host, **more}}
-
-
-BOB = [{"headers": {"end-user": {"exact": "bob"}}}]
-ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a", "route": [to("ratings")]}]}}
 
 
 @pytest.mark.parametrize(
@@ -295,6 +355,8 @@ ONE = {"metadata": meta(), "spec": {"hosts": ["ratings"], "http": [{"name": "a",
             "already has a fault",
         ),
         ([], wish(Abort(), Scope(arm="v1")), "leave out arm"),
+        ([ONE], wish(Abort(), Scope(path=PathMatch(regex="(?!/a).*"))), "scope.path: .*they use RE2"),
+        ([ONE], wish(Abort(), Scope(headers={"x": HeaderMatch(regex="(")})), "scope.headers.x: .*not a valid"),
         (
             [{**ONE, "spec": {"hosts": ["ratings"], "http": [{"match": BOB, "route": [to("ratings")]}]}}],
             wish(Abort(), JASON),

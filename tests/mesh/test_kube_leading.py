@@ -395,6 +395,20 @@ def test_experiments_are_refused_for_the_same_reasons(name: str) -> None:
     assert said.partition(";")[0].partition(": remove")[0] in str(refused.value)
 
 
+@pytest.mark.parametrize("route_there", [False, True])
+def test_a_second_step_is_not_refused_for_what_the_first_laid(route_there: bool) -> None:
+    """Also where the first had to make a route, which leads to the target and is nobody's."""
+    rules = [{"route": [to("web")]}]
+    api = Memory([*shop("web"), *([virtual_service(*rules)] if route_there else [])])
+    faults = Faulting(KubeStore(api, "m", "autopilot"), IstioRoutes(api), "plain")
+    for status in (500, 503):
+        injected = [InjectFault(fault=Abort(status=status), scope=Scope(percentage=100))]
+        faults.check(WEB, injected)
+        faults.lay(WEB, HOLDER, injected, 100.0)
+        ((rule,),) = [spec["http"] for spec in api.routes.values()]
+        assert rule["fault"]["abort"]["httpStatus"] == status
+
+
 def test_a_fault_does_not_hit_the_neighbour() -> None:
     rules = [{"name": "web", "route": [to("web", "v1")]}, {"name": "admin", "route": [to("web-admin")]}]
     api = Memory([*shop("web"), service("web-admin"), virtual_service(*rules)])

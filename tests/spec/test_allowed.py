@@ -70,6 +70,9 @@ def test_shares_of_one_step_add_up_and_those_of_several_do_not() -> None:
         ({"source": {"service": "web"}}, {}, "up to 100 %"),
         ({"headers": {"end-user": {"exact": "user-7"}}}, {}, ""),
         ({"cookie": {"name": "beta"}}, {}, ""),
+        ({"path": {"prefix": "/api"}}, {}, ""),
+        ({"method": "POST"}, {}, ""),
+        ({"rule": "api", "percentage": 50}, {}, ""),
     ],
     ids=str,
 )

@@ -243,6 +243,9 @@ scopes = kept(
     {"percentage": more_than_none},
     headers=st.dictionaries(words, matches, max_size=2),
     cookie=kept({"name": st.just("id")}, value=st.just("a-b.c=")),
+    path=st.sampled_from([{"exact": "/"}, {"exact": "/a%20b"}, {"prefix": "/api/"}, {"regex": "^/[0-9]+$"}]),
+    method=st.sampled_from(["GET", "M-SEARCH"]),
+    rule=words,
     users=st.fixed_dictionaries({"percentage": more_than_none, "header": words})
     | st.fixed_dictionaries({"percentage": more_than_none, "cookie": st.just("id")}),
     source=kept({"service": st.sampled_from(["web", "shop/web"])}, arm=names) | kept({"proxy": names}),
@@ -303,7 +306,7 @@ named_probes = st.lists(probes, min_size=1, max_size=3).map(
 )
 experiments = kept(
     {
-        "target": kept({"service": names}, mesh=st.none() | names),
+        "target": kept({"service": names | st.just("api.payments.example")}, mesh=st.none() | names),
         "hypothesis": st.fixed_dictionaries({"probes": named_probes}),
         "method": st.lists(
             kept(

@@ -20,7 +20,7 @@ from autopilot.spec.mesh import Mesh
 
 Schema = dict[str, Any]
 
-BUDGET = 73_000
+BUDGET = 76_000
 """Characters of one definition as compact JSON: every client that discovers kinds reads it. The largest says twice
 what a probe is, and twice what a scope is, for definitions know no references."""
 TYPES = {"object", "array", "string", "integer", "number", "boolean"}

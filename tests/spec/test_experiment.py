@@ -115,21 +115,21 @@ BAD: list[tuple[dict[str, str], str]] = [
         {"scope": "{}"},
         (
             "6:10: spec.scope: matches every request; write percentage (100 if all is meant), users, headers, "
-            "cookie, source or arm"
+            "cookie, path, method, rule, source or arm"
         ),
     ),
     (
         {"scope": "{headers: {}}"},
         (
             "6:10: spec.scope: matches every request; write percentage (100 if all is meant), users, headers, "
-            "cookie, source or arm"
+            "cookie, path, method, rule, source or arm"
         ),
     ),
     (
         {"scope": "{view: policy}"},
         (
             "6:10: spec.scope: matches every request; write percentage (100 if all is meant), users, headers, "
-            "cookie, source or arm"
+            "cookie, path, method, rule, source or arm"
         ),
     ),
     ({"scope": "{percentage: 0}"}, "6:23: spec.scope.percentage: must be above 0, is 0"),
@@ -159,6 +159,29 @@ BAD: list[tuple[dict[str, str], str]] = [
     (
         {"scope": "{headers: {'x:': {exact: a}}}"},
         "6:21: spec.scope.headers[\"x:\"]: 'x:' is not the name of a header, without a colon",
+    ),
+    (
+        {"scope": "{path: {exact: '/a?b=c'}}"},
+        (
+            "6:25: spec.scope.path.exact: '/a?b=c' is not a path as requests have it: begins with /, other characters "
+            "percent-encoded, without a query"
+        ),
+    ),
+    (
+        {"scope": "{path: {prefix: /}}"},
+        (
+            "6:26: spec.scope.path.prefix: '/' is not a path as requests have it: begins with /, other characters "
+            "percent-encoded, without a query, and longer than /, which every path begins with"
+        ),
+    ),
+    ({"scope": "{path: {}}"}, "6:17: spec.scope.path: has no match; write one of exact, prefix and regex"),
+    (
+        {"scope": "{path: {exact: /a, regex: /a}}"},
+        "6:17: spec.scope.path: has exact, regex; write one of exact, prefix and regex",
+    ),
+    (
+        {"scope": "{method: get}"},
+        "6:19: spec.scope.method: 'get' is not an HTTP method in capitals, for instance POST",
     ),
     ({"scope": "{users: {percentage: 5}}"}, "6:18: spec.scope.users: write what tells users apart: header or cookie"),
     (
@@ -421,6 +444,35 @@ def test_headers_are_read_in_small_letters_and_codes_by_name() -> None:
     assert scope is not None
     assert (number, describe(fault), describe_scope(scope)) == (1, "abort with gRPC status 14", "end-user exact a")
     assert scope.narrowed
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("{path: {prefix: /api}, method: POST}", "method POST, path prefix /api"),
+        ("{path: {exact: /}}", "path exact /"),
+        ("{rule: 'api v1', percentage: 20}", "20 % of requests, rule api v1"),
+    ],
+)
+def test_paths_methods_and_rules_select_a_number_of_requests_that_nobody_knows(scope: str, said: str) -> None:
+    found = experiment(scope=scope).spec.scope
+    assert found is not None
+    assert describe_scope(found) == said
+    assert found.narrowed
+
+
+@pytest.mark.parametrize("host", ["api.payments.example", "a.b", "x1.y-2.z", "ratings"])
+def test_a_target_may_be_a_host(host: str) -> None:
+    assert experiment(target=f"{{service: {host}}}").spec.target.service == host
+
+
+@pytest.mark.parametrize(
+    "host", ["API.example", "a..b", ".a", "a.", "-a.b", "*.example", "a/b", "https://a.b", f"{'a' * 60}.com"]
+)
+def test_what_is_no_host_is_no_target(host: str) -> None:
+    (said,) = wrong(text(target=f"{{service: '{host}'}}"))
+    assert "spec.target.service: " in said
+    assert "the host of a ServiceEntry" in said or "has 64 characters, may have 63" in said
 
 
 def test_a_partition_needs_no_scope_and_a_step_may_have_its_own() -> None:

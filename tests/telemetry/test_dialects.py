@@ -184,6 +184,22 @@ def test_what_is_an_error_in_istio(labels: dict[str, str], failed: float):
     assert totals(read(Istio(), matrix([istio("v1", 1, **labels)])), "v1") == (1, failed)
 
 
+def test_a_host_outside_the_cluster_is_read_by_its_name() -> None:
+    """Its ServiceEntry's namespace is its own; it has no workload and no version."""
+    host = "api.payments.example"
+    subject = Subject(mesh="m", namespace="shop", service=host, arms=(host, f"{host}~baseline"))
+    unknown = {"destination_workload": "unknown", "destination_version": "unknown"}
+    series = [
+        istio("v1", 7, service=host, **unknown),
+        istio("v1", 2, service=host, code="500", **unknown),
+        istio("v1", 5, service="b.example", **unknown),
+        istio("v1", 3, service=host, namespace="edge", **unknown),
+    ]
+    found = read(Istio(), matrix(series), subject)
+    assert totals(found, host) == (9, 2)
+    assert totals(found, f"{host}~baseline") == (0, 0)
+
+
 def test_which_grpc_statuses_are_errors_can_be_said():
     quota = [istio("v1", 5, request_protocol="grpc", grpc_response_status="8")]
     assert totals(read(Istio(grpc_failures={8}), matrix(quota)), "v1") == (5, 5)

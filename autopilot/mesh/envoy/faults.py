@@ -54,6 +54,8 @@ FILTERED = (Delay, Abort, GrpcAbort, Bandwidth)
 REROUTED = (Reset, Blackhole, Eject, Overflow)
 """Made by a cluster that stands in for the arm's own."""
 EVERYBODY = Scope(percentage=100.0)
+_LATER_FIELDS = ("path", "method", "rule")
+"""Of scopes: not part of a fault's name where they are empty, so that an upgrade renames no fault that is laid."""
 RETRY_ON = "connect-failure,refused-stream,unavailable,5xx"
 """What the mesh retries, where it retries."""
 _HTTP_FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
@@ -75,7 +77,9 @@ class Laid:
     @property
     def name(self) -> str:
         """Of its routes, counters and clusters: another fault of the same holder is called otherwise."""
-        digest = hashlib.sha256(self.change.model_dump_json().encode()).hexdigest()[:8]
+        later = {name for name in _LATER_FIELDS if getattr(self.scope, name) is None}
+        said = self.change.model_dump_json(exclude={"scope": later})
+        digest = hashlib.sha256(said.encode()).hexdigest()[:8]
         return fault_name(self.fencing, digest)
 
     @property
@@ -239,7 +243,7 @@ def sizes(fault: Fault) -> list[Fault]:
 def _route(
     plain: dict[str, Any], headers: list[dict[str, Any]], ends: float, one: Laid, fault: Fault
 ) -> dict[str, Any]:
-    match: dict[str, Any] = {"prefix": "/", "headers": headers}
+    match: dict[str, Any] = {**_path_match(one.scope), "headers": headers}
     if ends < 100:
         chance = {"numerator": round(ends / 100 * _MILLION), "denominator": "MILLION"}
         match["runtime_fraction"] = {"default_value": chance}
@@ -300,11 +304,23 @@ def _header_matches(one: Laid, users: Sequence[str]) -> list[dict[str, Any]]:
         value = re.escape(scope.cookie.value) if scope.cookie.value is not None else "[^;]*"
         pattern = rf"(?:.*;\s*)?{re.escape(scope.cookie.name)}={value}(?:\s*;.*)?"
         matches.append({"name": "cookie", "string_match": {"safe_regex": {"regex": pattern}}})
+    if scope.method is not None:
+        matches.append({"name": ":method", "string_match": {"exact": scope.method}})
     if scope.users is not None:
         number = users.index(_user_key(one)) + 1
         until = round(scope.users.percentage / 100 * BUCKETS)
         matches.append({"name": f"{USER_HEADER}-{number}", "range_match": {"start": 0, "end": until}})
     return matches
+
+
+def _path_match(scope: Scope) -> dict[str, Any]:
+    """A route's own specifier of paths, which leaves out the query; a matcher of `:path` would not."""
+    path = scope.path
+    if path is None:
+        return {"prefix": "/"}
+    if path.regex is not None:
+        return {"safe_regex": {"regex": path.regex}}
+    return {"prefix": path.prefix} if path.prefix is not None else {"path": path.exact}
 
 
 def _string_match(match: HeaderMatch) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from autopilot.mesh.envoy import faults
 from autopilot.mesh.envoy.faults import Laid
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault
+from autopilot.mesh.regexes import refuse_regex
 from autopilot.spec.addresses import is_ip, split_address
 from autopilot.spec.faults import Blackhole, Eject, Partition, describe
 from autopilot.spec.mesh import MeshService, MeshSpec
@@ -17,8 +17,6 @@ from autopilot.spec.units import listed
 FULL = 100.0 + 1e-6
 _COUNTED = {"delay": "delays", "abort": "aborts", "grpcAbort": "aborts", "bandwidth": "slowed", "blackhole": "lost"}
 """Kinds whose counters are a listener's, or a proxy's; the others have counters of their own routes."""
-_NOT_RE2 = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
-"""Look-around, back references, atomic groups, conditions, possessive repeats: not in RE2, which proxies use."""
 
 
 def refuse(spec: MeshSpec, service: MeshService, changes: Sequence[InjectFault]) -> None:
@@ -61,19 +59,16 @@ def _sayable(one: Laid) -> None:
         raise InvalidChange(
             f"proxies on {one.service.ref}'s side cannot tell callers apart: leave out scope.source, or use view: app"
         )
+    if one.scope.rule is not None:
+        raise InvalidChange(
+            f"scope.rule: {one.scope.rule!r}: a mesh of plain Envoys has no VirtualServices, whose rules have names; "
+            "nearest: path, method or headers"
+        )
     for name, match in one.scope.headers.items():
         if match.regex is not None:
-            try:
-                re.compile(match.regex)
-            except re.error as error:
-                raise InvalidChange(
-                    f"scope.headers.{name}: {match.regex!r} is not a valid regular expression: {error}"
-                ) from None
-            if _NOT_RE2.search(match.regex):
-                raise InvalidChange(
-                    f"scope.headers.{name}: {match.regex!r} uses look-around, back references or possessive "
-                    "repeats, which proxies do not support: they use RE2 (https://github.com/google/re2/wiki/Syntax)"
-                )
+            refuse_regex(match.regex, f"scope.headers.{name}")
+    if one.scope.path is not None and one.scope.path.regex is not None:
+        refuse_regex(one.scope.path.regex, "scope.path")
 
 
 def _source(spec: MeshSpec, one: Laid) -> None:

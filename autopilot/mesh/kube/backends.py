@@ -51,8 +51,8 @@ Arms = Mapping[str, tuple[Backend, ...]]
 
 
 def service_backend(name: str, namespace: str) -> Backend:
-    """A Service of the cluster."""
-    return Backend(host=f"{name}.{namespace}.{DOMAIN}")
+    """A Service of the cluster, or a host outside it, which has dots."""
+    return Backend(host=name if "." in name else f"{name}.{namespace}.{DOMAIN}")
 
 
 def host_of(host: str, namespace: str) -> str:

@@ -1,4 +1,4 @@
-"""A fault and its scope in Istio's terms: fields of a rule, and conditions that narrow its matches.
+"""A fault and its scope in Istio's terms: fields of a rule, what narrows its matches, and which rules are meant.
 
 Pure. What Istio cannot express exactly is refused, and the message names the nearest alternative.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object
+from autopilot.mesh.kube.narrowing import Narrowing, all_of
 from autopilot.spec.faults import (
     GRPC_CODES,
     Abort,
@@ -20,34 +21,23 @@ from autopilot.spec.faults import (
     Fault,
     GrpcAbort,
     HeaderMatch,
+    PathMatch,
     Retries,
     Scope,
     Timeout,
     describe,
 )
 
-_NOT_HEADERS = frozenset({"uri", "scheme", "method", "authority"})
+_NOT_HEADERS = {
+    "uri": "use scope.path",
+    "scheme": "use another header",
+    "method": "use scope.method",
+    "authority": "use another header",
+}
 """Istio ignores header matches of these names, as it documents."""
 _MOST = 3
 """Scopes of one target at a time: every combination of them is a rule of its own."""
 _GRPC_NAMES = {code: name for name, code in GRPC_CODES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Narrowing:
-    """What a request must say, and who must send it, beside what a rule asks for already."""
-
-    headers: Mapping[str, Object] = field(default_factory=dict)
-    """Name → Istio's StringMatch."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the caller's pods."""
-    namespace: str = ""
-    """Of the caller; empty for any."""
-
-    @property
-    def everybody(self) -> bool:
-        """Whether it narrows nothing."""
-        return not (self.headers or self.labels or self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,8 @@ class Wish:
     words: str
     arm: str = ""
     """Only in rules that lead to this version alone; empty for all."""
+    rule: str = ""
+    """Only in rules of this name; empty for all."""
 
 
 def wish(fault: Fault, scope: Scope, *, labels: Mapping[str, str] | None = None, namespace: str = "") -> Wish:
@@ -85,14 +77,17 @@ def wish(fault: Fault, scope: Scope, *, labels: Mapping[str, str] | None = None,
             "requests, or headers, for users that a header identifies"
         )
     headers = {name: _string_match(match) for name, match in scope.headers.items()}
-    if wrong := sorted(_NOT_HEADERS & headers.keys()):
-        raise InvalidChange(f"scope.headers.{wrong[0]}: Istio ignores matches of that header; use another header")
+    if wrong := sorted(_NOT_HEADERS.keys() & headers.keys()):
+        instead = _NOT_HEADERS[wrong[0]]
+        raise InvalidChange(f"scope.headers.{wrong[0]}: Istio ignores matches of that header; {instead}")
     if scope.cookie is not None:
         if "cookie" in headers:
             raise InvalidChange("scope.cookie: cannot be combined with headers.cookie; write one of them")
         headers["cookie"] = {"regex": cookie_pattern(scope.cookie)}
-    narrowing = Narrowing(headers, dict(labels or {}), namespace)
-    return Wish(_fields(fault, scope, words), narrowing, words, scope.arm or "")
+    path = _string_match(scope.path) if scope.path is not None else {}
+    method = {"exact": scope.method} if scope.method is not None else {}
+    narrowing = Narrowing(headers, dict(labels or {}), namespace, path, method)
+    return Wish(_fields(fault, scope, words), narrowing, words, scope.arm or "", scope.rule or "")
 
 
 def cookie_pattern(cookie: Cookie) -> str:
@@ -135,104 +130,11 @@ def combined(wishes: Sequence[Wish]) -> list[tuple[Narrowing, dict[str, Object |
     found: list[tuple[Narrowing, dict[str, Object | str]]] = []
     for size in range(len(scopes), -1, -1):
         for chosen in itertools.combinations(scopes, size):
-            narrowing = _all_of(chosen)
+            narrowing = all_of(chosen)
             met = [one for one in wishes if one.narrowing.everybody or one.narrowing in chosen]
             if narrowing is not None and met:
                 found.append((narrowing, _merged(met)))
     return found
-
-
-def narrowed(matches: object, narrowing: Narrowing, key: str) -> list[Object]:
-    """Every match of a rule, and the scope: empty where no request can be both.
-
-    Args:
-        matches: of the rule; none for all requests.
-        narrowing: the scope.
-        key: of the rule, for people.
-
-    Raises:
-        InvalidChange: Istio cannot express both.
-    """
-    given = matches if isinstance(matches, list) and matches else [{}]
-    return [found for match in given if (found := _match_and(match, narrowing, key)) is not None]
-
-
-def _match_and(match: Object, narrowing: Narrowing, key: str) -> Object | None:
-    found = dict(match)
-    if narrowing.headers:
-        headers = _headers_and(match.get("headers") or {}, narrowing.headers, f"rule {key}")
-        if headers is None:
-            return None
-        found["headers"] = headers
-    if not (narrowing.labels or narrowing.namespace):
-        return found
-    if match.get("gateways"):
-        raise InvalidChange(
-            f"scope.source: rule {key} matches by gateways, where Istio ignores source; nearest: a header that this "
-            "caller sends"
-        )
-    labels = _labels_and(match.get("sourceLabels") or {}, narrowing.labels)
-    theirs = match.get("sourceNamespace") or narrowing.namespace
-    if labels is None or (narrowing.namespace and theirs != narrowing.namespace):
-        return None
-    found["sourceLabels"] = labels
-    found["sourceNamespace"] = theirs
-    return found
-
-
-def _all_of(scopes: Iterable[Narrowing]) -> Narrowing | None:
-    """Requests that all the scopes mean; None where none can be."""
-    found = Narrowing()
-    for one in scopes:
-        headers = _headers_and(found.headers, one.headers, "another scope")
-        labels = _labels_and(found.labels, one.labels)
-        if headers is None or labels is None:
-            return None
-        if one.namespace and found.namespace and one.namespace != found.namespace:
-            return None
-        found = Narrowing(headers, labels, found.namespace or one.namespace)
-    return found
-
-
-def _labels_and(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str] | None:
-    if any(other.get(name, value) != value for name, value in one.items()):
-        return None
-    return {**one, **other}
-
-
-def _headers_and(one: Mapping[str, Object], other: Mapping[str, Object], where: str) -> dict[str, Object] | None:
-    found = dict(one)
-    spelled = {name.lower(): name for name in one}
-    for name, match in other.items():
-        known = spelled.get(name)
-        if known is None:
-            found[name] = match
-            continue
-        both = _both(found[known], match, f"scope.headers.{name}: {where}")
-        if both is None:
-            return None
-        found[known] = both
-    return found
-
-
-def _both(one: Object, other: Object, where: str) -> Object | None:
-    """One StringMatch for two; None where no text is both."""
-    if one == other or not other:
-        return one
-    if not one:
-        return other
-    (kind, text), (second, another) = (next(iter(match.items())) for match in (one, other))
-    if kind == second == "exact":
-        return None
-    if {kind, second} == {"exact", "prefix"}:
-        exact, prefix = (text, another) if kind == "exact" else (another, text)
-        return {"exact": exact} if str(exact).startswith(str(prefix)) else None
-    if kind == second == "prefix":
-        longer, shorter = sorted((str(text), str(another)), key=len, reverse=True)
-        return {"prefix": longer} if longer.startswith(shorter) else None
-    raise InvalidChange(
-        f"{where} matches the same header by {kind} {text!r}, and Istio allows one match per header; use another header"
-    )
 
 
 def _merged(wishes: Sequence[Wish]) -> dict[str, Object | str]:
@@ -267,8 +169,8 @@ def _fields(fault: Fault, scope: Scope, words: str) -> dict[str, Object | str]:
             return {"fault": {"abort": {"grpcStatus": _GRPC_NAMES[fault.code], "percentage": percentage}}}
     if scope.percentage not in (None, 100):
         raise InvalidChange(
-            f"{words}: a rule's policy holds for all of its requests; nearest: percentage 100, or headers or source "
-            "for some of them"
+            f"{words}: a rule's policy holds for all of its requests; nearest: percentage 100, or headers, path "
+            "or source for some of them"
         )
     if isinstance(fault, Timeout):
         return {"timeout": duration(fault.timeout)}
@@ -284,7 +186,7 @@ def _number(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def _string_match(match: HeaderMatch) -> Object:
-    if match.present:
+def _string_match(match: HeaderMatch | PathMatch) -> Object:
+    if isinstance(match, HeaderMatch) and match.present:
         return {}
     return next({name: text} for name, text in match.model_dump(exclude_none=True).items())

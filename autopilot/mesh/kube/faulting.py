@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from autopilot.mesh.abilities import ability
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.faults import bears_mark, own_mark
+from autopilot.mesh.kube.external import refuse_absent
+from autopilot.mesh.kube.faults import own_mark
 from autopilot.mesh.kube.filter_faults import FilterFaults
 from autopilot.mesh.kube.istio import IstioRoutes
 from autopilot.mesh.kube.leading import Surroundings
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.partitions import Partitions
 from autopilot.mesh.kube.route_faults import RouteFaults
-from autopilot.mesh.kube.routes import Route, Routes, selector_of, service_of
+from autopilot.mesh.kube.routes import Route, Routes, selector_of
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Tier
 from autopilot.spec.faults import Partition, describe
@@ -51,15 +52,15 @@ class Faulting:
             InvalidChange: no such target.
             Forbidden: NetworkPolicies may not be looked for: better said before anything is laid.
         """
-        service_of(self._api, target)
+        refuse_absent(self._api, target, self._provider)
         self._partitions.of(target)
         return [] if self._routes is None else self._routes.found(target)
 
     def laid(self, target: Target) -> bool:
         """Whether faults lie over the target's routes: what was refused before they were laid is not asked again."""
-        bodies = [] if self._routes is None else [route.body for route in self._routes.found(target)]
-        filters = [] if self._filters is None else self._filters.of(target)
-        return any(bears_mark(body, target.service) for body in bodies) or bool(filters)
+        if self._routes is not None and self._routes.laid(target):
+            return True
+        return self._filters is not None and bool(self._filters.of(target))
 
     def check(self, target: Target, injected: Sequence[InjectFault]) -> None:
         """Refuses what cannot be said here, or not over what is there. Writes nothing.
@@ -67,7 +68,7 @@ class Faulting:
         Raises:
             InvalidChange: with what comes nearest.
         """
-        service_of(self._api, target)
+        refuse_absent(self._api, target, self._provider)
         for one in injected:
             able = ability(self._provider, self._driver, one.fault.type)
             if not able.supported:

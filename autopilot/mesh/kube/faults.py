@@ -18,9 +18,10 @@ from pydantic import ValidationError
 
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.api import Object, Operation
-from autopilot.mesh.kube.fault_words import Narrowing, Wish, combined, narrowed, said_in
+from autopilot.mesh.kube.fault_words import Wish, combined, said_in
 from autopilot.mesh.kube.marks import annotated, told_apart, unannotated, unchanged
 from autopilot.mesh.kube.marks_read import read_mark
+from autopilot.mesh.kube.narrowing import Narrowing, narrowed
 from autopilot.mesh.kube.routes import rule_key
 from autopilot.mesh.model import Holder, Plain, Writer
 
@@ -28,7 +29,7 @@ PREFIX = "fault.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one VirtualService may lead to several targets."""
 FIELDS = ("fault", "retries", "timeout")
 """Of a rule: all that a fault ever changes in it."""
-_COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
+_COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9.-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
 
 Shares = Callable[[Object], Mapping[str, float]]
 """Percent of a rule's traffic by arm of the target, elsewhere under an empty name; nothing where it leads elsewhere."""
@@ -113,6 +114,11 @@ def is_ours(body: Object) -> bool:
 def is_copy(rule: Object) -> bool:
     """Whether a rule is a narrower copy of ours."""
     return _told(rule) is not None
+
+
+def name_of(rule: Object) -> str:
+    """What the user calls a rule; may be empty."""
+    return str(rule.get("name") or "")
 
 
 def rules_of(body: Object) -> list[Object]:
@@ -217,7 +223,7 @@ def said_over(
             wanted.append(given)
             continue
         rule, key = dict(given), next(keys)
-        found = concerning(wishes, shares(rule), key)
+        found = concerning(wishes, shares(rule), key, name_of(rule))
         if adopt and any(to.everybody and fields.get("fault") == rule.get("fault") for to, fields in found):
             rule.pop("fault", None)
         for narrowing, fields in found:
@@ -227,9 +233,9 @@ def said_over(
                 was = {name: rule[name] for name in said if name in rule}
                 laid.append(LaidRule(key=key, before=was, laid=said))
                 rule |= said  # the narrower ones, which are the rule's copies, came before
-            elif matches := narrowed(rule.get("match"), narrowing, key):
+            elif differing := narrowed(rule, narrowing, key):
                 called = f"autopilot.{service}.{fencing}.{number}"
-                wanted.append({**copy.deepcopy(rule), **said, "name": called, "match": matches})
+                wanted.append({**copy.deepcopy(rule), **said, "name": called, **differing})
                 number += 1
         wanted.append(rule)
     return wanted, laid
@@ -273,7 +279,7 @@ def edits(current: Sequence[Object], wanted: Sequence[Object], service: str) -> 
 
 
 def concerning(
-    wishes: Sequence[Wish], shares: Mapping[str, float], key: str
+    wishes: Sequence[Wish], shares: Mapping[str, float], key: str, name: str
 ) -> list[tuple[Narrowing, dict[str, Object | str]]]:
     """What a rule becomes, the narrowest first; empty where nothing of it is the target's.
 
@@ -281,13 +287,15 @@ def concerning(
         wishes: what is to be said.
         shares: of the rule.
         key: of the rule, for people.
+        name: of the rule, as the user calls it; may be empty.
 
     Raises:
         InvalidChange: it would meet requests that are not meant, or two faults of one kind mean the same requests.
     """
     if not any(shares.get(arm) for arm in shares if arm):
         return []
-    concerned = [one for one in wishes if not one.arm or _alone(one, shares, key)]
+    meant = [one for one in wishes if one.rule in ("", name)]
+    concerned = [one for one in meant if not one.arm or _alone(one, shares, key)]
     if concerned and shares.get(""):
         raise InvalidChange(
             f"rule {key} also leads to other services: {concerned[0].words} would apply to their requests too; "

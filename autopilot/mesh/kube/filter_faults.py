@@ -15,18 +15,20 @@ from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable, UnreadableRecord
 from autopilot.mesh.kube import faults, filters_beside, filters_standing
 from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.fault_words import Narrowing, Wish, narrowed, said_in
+from autopilot.mesh.kube.fault_words import Wish, said_in
 from autopilot.mesh.kube.filters_kept import PLANNED, Kept, KeptFilters, renewed, why
 from autopilot.mesh.kube.filters_read import Place, Reader, route_names
-from autopilot.mesh.kube.filters_render import Laid, Piece, enveloped, overlaid, patch_of, same, told
+from autopilot.mesh.kube.filters_render import ANY_PATH, Laid, Piece, enveloped, overlaid, patch_of, same, told
 from autopilot.mesh.kube.filters_standing import FAULT_TYPE, FAULTS
 from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.narrowing import Narrowing, narrowed
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import ENVOY_FILTER
 from autopilot.mesh.kube.route_faults import RouteFaults
 from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import LAST_WRITE, Holder, Target
+from autopilot.mesh.regexes import refuse_regex
 from autopilot.spec.faults import GRPC_CODES
 
 _PERCENT = 10_000
@@ -186,7 +188,7 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
     rules = [rule for rule in faults.rules_of(body) if not faults.is_copy(rule)]
     found: list[Object] = []
     for index, (key, rule) in enumerate(zip(faults.keys_of(rules), rules, strict=True)):
-        said = faults.concerning(wishes, over.shares(rule), key)
+        said = faults.concerning(wishes, over.shares(rule), key, faults.name_of(rule))
         if not said:
             continue
         alone = place.context == "SIDECAR_OUTBOUND"
@@ -195,19 +197,28 @@ def _patches(reader: Reader, over: _Over, wishes: Sequence[Wish], laid: Laid) ->
         base = Piece(place.context, place.host, names, {})
         own: list[Object] = []
         for narrowing, fields in reversed(said):  # each goes before those that were put there already
-            if not narrowed(rule.get("match"), narrowing, key):
-                continue  # no request can match both
+            if not _may_meet(rule, narrowing, key):
+                continue
             faults.refuse_own(rule, fields, key)
             route = reader.route({**rule, **said_in(rule, fields)}, body, place, own=over.own)
             if isinstance(fault := fields.get("fault"), dict):
                 route["typed_per_filter_config"] = {FAULTS: {"@type": FAULT_TYPE, **_in_envoys_words(fault)}}
             piece = replace(base, route=route)
-            own.append(patch_of(piece, "INSERT_FIRST", overlaid(piece, token, laid.fencing, _matchers(narrowing))))
+            met = overlaid(piece, token, laid.fencing, _matchers(narrowing), _path(narrowing))
+            own.append(patch_of(piece, "INSERT_FIRST", met))
         if not own:
             continue
         # Who bears the key and meets nothing goes on by this route: nobody behind it need know of keys.
         found += [*told(base, token, laid.deadline, {"request_headers_to_remove": [OVERLAY_HEADER]}), *own]
     return found
+
+
+def _may_meet(rule: Object, narrowing: Narrowing, key: str) -> bool:
+    """Whether a request can match both. Where Istio has no match for both it may: here each is matched by itself."""
+    try:
+        return bool(narrowed(rule, narrowing, key))
+    except InvalidChange:
+        return True
 
 
 def _in_envoys_words(fault: Mapping[str, Object]) -> Object:
@@ -230,6 +241,20 @@ def _matchers(narrowing: Narrowing) -> list[Object]:
             found.append({"name": name, "present_match": True})
             continue
         ((kind, text),) = match.items()
+        if kind == "regex":
+            refuse_regex(text, f"scope.headers.{name}")
         said = {"safe_regex": {"regex": text}} if kind == "regex" else {kind: text}
         found.append({"name": name, "string_match": said})
+    if narrowing.method:
+        found.append({"name": ":method", "string_match": dict(narrowing.method)})
     return found
+
+
+def _path(narrowing: Narrowing) -> Object:
+    """As a route's own specifier, which leaves out the query as Istio's match does; a matcher of `:path` would not."""
+    if not narrowing.path:
+        return ANY_PATH
+    ((kind, text),) = narrowing.path.items()
+    if kind == "regex":
+        refuse_regex(text, "scope.path")
+    return {"safe_regex": {"regex": text}} if kind == "regex" else {"path" if kind == "exact" else "prefix": text}

@@ -16,6 +16,7 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube import marks
 from autopilot.mesh.kube.api import KubeApi, Object, Operation
 from autopilot.mesh.kube.backends import host_of
+from autopilot.mesh.kube.external import http_ports
 from autopilot.mesh.kube.filters_istio import carriage, header_operations
 from autopilot.mesh.kube.filters_render import Piece
 from autopilot.mesh.kube.marks import Mark, WeightList
@@ -204,7 +205,9 @@ class Reader:
         return host_of(host, self._target.namespace)
 
     def _ports(self, host: str) -> list[int] | None:
-        """The ports of a Service of the cluster; None for other hosts."""
+        """The ports of a Service of the cluster, or of the target outside it; None for other hosts."""
+        if self._target.external and host == self._target.service and host not in self._services:
+            self._services[host] = http_ports(self._api, self._target)
         if host not in self._services:
             parts = host.removesuffix(_DOMAIN).split(".")
             known = host.endswith(_DOMAIN) and len(parts) == 2

@@ -14,7 +14,7 @@ import copy
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -35,6 +35,8 @@ LEASE, DEADLINE, OVERLAY = (LABEL + name for name in ("lease", "deadline", "over
 FOR_EVER = 32_503_680_000.0
 """Of a commit under way, which never falls back: the year 3000, in seconds since the epoch."""
 _HIGHEST = 2**31 - 1
+ANY_PATH: Final = {"prefix": "/"}
+"""A route's path specifier where it is for every path."""
 Kind = Literal["split", "fault"]
 """What an EnvoyFilter of ours says."""
 
@@ -195,13 +197,15 @@ def told(piece: Piece, key: str, deadline: float, value: Object | None = None) -
     return [patch_of(piece, "MERGE", merged, name) for name in piece.routes or (None,)]
 
 
-def overlaid(piece: Piece, key: str, fencing: int, headers: Sequence[Object] = ()) -> Object:
-    """The route that stands before all others, for requests that bear the key and match these headers."""
+def overlaid(
+    piece: Piece, key: str, fencing: int, headers: Sequence[Object] = (), path: Mapping[str, Any] = ANY_PATH
+) -> Object:
+    """The route that stands before all others, for requests that bear the key and match these headers and this path."""
     removed = [*piece.route.get("request_headers_to_remove", []), OVERLAY_HEADER]
     return {
         **piece.route,
         "name": f"{piece.routes[0] if piece.routes else 'default'}.overlay-{fencing}",
-        "match": {"prefix": "/", "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}, *headers]},
+        "match": {**path, "headers": [{"name": OVERLAY_HEADER, "string_match": {"exact": key}}, *headers]},
         "request_headers_to_remove": removed,
     }
 

@@ -20,6 +20,7 @@ from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.backends import Arms, service_backend
 from autopilot.mesh.kube.commander import KubeCommander
 from autopilot.mesh.kube.ending import injected_of, split_of
+from autopilot.mesh.kube.external import refuse_absent
 from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.gateway_api import GatewayRoutes
@@ -31,7 +32,7 @@ from autopilot.mesh.kube.overlayer import Overlayer
 from autopilot.mesh.kube.overlays import Overlays
 from autopilot.mesh.kube.readiness import Readiness
 from autopilot.mesh.kube.resources import NETWORK_POLICY, Resource
-from autopilot.mesh.kube.routes import Route, Routes, addresses, arms_of, ip_of, service_of
+from autopilot.mesh.kube.routes import Route, Routes, addresses, arms_of, ip_of
 from autopilot.mesh.kube.smi import SplitRoutes
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.workloads import Workloads
@@ -178,7 +179,7 @@ class KubeMesh(ThreadedMesh):
 
     def _named(self, target: Target, routes: Sequence[Route]) -> Arms:
         """The arms that can be told without a spec; a target that has none is one of its own."""
-        service_of(self.api, target)
+        refuse_absent(self.api, target, self.routes.provider)
         marks = [mark for route in routes if (mark := mark_of(route.body, target.service))]
         laid = {arm: backends for mark in marks for arm, backends in arms_of(mark, target).items()}
         named = {**self.routes.known(target), **(laid or self.routes.named(target, [route.body for route in routes]))}

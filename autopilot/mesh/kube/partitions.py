@@ -189,6 +189,9 @@ def _arm(scope: Scope | None) -> str | None:
             ("percentage", scope.percentage not in (None, 100)),
             ("headers", scope.headers),
             ("cookie", scope.cookie),
+            ("path", scope.path),
+            ("method", scope.method),
+            ("rule", scope.rule),
             ("users", scope.users),
             ("source", scope.source),
         )

@@ -12,6 +12,7 @@ from typing import TypeVar
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
 from autopilot.mesh.kube import faults
 from autopilot.mesh.kube.api import Absent, Conflict, Object
+from autopilot.mesh.kube.external import refuse_absent, refuse_routed
 from autopilot.mesh.kube.fault_words import Wish, wish
 from autopilot.mesh.kube.faults import PREFIX, FaultMark
 from autopilot.mesh.kube.istio import IstioRoutes
@@ -20,7 +21,7 @@ from autopilot.mesh.kube.marks_read import unread_marks
 from autopilot.mesh.kube.overlayer import editor
 from autopilot.mesh.kube.overlays import Marked
 from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
-from autopilot.mesh.kube.routes import Route, service_of
+from autopilot.mesh.kube.routes import Route
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.kube.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
@@ -42,6 +43,10 @@ class RouteFaults:
         """Every VirtualService that leads to the target."""
         return [_route(body) for body in self._theirs(target, self._bodies(target))]
 
+    def laid(self, target: Target) -> bool:
+        """Whether faults lie over the target's routes, or in one that was made for them."""
+        return any(faults.bears_mark(body, target.service) for body in self._bodies(target))
+
     def wishes(self, target: Target, injected: Sequence[InjectFault]) -> list[Wish]:
         """The faults in Istio's words.
 
@@ -57,6 +62,8 @@ class RouteFaults:
                 if scope.arm not in known:
                     arms = ", ".join(known) or "none: it has no subsets"
                     raise InvalidChange(f"scope.arm: {target.ref} has no arm {scope.arm}; it has {arms}")
+            if scope.rule is not None:
+                self._refuse_unknown_rule(target, scope.rule)
             if scope.source is not None:
                 if scope.source.service is None:
                     raise InvalidChange(
@@ -199,10 +206,28 @@ class RouteFaults:
             raise InvalidChange(f"{wishes[0].words} would apply to no request: no rule of {names} {why}")
         return found
 
+    def _refuse_unknown_rule(self, target: Target, name: str) -> None:
+        theirs = self._theirs(target, self._bodies(target))
+        names = [faults.name_of(rule) for body in theirs for rule in self._leading(target, body)]
+        if name in names:
+            return
+        known = ", ".join(dict.fromkeys(filter(None, names)))
+        if not theirs:
+            why = f"no VirtualService of namespace {target.namespace} leads to {target.ref}; leave out rule"
+        elif not known:
+            why = f"no rule that leads to {target.ref} has a name; give the rule a name, or write path or headers"
+        else:
+            why = f"no rule of that name leads to {target.ref}; these do: {known}"
+        raise InvalidChange(f"scope.rule: {name!r}: {why}")
+
     def _leads(self, target: Target, body: Object) -> bool:
+        return bool(self._leading(target, body))
+
+    def _leading(self, target: Target, body: Object) -> list[Object]:
+        """The rules that give the target some of their requests."""
         shares = self._routes.shares(target, body)
         rules = (rule for rule in faults.rules_of(body) if not faults.is_copy(rule))
-        return any(share for rule in rules for arm, share in shares(rule).items() if arm)
+        return [rule for rule in rules if any(share for arm, share in shares(rule).items() if arm)]
 
     def _refuse_later(self, target: Target, body: Object, holder: Holder) -> FaultMark | None:
         mark = faults.own_mark(body, target.service)
@@ -277,9 +302,16 @@ class RouteFaults:
         """A VirtualService that leads to the target as Istio does without one.
 
         Raises:
-            InvalidChange: there is no such Service, or a wish means one version of it.
+            InvalidChange: there is no such Service or host, or a wish means one version of it, or one rule.
         """
-        service_of(self._api, target)
+        refuse_absent(self._api, target, self._routes.provider)
+        if target.external:
+            refuse_routed(self._api, target)
+        if one := next((one for one in wishes if one.rule), None):
+            raise InvalidChange(
+                f"scope.rule: no VirtualService leads to {target.ref}, and so none has rule {one.rule!r}; leave out "
+                "rule"
+            )
         if one := next((one for one in wishes if one.arm), None):
             raise InvalidChange(
                 f"scope.arm: no VirtualService leads to {target.ref}, and so none to {one.arm} alone; nearest: leave "

@@ -270,6 +270,11 @@ def selector_of(api: KubeApi, target: Target) -> dict[str, str]:
     Raises:
         InvalidChange: there is no such Service, or it selects none.
     """
+    if target.external:
+        raise InvalidChange(
+            f"{target.service} is a host outside the cluster, which has no pods here; nearest: an abort with status "
+            "503, at its callers"
+        )
     selector: dict[str, str] = (service_of(api, target).get("spec") or {}).get("selector") or {}
     if not selector:
         raise InvalidChange(f"Service {target.ref} has no selector, so its pods are unknown; name another Service")

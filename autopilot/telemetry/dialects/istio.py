@@ -55,10 +55,16 @@ _UNSEEN = "from callers without a sidecar, or retries"
 
 
 def arms_by_name(subject: Subject) -> dict[str, ArmSelector]:
-    """Arms by what they are called: a Service, a workload `service-arm` or `arm`, or the subset `version: arm`."""
+    """Arms by what they are called: a Service, a workload `service-arm` or `arm`, or the subset `version: arm`.
+
+    A host outside the cluster has no workloads: all of its requests are those of the arm that bears its name.
+    """
     place = {"destination_service_namespace": subject.namespace}
     found = {}
     for arm in subject.arms:
+        if arm == subject.service and "." in arm:
+            found[arm] = ArmSelector.of({**place, "destination_service_name": arm})
+            continue
         name = name_of(arm)
         own = [{**place, "destination_service_name": name}] if name != subject.service else []
         found[arm] = ArmSelector.of(
