@@ -42,8 +42,8 @@ ArmName = Annotated[
         max_length=71,
         pattern=explained(
             PATTERN,
-            "a name: lower-case letters, digits and dashes, at most 63, with a letter or digit at both ends (subset/ or "
-            "service/ before it says which is meant)",
+            "a name: lower-case letters, digits and dashes, at most 63, with a letter or digit at both ends (subset/ "
+            "or service/ before it says which is meant)",
         ),
     ),
 ]
