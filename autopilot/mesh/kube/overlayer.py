@@ -218,7 +218,8 @@ class Overlayer:
         failed: list[UnreadableRecord] = []
         up_to = (fencing, write)
         if commit is not None and choice != EVERY_RULE:
-            notes += self.around(target, self.resolved(target, commit, choice, strict=False)).left
+            with contextlib.suppress(InvalidChange):  # an arm has gone meanwhile: no reason not to commit
+                notes += self.around(target, self.resolved(target, commit, choice, strict=False)).left
         for route in self.found(target):
             try:
                 notes += self._persistently(target, route, lambda now: self._take_away(target, now, up_to, commit))
