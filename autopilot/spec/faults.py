@@ -197,8 +197,8 @@ class HeaderMatch(SpecModel):
 class PathMatch(SpecModel):
     """One of: exact, prefix, regex (RE2, the whole path). A query does not count: `/a` selects `/a?b=c` too."""
 
-    exact: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{0,1023}}$", _PATH))] | None = None
-    prefix: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{1,1023}}$", _PREFIX))] | None = None
+    exact: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{0,999}}$", _PATH))] | None = None
+    prefix: Annotated[str, Field(pattern=explained(rf"^/{_OF_PATHS}{{1,999}}$", _PREFIX))] | None = None
     """As characters, not as segments: `/api` selects `/apis` too."""
     regex: HeaderText | None = None
 

@@ -56,6 +56,14 @@ def test_every_yaml_reads_it_alike(definition: dict[str, Any]) -> None:
     assert not re.search(r"(^|\s)[&*]id\d", text)
 
 
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_no_pattern_repeats_more_often_than_an_api_server_allows(definition: dict[str, Any]) -> None:
+    """Patterns are RE2 there, in which a repetition counts to 1,000 at most."""
+    counts = [int(count) for each in texts(definition) for count in re.findall(r"\{(?:\d+,)?(\d+)\}", each)]
+    assert counts
+    assert max(counts) <= 1000
+
+
 def test_the_command_prints_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["crds"]) == 0
     printed = list(YAML(typ="safe", pure=True).load_all(capsys.readouterr().out))

@@ -232,8 +232,12 @@ class FilterOverlayer:
         split = Split(weights, known, choice) if known else self.resolved(target, weights, choice, strict=False)
         routes = self._plain.found(target, split)
         new = Mark(service=target.service, operation="commit", fencing=0, arms=dict(split.arms))
+        if not routes and mine.laid.marks:
+            return []  # all of them say it already: a commit that was cut off goes on here
         if not routes:
             body = self._made(target, split, new)
+            if self._api.get(self.routes.kinds[0], body["metadata"]["name"], target.namespace) is not None:
+                return []
             for key in ("labels", "annotations"):
                 body["metadata"].pop(key, None)  # it is the user's from now on
             self._api.create(self.routes.kinds[0], body)

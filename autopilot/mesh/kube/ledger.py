@@ -20,7 +20,8 @@ from autopilot.mesh.kube.book import OpenBook
 from autopilot.mesh.kube.ending import Ending, injected_of, lays, split_of, unknown, weights_of
 from autopilot.mesh.kube.faulting import Faulting
 from autopilot.mesh.kube.overlays import Overlays
-from autopilot.mesh.kube.routes import Route, service_of
+from autopilot.mesh.kube.resources import SERVICE
+from autopilot.mesh.kube.routes import Route, addresses, service_of
 from autopilot.mesh.kube.store import KubeStore
 from autopilot.mesh.model import (
     Aspect,
@@ -114,9 +115,14 @@ class KubeLedger(Ending):
         if Aspect.FAULTS in aspects and Aspect.TRAFFIC not in aspects:
             routes = self.faults.found(target)
             self.faults.refuse_unread(target, routes)
-        elif not (routes := self.overlayer.found(target) or self.overlayer.nearby(target)):
-            # Where there are routes, the target may be a name alone, its arms Services: then the first split tells.
-            service_of(self.store.api, target)
+        else:
+            # Also whether they may be looked at: better said now than with the lease in hand.
+            services = self.store.api.list(SERVICE, target.namespace)
+            addresses(self.store.api, target.namespace, target.service)
+            routes = self.overlayer.found(target) or self.overlayer.nearby(target)
+            if not (routes or any(one["metadata"]["name"] == target.service for one in services)):
+                # Where there are routes, the target may be a name alone, its arms Services: then the first split tells.
+                service_of(self.store.api, target)
         self.overlayer.refuse_unread(target, routes)
         self._ask_leave(routes)
         while True:
