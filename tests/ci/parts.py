@@ -57,7 +57,7 @@ TYPES = Part("types", ("make", "types"), 35, 180, 900)
 TESTS = Part(
     "tests",
     _pytest("tests", "--ignore=tests/kube", f"--numprocesses={WORKERS}", "--dist=loadscope"),
-    560,
+    600,
     700,
     2700,
 )
@@ -69,7 +69,7 @@ CLUSTER = Part(
         *(sys.executable, "-m", "tests.lab", "test", f"--workers={LABS}", "--"),
         *_pytest("tests-on-a-cluster", "tests/kube"),
     ),
-    560,
+    600,
     700,
     3000,
 )
