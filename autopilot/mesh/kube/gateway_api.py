@@ -9,22 +9,20 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.backends import Arms, Backend, service_backend
 from autopilot.mesh.kube.marks import Mark, told_apart
 from autopilot.mesh.kube.resources import GRPC_ROUTE, HTTP_ROUTE, Resource
-from autopilot.mesh.kube.routes import Route, Rule, addresses, own, rule_key, service_arm, service_of, words_of
+from autopilot.mesh.kube.routes import Route, Rule, own, rule_key, service_of, words_of
+from autopilot.mesh.kube.service_arms import ServiceArms
 from autopilot.mesh.model import Target
 
 
-class GatewayRoutes:
+class GatewayRoutes(ServiceArms):
     """HTTPRoutes and GRPCRoutes whose rules lead to a target's arms."""
 
     provider = "gateway_api"
     kinds: tuple[Resource, ...] = (HTTP_ROUTE, GRPC_ROUTE)
-
-    def __init__(self, api: KubeApi) -> None:
-        self._api = api
 
     def rules(self, body: Object) -> list[Rule]:
         """The rules of a route."""
@@ -54,24 +52,6 @@ class GatewayRoutes:
                 if everything or mine in rule.backends:
                     found |= {one.name: (one,) for one in rule.backends if one.namespace == target.namespace}
         return found
-
-    def known(self, target: Target) -> Arms:
-        """Nothing tells the versions of a Service, where no route does."""
-        del target
-        return {}
-
-    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
-        """There are none: arms are Services."""
-        del target
-        return {}
-
-    def resolve(self, target: Target, arm: str) -> Backend:
-        """A Service of the target's namespace."""
-        return service_arm(self._api, target, arm)
-
-    def endpoints(self, backend: Backend) -> tuple[str, ...]:
-        """Ready endpoints of a Service."""
-        return addresses(self._api, backend.namespace, backend.name) if backend.namespace else ()
 
     def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
         """Another backend for what `like` carries: with its port, and its filters."""

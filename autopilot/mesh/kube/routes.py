@@ -15,7 +15,6 @@ from autopilot.mesh.kube.marks import PREFIX, Destination, Mark, WeightList, mar
 from autopilot.mesh.kube.marks_read import has_mark
 from autopilot.mesh.kube.resources import ENDPOINT_SLICE, POD, SERVICE, Resource
 from autopilot.mesh.model import EVERY_RULE, RuleChoice, Target
-from autopilot.spec.arms import kind_of, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,22 +245,6 @@ def service_of(api: KubeApi, target: Target) -> Object:
             + (f"; it has {names}" if names else ", and no other Service")
         )
     return found
-
-
-def service_arm(api: KubeApi, target: Target, arm: str) -> Backend:
-    """An arm that is a Service of the target's namespace.
-
-    Raises:
-        InvalidChange: there is none of that name.
-    """
-    name = name_of(arm)
-    if kind_of(arm) == "subset" or api.get(SERVICE, name, target.namespace) is None:
-        names = ", ".join(sorted(one["metadata"]["name"] for one in api.list(SERVICE, target.namespace)))
-        raise InvalidChange(
-            f"{target.ref} has no arm {arm}: namespace {target.namespace} has no Service of that name; it has "
-            f"{names or 'none'}"
-        )
-    return service_backend(name, target.namespace)
 
 
 def selector_of(api: KubeApi, target: Target) -> dict[str, str]:

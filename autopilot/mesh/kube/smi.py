@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.api import Object
 from autopilot.mesh.kube.backends import Arms, Backend, service_backend
 from autopilot.mesh.kube.marks import Mark
 from autopilot.mesh.kube.resources import TRAFFIC_SPLIT, Resource
-from autopilot.mesh.kube.routes import Rule, addresses, own, service_arm, service_of
+from autopilot.mesh.kube.routes import Rule, own, service_of
+from autopilot.mesh.kube.service_arms import ServiceArms
 from autopilot.mesh.model import Target
 
 
-class SplitRoutes:
+class SplitRoutes(ServiceArms):
     """TrafficSplits whose backends are a target's arms."""
 
     provider = "smi"
     kinds: tuple[Resource, ...] = (TRAFFIC_SPLIT,)
-
-    def __init__(self, api: KubeApi) -> None:
-        self._api = api
 
     def rules(self, body: Object) -> list[Rule]:
         """A TrafficSplit is one rule; what it is a rule for is its root service."""
@@ -40,24 +38,6 @@ class SplitRoutes:
         """The backends of its splits."""
         mine = [rule for body in bodies if root_of(body) == target.service for rule in self.rules(body)]
         return {one.name: (one,) for rule in mine for one in rule.backends}
-
-    def known(self, target: Target) -> Arms:
-        """Nothing tells the versions of a Service, where no route does."""
-        del target
-        return {}
-
-    def subsets(self, target: Target) -> dict[str, dict[str, str]]:
-        """There are none: arms are Services."""
-        del target
-        return {}
-
-    def resolve(self, target: Target, arm: str) -> Backend:
-        """A Service of the target's namespace."""
-        return service_arm(self._api, target, arm)
-
-    def endpoints(self, backend: Backend) -> tuple[str, ...]:
-        """Ready endpoints of a Service."""
-        return addresses(self._api, backend.namespace, backend.name) if backend.namespace else ()
 
     def entry(self, like: Object, backend: Backend, weight: int, namespace: str) -> Object:
         """A backend for another arm."""
