@@ -91,7 +91,11 @@ class Overlayer:
         Raises:
             Absent: the cluster serves none of the provider's kinds.
         """
-        bodies = self._bodies(target)
+        return self._routes_among(self._bodies(target), target, split)
+
+    def _routes_among(
+        self, bodies: Sequence[tuple[Resource, Object]], target: Target, split: Split | None
+    ) -> list[Route]:
         marked = [one for one in bodies if split is not None or has_mark(one[1], target.service)]
         found = (route_to(self.routes, target, kind, body, split=split) for kind, body in marked or bodies)
         return [route for route in found if route is not None]
@@ -182,8 +186,10 @@ class Overlayer:
             TakenOver: somebody else has changed the weights.
         """
         done = []
-        split = self._standing(target, holder, weights, choice)
-        for route in self.found(target, split):
+        bodies = self._bodies(target)  # once: this is done at every renewal
+        marked = (mark for _, body in bodies if (mark := own_mark(body, target.service)) is not None)
+        split = self._standing(target, holder, marked, weights, choice)
+        for route in self._routes_among(bodies, target, split):
             mark = own_mark(route.body, target.service)
             if mark is not None and mark.fencing == holder.fencing and not mark.made:
                 self._refuse_foreign(route, mark)
@@ -192,11 +198,12 @@ class Overlayer:
                 done.append(f"{route.name} had been overwritten by somebody else; the overlay was written again")
         return done
 
-    def _standing(self, target: Target, holder: Holder, weights: Mapping[str, float], choice: RuleChoice) -> Split:
+    def _standing(
+        self, target: Target, holder: Holder, marked: Iterable[Mark], weights: Mapping[str, float], choice: RuleChoice
+    ) -> Split:
         """The split that is in force, its arms as the marks have them: to look after it costs no look at pods."""
-        for _, body in self._bodies(target):
-            mark = own_mark(body, target.service)
-            if mark is not None and mark.fencing == holder.fencing and set(weights) <= set(mark.arms):
+        for mark in marked:
+            if mark.fencing == holder.fencing and set(weights) <= set(mark.arms):
                 return Split(weights, {arm: mark.arms[arm] for arm in weights}, choice)
         return self.resolved(target, weights, choice, strict=False)
 
