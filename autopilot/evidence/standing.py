@@ -67,7 +67,7 @@ def gross(judge: Judge, metric: JudgeMetric, kept: MetricState) -> bool:
 
 def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState) -> Evidence:
     if metric.kind == "threshold":
-        note = "" if kept.reading is None else f"last reading {kept.reading:g}"
+        note = "" if kept.reading is None else f"last reading {words.reading(kept.reading)}"
         if state.version >= VERSION and not kept.readings:
             note += ("; " if note else "") + "no reading in this step"
         return Evidence(metric=metric.name, harm=kept.failures, harm_needed=metric.failures, note=note)

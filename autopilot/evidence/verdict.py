@@ -29,7 +29,7 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
             continue
         if metric.kind == "threshold":
             out = beyond(metric, kept.reading) if kept.reading is not None else None
-            reason = f"{metric.name}: {kept.reading:g} is {out}, {kept.failures} readings in a row"
+            reason = f"{metric.name}: {words.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
         else:
             phi = standing.phi_of(judge, metric, kept)
             stakes = process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,11 @@ def percent(value: float | None) -> str:
         return "none"
     hundredths = value * 100
     return f"{hundredths:.1f} %" if hundredths >= 1 or hundredths < 0.0005 else f"{hundredths:.2g} %"
+
+
+def reading(value: float) -> str:
+    """A query's value; the largest number stands for infinity in records, as JSON has none."""
+    return f"{value:g}" if abs(value) < sys.float_info.max else f"{'+' if value > 0 else '-'}Inf"
 
 
 def note(metric: JudgeMetric, index: int, kept: MetricState, *, warm: bool, learns: bool = False) -> str:

@@ -19,24 +19,23 @@ from typing import Any
 import aiohttp
 import pytest
 
-from autopilot.local import envoy
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
 from autopilot.mesh.kube import filters_standing
 from autopilot.mesh.kube.api import KubeApi, Object
 from autopilot.mesh.kube.filters import FilterOverlayer
 from autopilot.mesh.kube.filters_render import laid_by
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target, Tier
 from autopilot.spec.cluster import ClusterMesh
-from tests.lab import scene, sidecars
+from tests.kube import ingress
+from tests.lab import scene
 from tests.lab.find import Cluster
 from tests.lab.sidecars import ADMIN
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 ROOT = "istio-system"
-GATEWAY = Resource("networking.istio.io", "v1", "gateways", "Gateway")
 HEADER = "x-autopilot-overlay"
 _RUNS = itertools.count(1)
 
@@ -440,32 +439,17 @@ async def test_edits_of_the_route_beneath_are_the_users(shop: Shop) -> None:
 
 
 async def test_requests_that_come_through_a_gateway_are_split_too(shop: Shop, tmp_path: Path) -> None:
-    """An Envoy that istiod takes for an ingress gateway, and a VirtualService for a name of the outside."""
-    namespace, address, port = shop.scene.namespace, "127.3.0.1", 8081
-    made = sidecars.bootstrap("gateway", namespace, address, {"istio": namespace})
-    made["node"]["id"] = f"router~{address}~gateway.{namespace}~{namespace}.svc.cluster.local"
-    file = sidecars.write(tmp_path / "gateway.json", made)
-    server = {"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.example.com"]}
-    gateway = {
-        "apiVersion": GATEWAY.api_version,
-        "kind": GATEWAY.kind,
-        "metadata": {"name": "shop", "namespace": namespace},
-        "spec": {"selector": {"istio": namespace}, "servers": [server]},
-    }
-    shop.api.create(GATEWAY, gateway)
+    """A VirtualService for a name of the outside, beside the one that sidecars follow."""
     inside = shop.route()["spec"]["http"]
     outside = {
         "apiVersion": VIRTUAL_SERVICE.api_version,
         "kind": VIRTUAL_SERVICE.kind,
-        "metadata": {"name": "outside", "namespace": namespace},
+        "metadata": {"name": "outside", "namespace": shop.scene.namespace},
         "spec": {"hosts": ["shop.example.com"], "gateways": ["shop"], "http": inside},
     }
     shop.api.create(VIRTUAL_SERVICE, outside)
-    process = await asyncio.create_subprocess_exec(
-        *envoy.command(envoy.find(), file), stderr=asyncio.subprocess.DEVNULL
-    )
-    within, through = shop.scene, scene.Scene(namespace, f"http://{address}:{port}")
-    try:
+    within = shop.scene
+    async with ingress.gateway(shop.api, within.namespace, "shop.example.com", tmp_path) as through:
         shop.enter(through, "shop.example.com")
         await shop.until("v1", within=20)
         mesh = shop.mesh(maxUnattended=4)
@@ -481,9 +465,6 @@ async def test_requests_that_come_through_a_gateway_are_split_too(shop: Shop, tm
         shop.enter(through, "shop.example.com")
         assert await shop.answers(100) == {"v1": 100}
         await mesh.lift(lease)
-    finally:
-        process.kill()
-        await process.wait()
 
 
 async def test_when_everything_of_ours_is_killed_proxies_take_the_base(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,12 @@ class Scene:
 
     namespace: str
     client: str
-    """URL at which `web`'s sidecar takes requests to the mesh."""
+    """URL at which `web`'s sidecar takes requests to the mesh, at the first port."""
     service: str = "reviews"
+
+    def at(self, port: int) -> str:
+        """URL of another port."""
+        return f"{self.client.rpartition(':')[0]}:{port}"
 
     @property
     def host(self) -> str:
@@ -49,8 +54,12 @@ class Scene:
         return f"{self.service}.{self.namespace}.svc.cluster.local"
 
 
-def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str = "reviews") -> Scene:
+def furnish(
+    api: KubeApi, namespace: str, *, sidecars: bool = True, service: str = "reviews", ports: Sequence[int] = (80,)
+) -> Scene:
     """Deployments, Services and sidecars' configuration; returns once every pod is ready.
+
+    Services have as many ports as are asked for, all of which lead to the same application, and `web` calls each.
 
     Where pods have sidecars, ready means that requests to both versions of the service are answered through them. In a
     real cluster the kubelet sees to it; here kwok calls a pod ready whose sidecar has not been started yet.
@@ -67,17 +76,25 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
         (f"{service}-v1", {"app": service, "version": "v1"}),
         (f"{service}-v2", {"app": service, "version": "v2"}),
     ):
-        ports = [{"name": "http", "port": 80, "targetPort": INBOUND}]
-        api.apply(SERVICE, _object(SERVICE, namespace, name, {"selector": selector, "ports": ports}))
+        taken = [{"name": f"http-{port}", "port": port, "targetPort": INBOUND} for port in ports]
+        api.apply(SERVICE, _object(SERVICE, namespace, name, {"selector": selector, "ports": taken}))
     if sidecars:
-        egress = {"port": {"number": 80, "protocol": "HTTP", "name": "http"}, "bind": bind, "captureMode": "NONE"}
+        egress = [
+            {
+                "port": {"number": port, "protocol": "HTTP", "name": f"http-{port}"},
+                "bind": bind,
+                "captureMode": "NONE",
+                "hosts": ["./*"],
+            }
+            for port in ports
+        ]
         ingress = {
             "port": {"number": INBOUND, "protocol": "HTTP", "name": "http"},
             "captureMode": "NONE",
             "defaultEndpoint": f"0.0.0.0:{PORT}",
         }
         for app, spec in (
-            ("web", {"egress": [{**egress, "hosts": ["./*"]}]}),
+            ("web", {"egress": egress}),
             (service, {"ingress": [ingress], "egress": [{"hosts": ["istio-system/*"]}]}),
         ):
             wanted = {"workloadSelector": {"labels": {"app": app}}, **spec}
@@ -86,7 +103,7 @@ def furnish(api: KubeApi, namespace: str, *, sidecars: bool = True, service: str
     if sidecars:
         for version in ("v1", "v2"):
             _until_served(api, namespace, service, version)
-    return Scene(namespace, f"http://{bind}:80", service)
+    return Scene(namespace, f"http://{bind}:{ports[0]}", service)
 
 
 def subsets(api: KubeApi, namespace: str, service: str = "reviews") -> None:
