@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Iterator
 
 from temporalio import activity
 
-from activities.beating import heartbeating
-from activities.meshes import Meshes
-from activities.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
-from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
+from activities.contracts.operation import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
+from activities.heartbeat import heartbeating
 from autopilot.mesh.errors import MeshError, MeshUnavailable
-from autopilot.mesh.kube.api import Refused
+from autopilot.mesh.kube.client.client import Refused
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
-from autopilot.mesh.orders import Actor
 from autopilot.mesh.port import Mesh
+from autopilot.mesh_registry.meshes import Meshes
+from autopilot.observability.metrics import CANARY_WEIGHT, RESTORE_SECONDS, show_leases
 
 
 class MeshActivities(MeshSignatures):

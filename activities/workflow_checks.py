@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, 
 from temporalio.client import Client
 from temporalio.service import RPCStatusCode
 
-from activities.answers import Answer, ask
+from activities.server_answers import Answer, ask
 
 _log = structlog.get_logger()
 

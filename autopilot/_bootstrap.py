@@ -47,7 +47,7 @@ def main() -> None:
         bootstrap()
     except ImportError as error:
         sys.exit(f"error: {error}")
-    from starter.cli import main as run  # noqa: PLC0415
+    from starter.cli.main import main as run  # noqa: PLC0415
 
     run()
 

@@ -23,10 +23,10 @@ from staging import staged
 
 from autopilot.local import topology
 from autopilot.local.record import StackInfo
-from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.mesh import EnvoyMesh
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.model import Aspect, InjectFault, Target
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Blackhole,
     Cookie,

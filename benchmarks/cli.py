@@ -22,12 +22,12 @@ from temporalio.client import Client
 
 from autopilot.local.record import StackInfo
 from autopilot.operations.common import Phase
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.operations import status
-from starter.places import EMBEDDED_HEARTBEAT
-from starter.starting import start_canary
-from worker.connection import connect
+from starter.client.environment import EMBEDDED_HEARTBEAT
+from starter.client.operations import status
+from starter.client.start import start_canary
+from worker.temporal_client import connect
 
 ROUNDS = 7
 LIMIT = 1.8

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autopilot.evidence import clustering, dispersion, process
-from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.batch import take
 from autopilot.evidence.canary import harm_needed
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.evidence.setup import judge_from
+from autopilot.evidence.statistics import clustering, dispersion, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from autopilot.spec.canary import Analysis
 
 RATE, WEIGHT, MINUTES = 100.0, 0.1, 30
@@ -72,7 +72,7 @@ class Watch:
 
     def __init__(self, case: Case, gauge: clustering.Gauge, metric: JudgeMetric) -> None:
         self.judge, self.metric, self.tempered = case.judge, metric, case.tempered
-        self.gauge, self.gathered = gauge, process.fresh(metric, (case.rollouts,))
+        self.gauge, self.gathered = gauge, metric_process.fresh(metric, (case.rollouts,))
         self.needed, self.clock = harm_needed(case.judge, metric), 0.0
         self.first = np.full(case.rollouts, np.inf)
         self.read = clustering.dispersion(gauge)
@@ -82,33 +82,37 @@ class Watch:
         before, self.clock = self.clock, self.clock + seconds
         warm, was = self.clock <= self.judge.warmup, before < self.judge.warmup
         if was and not warm:
-            self.gathered = process.begin_harm(self.gathered)
+            self.gathered = metric_process.begin_harm(self.gathered)
         anew = before // READ != self.clock // READ or was or before < 2 * READ
         if anew:
             self.read = clustering.dispersion(self.gauge)
         judged = not warm or self.metric.kind == "errors"
-        self.gathered = process.fold(
+        self.gathered = metric_process.fold(
             self.judge, self.metric, self.gathered, canary, stable, seconds=seconds, harm=judged
         )
         if self.tempered:
-            counted = process.counts(self.metric, stable)
+            counted = metric_process.counts(self.metric, stable)
             self.gauge = clustering.fold(self.gauge, *counted, seconds=seconds)
         if judged:
             self._look(canary, everywhere=anew, warm=warm)
 
     def _look(self, canary: BatchArm, *, everywhere: bool, warm: bool) -> None:
-        bad, _ = process.counts(self.metric, canary)
+        bad, _ = metric_process.counts(self.metric, canary)
         (rows,) = np.nonzero(np.isinf(self.first) & (everywhere | (bad[:, 0] > 0)))
         if not rows.size:
             return
         some = take(self.gathered, rows)
         gross = self._gross(some)
         unknown = np.where(gross & (self.metric.kind == "errors"), dispersion.GROSS, dispersion.PRIOR)[:, None]
-        phi = np.where(self.read.known[rows] > 0, self.read.phi[rows], unknown) if self.tempered else process.SINGLE
-        found = process.harm(self.judge, self.metric, some, phi=phi) >= self.needed
+        phi = (
+            np.where(self.read.known[rows] > 0, self.read.phi[rows], unknown)
+            if self.tempered
+            else metric_process.SINGLE
+        )
+        found = metric_process.harm(self.judge, self.metric, some, phi=phi) >= self.needed
         self.first[rows[found & (gross | (not warm))]] = self.clock
 
-    def _gross(self, some: process.Process) -> Counts:
+    def _gross(self, some: metric_process.Process) -> Counts:
         canary = some.canary_bad[:, 0, 0] / np.maximum(some.canary_all[:, 0, 0], 1)
         stable = some.stable_bad[:, 0, 0] / np.maximum(some.stable_all[:, 0, 0], 1)
         return np.asarray((canary >= self.judge.gross_share) & (canary >= self.judge.gross_ratio * stable))

@@ -10,7 +10,7 @@ import numpy as np
 from constant import CLUSTERS, DEFAULT, ERRORS, RATE, SHARES, WEIGHT, Case, arm
 from worlds.compared import OURS, Compared
 
-from autopilot.evidence import dispersion, process
+from autopilot.evidence.statistics import dispersion, metric_process
 
 
 def plots(figures: Mapping[str, float], folder: Path) -> None:
@@ -47,13 +47,13 @@ def paths() -> dict[str, list[tuple[float, float]]]:
     for label, canary in {"healthy, 0.5 %": 0.005, "1.5 %": 0.015, "3 %": 0.03}.items():
         rng = np.random.default_rng(5)
         case = Case(DEFAULT, 1, 0.005, canary)
-        gathered = process.fresh(ERRORS, (1,))
+        gathered = metric_process.fresh(ERRORS, (1,))
         points = []
         for second in range(1, 241):
             tick = arm(rng, case, RATE * WEIGHT, canary), arm(rng, case, RATE * (1 - WEIGHT), 0.005)
-            gathered = process.fold(DEFAULT, ERRORS, gathered, *tick, seconds=1.0)
+            gathered = metric_process.fold(DEFAULT, ERRORS, gathered, *tick, seconds=1.0)
             phi = np.full((1, 1), dispersion.FLOOR)
-            points.append((float(second), max(0.0, float(process.harm(DEFAULT, ERRORS, gathered, phi=phi)[0]))))
+            points.append((float(second), max(0.0, float(metric_process.harm(DEFAULT, ERRORS, gathered, phi=phi)[0]))))
             if points[-1][1] > 12:
                 break
         found[label] = points

@@ -20,13 +20,13 @@ from staging import staged
 from temporalio.client import Client
 
 from autopilot.local.record import StackInfo
-from autopilot.mesh.envoy.base import set_weights
+from autopilot.mesh.envoy.mesh_file import set_weights
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.report import CanaryInput, CanaryReport
+from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
-from starter.places import EMBEDDED_HEARTBEAT
-from starter.starting import start_canary
-from worker.connection import connect
+from starter.client.environment import EMBEDDED_HEARTBEAT
+from starter.client.start import start_canary
+from worker.temporal_client import connect
 
 NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}
 INSTANCES = ("web-v1", "reviews-v1", "reviews-v2", "ratings-v1", "ratings-v1-b")

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from published import PROJECTS, Example, Key, Shares, added, destinations, examples, label_of
 
 from autopilot.mesh.errors import InvalidChange, MeshError
-from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import PREFIX
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.smi import SplitRoutes
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.client.client import Object
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.routes.smi import SplitRoutes
+from autopilot.mesh.kube.routes.weight_patch import PREFIX
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, RuleChoice, Target
 from tests.mesh.memory import Memory
 

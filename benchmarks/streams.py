@@ -25,11 +25,11 @@ from staging import staged
 
 from autopilot.local import topology
 from autopilot.local.record import StackInfo
-from autopilot.mesh.envoy.base import read_mesh
 from autopilot.mesh.envoy.mesh import EnvoyMesh
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.model import Aspect, SplitTraffic, Target, baseline_of
-from autopilot.spec.addresses import split_address
 from autopilot.spec.mesh import Mesh
+from autopilot.spec.values.addresses import split_address
 
 STREAMS, CONNECTIONS = 100, 4
 TTL, RENEW, WATCH = 4.0, 0.5, 2.0

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.drawn import load_profile
 from tests.parallel import ByStack, in_order
 from worker.plugin import AutopilotPlugin
-from worker.visibility import SEARCH_ATTRIBUTES
+from worker.search_attributes import SEARCH_ATTRIBUTES
 
 load_profile()
 

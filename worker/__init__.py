@@ -1,0 +1,1 @@
+"""The processes that run operations, and that restore what nobody looks after."""

@@ -12,28 +12,28 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.auditing import stream
-from activities.experiments import ExperimentActivities
-from activities.heartbeats import HeartbeatActivities
+from activities.canary.activities import TelemetryActivities
+from activities.chaos.activities import ExperimentActivities
+from activities.last_heartbeat import HeartbeatActivities
 from activities.mesh import MeshActivities
-from activities.meshes import Meshes, attach
-from activities.metrics import serve
-from activities.pulse import Pulse
-from activities.reports import Archive, ReportActivities
-from activities.schedules import ScheduleActivities
-from activities.telemetry import TelemetryActivities
-from autopilot.operations.queues import (
+from activities.report_archive import Archive, ReportActivities
+from activities.schedules.activities import ScheduleActivities
+from activities.temporal_health import TemporalHealth
+from autopilot.mesh_registry.meshes import Meshes, attach
+from autopilot.observability.audit_stream import stream
+from autopilot.observability.metrics import serve
+from autopilot.operations.task_queues import (
     EARLIER_QUEUE,
     EARLIER_WATCH_QUEUE,
     operation_queue,
     restore_queue,
     watch_queue,
 )
-from worker.connection import connect
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 from worker.sdk_metrics import SdkMetrics
-from worker.signals import stop_signal
-from worker.visibility import ensure_search_attributes
+from worker.search_attributes import ensure_search_attributes
+from worker.shutdown import stop_signal
+from worker.temporal_client import connect
 
 _log = structlog.get_logger()
 _GRACE = timedelta(seconds=5)
@@ -107,7 +107,7 @@ async def working(
     """
     if not any(isinstance(plugin, AutopilotPlugin) for plugin in client.config(active_config=True)["plugins"]):
         raise ValueError("this client has no AutopilotPlugin: connect it with plugins=[AutopilotPlugin()]")
-    pulse = Pulse()
+    pulse = TemporalHealth()
     archive = Archive(reports)
     mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
     chaos = ExperimentActivities(meshes, pulse, archive)

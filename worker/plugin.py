@@ -9,22 +9,20 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from activities.errors import ErrorInterceptor
+from activities.error_mapping import ErrorInterceptor
 from worker.converter import keeping_codec
 from worker.signal_arguments import FirstArgumentOnly
-from workflows.canary import CanaryWorkflow
-from workflows.chaos import ChaosWorkflow
-from workflows.guard import GuardWorkflow
-from workflows.scheduled import ScheduledRun
+from workflows.canary.workflow import CanaryWorkflow
+from workflows.chaos.scheduled_run import ScheduledRun
+from workflows.chaos.workflow import ChaosWorkflow
+from workflows.operation.guard import GuardWorkflow
 
 WORKFLOWS = [CanaryWorkflow, ChaosWorkflow, GuardWorkflow, ScheduledRun]
 """Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
 
 _PASSED_THROUGH = (
     "autopilot",
-    "activities.signatures",
-    "activities.experiment_signatures",
-    "activities.schedule_signatures",
+    "activities.contracts",
     "numpy",
     "scipy",
 )

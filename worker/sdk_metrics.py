@@ -27,7 +27,7 @@ from temporalio.runtime import (
     TelemetryConfig,
 )
 
-from activities.metrics import REGISTRY
+from autopilot.observability.metrics import REGISTRY
 
 _BUFFER: Final = 100_000
 """Updates that the SDK keeps between two looks; a busy worker has some thousand a second."""

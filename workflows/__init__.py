@@ -1,0 +1,1 @@
+"""Temporal workflows: what happens, and in which order."""

@@ -1,0 +1,1 @@
+"""Judgement: pure functions from ticks to verdicts."""

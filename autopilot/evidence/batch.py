@@ -12,11 +12,11 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from autopilot.evidence import dispersion, process
-from autopilot.evidence.arrays import BatchArm, BatchTick, Counts
-from autopilot.evidence.dispersion import Gauge
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.evidence.process import Process
+from autopilot.evidence.statistics import dispersion, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm, BatchTick, Counts
+from autopilot.evidence.statistics.dispersion import Gauge
+from autopilot.evidence.statistics.metric_process import Process
 
 
 def gathering(judge: Judge) -> tuple[JudgeMetric, ...]:
@@ -26,26 +26,28 @@ def gathering(judge: Judge) -> tuple[JudgeMetric, ...]:
 
 def start_batch(judge: Judge, batch: tuple[int, ...]) -> tuple[Process, ...]:
     """One empty process for each of `gathering`, of shape ``batch``."""
-    return tuple(process.fresh(metric, batch) for metric in gathering(judge))
+    return tuple(metric_process.fresh(metric, batch) for metric in gathering(judge))
 
 
 def update_batch(judge: Judge, processes: Sequence[Process], tick: BatchTick) -> tuple[Process, ...]:
     """Folds one tick of all rollouts."""
     return tuple(
-        process.fold(judge, metric, before, tick.canary, tick.stable, seconds=tick.seconds, baseline=tick.baseline)
+        metric_process.fold(
+            judge, metric, before, tick.canary, tick.stable, seconds=tick.seconds, baseline=tick.baseline
+        )
         for metric, before in zip(gathering(judge), processes, strict=True)
     )
 
 
 def start_gauges(judge: Judge, batch: tuple[int, ...]) -> tuple[Gauge, ...]:
     """One gauge of stable's dispersion for each of `gathering`, of shape ``batch``."""
-    return tuple(dispersion.fresh(process.width(metric), batch) for metric in gathering(judge))
+    return tuple(dispersion.fresh(metric_process.width(metric), batch) for metric in gathering(judge))
 
 
 def update_gauges(judge: Judge, gauges: Sequence[Gauge], stable: BatchArm, *, seconds: float) -> tuple[Gauge, ...]:
     """Folds stable's ticks of all rollouts."""
     return tuple(
-        dispersion.fold(gauge, *process.counts(metric, stable), seconds=seconds)
+        dispersion.fold(gauge, *metric_process.counts(metric, stable), seconds=seconds)
         for metric, gauge in zip(gathering(judge), gauges, strict=True)
     )
 
@@ -63,9 +65,9 @@ def harm_batch(judge: Judge, processes: Sequence[Process], phi: Sequence[Counts]
         processes: what they have gathered.
         phi: for each of `gathering` the dispersion of its failures, shape ``batch + (B,)``; none for 1.
     """
-    scales = [process.SINGLE] * len(processes) if phi is None else phi
+    scales = [metric_process.SINGLE] * len(processes) if phi is None else phi
     found = [
-        process.harm(judge, metric, gathered, phi=scale)
+        metric_process.harm(judge, metric, gathered, phi=scale)
         for metric, gathered, scale in zip(gathering(judge), processes, scales, strict=True)
     ]
     return np.stack(found, axis=-1)

@@ -22,11 +22,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from autopilot.evidence import comparison, history, process, verdict
+from autopilot.evidence import comparison, history, verdict
 from autopilot.evidence.history import learned, observe, usual
 from autopilot.evidence.model import Judge, JudgeMetric, StepRule, Tick, Verdict
 from autopilot.evidence.standing import every, evidence, harm_needed
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, fitting, pack, unpack
+from autopilot.evidence.statistics import metric_process
 
 __all__ = ("begin_step", "evidence", "harm_needed", "learned", "observe", "replay", "start", "update", "usual")
 """All that the judge's callers need; the rooms behind it are its own."""
@@ -45,7 +46,7 @@ def start(judge: Judge, version: int = VERSION) -> JudgeState:
         if metric.kind == "threshold":
             metrics.append(MetricState())
         else:
-            none = pack(process.fresh(metric), Tally())
+            none = pack(metric_process.fresh(metric), Tally())
             metrics.append(none.model_copy(update={"total": none.since}))
     return JudgeState(version=version, warm=judge.warmup > 0, metrics=tuple(metrics))
 
@@ -53,7 +54,8 @@ def start(judge: Judge, version: int = VERSION) -> JudgeState:
 def begin_step(judge: Judge, state: JudgeState) -> JudgeState:
     """The state before a step's first tick: good evidence, counts and clock start afresh; harm evidence goes on.
 
-    (All but the small stake on the present epoch, which ends with the step: see `autopilot.evidence.process`.)
+    (All but the small stake on the present epoch, which ends with the step: see
+    `autopilot.evidence.statistics.metric_process`.)
     """
     judge = fitting(judge, state)
     state = comparison.closed(judge, state, warm=state.warm)
@@ -66,7 +68,7 @@ def _begun(metric: JudgeMetric, kept: MetricState) -> MetricState:
     kept = kept.model_copy(update={"readings": 0.0})
     if metric.kind == "threshold":
         return kept
-    return comparison.kept_with(kept, pack(process.begin_step(unpack(metric, kept)), kept.total))
+    return comparison.kept_with(kept, pack(metric_process.begin_step(unpack(metric, kept)), kept.total))
 
 
 def update(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> tuple[JudgeState, Verdict | None]:
@@ -109,7 +111,7 @@ def replay(
 
 def _fold(judge: Judge, rule: StepRule, state: JudgeState, tick: Tick) -> JudgeState:
     counted = [
-        0.0 if metric.kind == "threshold" else float(process.counts(metric, arm_of(tick.canary))[1][0])
+        0.0 if metric.kind == "threshold" else float(metric_process.counts(metric, arm_of(tick.canary))[1][0])
         for metric in judge.metrics
     ]  # a tick that lacks a boundary is refused at once, not when it is compared
     first = tick.time - tick.seconds if state.first is None else state.first

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from autopilot.evidence import coalescing, process
-from autopilot.evidence.arrays import BatchArm, Counts, Flags, joined
 from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, Tick
-from autopilot.evidence.process import FAILURES
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, add, arm_of, pack, past, unpack
+from autopilot.evidence.statistics import coalescing, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm, Counts, Flags, joined
+from autopilot.evidence.statistics.metric_process import FAILURES
 
 _CROWD = 2.0
 """Without company, the canary's latency is compared with stable's earlier one up to so many times the load of then."""
@@ -73,7 +73,7 @@ def harm_begins(judge: Judge, state: JudgeState) -> JudgeState:
     metrics = tuple(
         kept
         if metric.kind == "threshold"
-        else kept_with(kept, pack(process.begin_harm(unpack(metric, kept)), kept.total)).model_copy(
+        else kept_with(kept, pack(metric_process.begin_harm(unpack(metric, kept)), kept.total)).model_copy(
             update={"failing": (0, 0)}
         )
         for metric, kept in zip(judge.metrics, state.metrics, strict=True)
@@ -169,10 +169,10 @@ def _gather(judge: Judge, metric: JudgeMetric, kept: MetricState, tick: Tick, *,
     """One comparison more for a metric that gathers evidence; `counts`: also towards harm."""
     canary, stable = arm_of(tick.canary), arm_of(tick.stable)
     baseline = arm_of(tick.baseline) if judge.baseline and tick.baseline is not None else None
-    gathered = process.fold(
+    gathered = metric_process.fold(
         judge, metric, unpack(metric, kept), canary, stable, seconds=tick.seconds, harm=counts, baseline=baseline
     )
-    counted, bad = process.counts(metric, joined(stable, baseline)), process.counts(metric, canary)
+    counted, bad = metric_process.counts(metric, joined(stable, baseline)), metric_process.counts(metric, canary)
     packed = kept_with(kept, pack(gathered, add(kept.total, bad, counted)))
     if not counts:
         return packed

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autopilot.evidence import clustering, dispersion, process, standing, words
-from autopilot.evidence.dispersion import Dispersion
+from autopilot.evidence import explanations, standing
 from autopilot.evidence.model import Judge, JudgeMetric, Tick
-from autopilot.evidence.process import RELATIVE
 from autopilot.evidence.state import (
     VERSION,
     JudgeState,
@@ -21,6 +19,9 @@ from autopilot.evidence.state import (
     unpack_clusters,
     unpack_gauge,
 )
+from autopilot.evidence.statistics import clustering, dispersion, metric_process
+from autopilot.evidence.statistics.dispersion import Dispersion
+from autopilot.evidence.statistics.metric_process import RELATIVE
 
 
 def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeState:
@@ -41,7 +42,7 @@ def observe(judge: Judge, state: JudgeState, ticks: Iterable[Tick]) -> JudgeStat
 def learned(judge: Judge, state: JudgeState) -> str:
     """What `observe` has learned so far, in words: each metric's failures, and how many of them count as one."""
     return "; ".join(
-        words.learned(metric, measured(metric, kept, state.version), left_out=left_out(kept))
+        explanations.learned(metric, measured(metric, kept, state.version), left_out=left_out(kept))
         for metric, kept in zip(fitting(judge, state).metrics, state.metrics, strict=True)
         if metric.kind != "threshold" and (not metric.implied or _counted(kept))
     )
@@ -67,7 +68,7 @@ def usual(
     for metric, kept in zip(judge.metrics, state.metrics, strict=True):
         if metric.kind not in RELATIVE:
             continue
-        counted = [process.counts(metric, arm_of(tick.stable)) for tick in ticks]
+        counted = [metric_process.counts(metric, arm_of(tick.stable)) for tick in ticks]
         bad, total = (np.sum([each[column] for each in counted], axis=0) for column in (0, 1))
         if metric.implied and not total.any():
             continue
@@ -91,7 +92,7 @@ def measured(metric: JudgeMetric, kept: MetricState, version: int) -> Dispersion
 
 def learn(metric: JudgeMetric, kept: MetricState, ticks: Sequence[Tick], version: int) -> dict[str, object]:
     """What is known of stable's clusters with some ticks more."""
-    counted = [(*process.counts(metric, arm_of(tick.stable)), tick.seconds) for tick in ticks]
+    counted = [(*metric_process.counts(metric, arm_of(tick.stable)), tick.seconds) for tick in ticks]
     if version < VERSION:
         first = unpack_gauge(metric, kept.gauge)
         for bad, total, seconds in counted:

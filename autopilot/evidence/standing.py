@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autopilot.evidence import dispersion, exclusion, need, process, words
-from autopilot.evidence.arrays import Counts
-from autopilot.evidence.eprocess import log_mean
+from autopilot.evidence import explanations
 from autopilot.evidence.model import Evidence, Judge, JudgeMetric
-from autopilot.evidence.process import FAILURES, RELATIVE, Process
 from autopilot.evidence.state import VERSION, JudgeState, MetricState, fitting, unpack
+from autopilot.evidence.statistics import dispersion, exclusion, metric_process, sample_size
+from autopilot.evidence.statistics.arrays import Counts
+from autopilot.evidence.statistics.eprocess import log_mean
+from autopilot.evidence.statistics.metric_process import FAILURES, RELATIVE, Process
 
 
 def evidence(judge: Judge, state: JudgeState) -> tuple[Evidence, ...]:
@@ -47,7 +48,7 @@ def phi_of(judge: Judge, metric: JudgeMetric, kept: MetricState) -> Counts:
 
     So does any where a baseline guards, which needs no phi.
     """
-    wide = process.width(metric)
+    wide = metric_process.width(metric)
     if judge.phi is not None:
         return np.full(wide, judge.phi)
     unknown = dispersion.GROSS if gross(judge, metric, kept) else dispersion.PRIOR
@@ -58,32 +59,32 @@ def phi_of(judge: Judge, metric: JudgeMetric, kept: MetricState) -> Counts:
 
 def gross(judge: Judge, metric: JudgeMetric, kept: MetricState) -> bool:
     """Whether failures are so many that a warm-up can't explain them."""
-    canary = words.share(kept.since.canary_bad[0], kept.since.canary) if metric.kind in FAILURES else None
+    canary = explanations.share(kept.since.canary_bad[0], kept.since.canary) if metric.kind in FAILURES else None
     if canary is None:
         return False
-    stable = words.share(kept.since.stable_bad[0], kept.since.stable) or 0.0
+    stable = explanations.share(kept.since.stable_bad[0], kept.since.stable) or 0.0
     return canary >= judge.gross_share and canary >= judge.gross_ratio * stable
 
 
 def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState) -> Evidence:
     if metric.kind == "threshold":
-        note = "" if kept.reading is None else f"last reading {words.reading(kept.reading)}"
+        note = "" if kept.reading is None else f"last reading {explanations.reading(kept.reading)}"
         if state.version >= VERSION and not kept.readings:
             note += ("; " if note else "") + "no reading in this step"
         return Evidence(metric=metric.name, harm=kept.failures, harm_needed=metric.failures, note=note)
     gathered = unpack(metric, kept)
     relative = metric.kind in RELATIVE
     phi = phi_of(judge, metric, kept)
-    boundaries = process.harm_by_boundary(judge, metric, gathered, phi=phi)
+    boundaries = metric_process.harm_by_boundary(judge, metric, gathered, phi=phi)
     index = int(boundaries.argmax())
     return Evidence(
         metric=metric.name,
         harm=max(0.0, float(log_mean(boundaries))),
         harm_needed=harm_needed(judge, metric),
-        good=max(0.0, float(process.good(gathered, phi=phi))) if relative else None,
+        good=max(0.0, float(metric_process.good(gathered, phi=phi))) if relative else None,
         good_needed=math.log(1 / judge.beta) if relative else None,
-        canary=words.share(kept.total.canary_bad[index], kept.total.canary),
-        stable=words.share(kept.total.stable_bad[index], kept.total.stable),
+        canary=explanations.share(kept.total.canary_bad[index], kept.total.canary),
+        stable=explanations.share(kept.total.stable_bad[index], kept.total.stable),
         phi=None if judge.phi is not None else float(phi[index]),
         **_progress(judge, state, metric, kept, gathered, phi=phi, index=index),
         note=_note(judge, state, metric, kept, index),
@@ -91,7 +92,7 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
 
 
 def _note(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: MetricState, index: int) -> str:
-    said = words.note(metric, index, kept, warm=state.warm, learns=judge.phi is None)
+    said = explanations.note(metric, index, kept, warm=state.warm, learns=judge.phi is None)
     if state.version < VERSION or metric.kind not in {"latency", "within"} or kept.readings or not state.step_requests:
         return said
     unseen = "no canary request of this step is in a latency histogram"
@@ -112,11 +113,11 @@ def _progress(
     if state.version < VERSION:
         if metric.kind not in RELATIVE:
             return {}
-        good = float(process.good(gathered, phi=phi))
+        good = float(metric_process.good(gathered, phi=phi))
         return _more(judge, metric, kept, index, phi=float(phi[index]), good=good)
     if not gathered.step_all[0].any():
         return {}
-    boundaries = process.excluded(gathered, phi=phi)
+    boundaries = metric_process.excluded(gathered, phi=phi)
     least = int(boundaries.argmin())
     needed = math.log(1 / judge.miss_budget)
     sure = (needed + math.log(exclusion.BETS.size)) * float(phi[least])
@@ -137,9 +138,9 @@ def _until_excluded(judge: Judge, kept: MetricState, index: int, *, phi: float, 
         return 0.0
     if seen is None or seen.canary <= 0 or seen.stable <= 0:
         return None
-    stable = words.share(kept.total.stable_bad[index], kept.total.stable) or 0.0
+    stable = explanations.share(kept.total.stable_bad[index], kept.total.stable) or 0.0
     weight = seen.canary / (seen.canary + seen.stable)
-    left = need.requests_to_exclude(judge, stable=stable, weight=weight, lacking=lacking, phi=phi)
+    left = sample_size.requests_to_exclude(judge, stable=stable, weight=weight, lacking=lacking, phi=phi)
     return None if left is None else round(left)
 
 
@@ -148,13 +149,13 @@ def _more(
 ) -> dict[str, float | None]:
     """Requests still lacking, at the rates and the weight seen so far; nothing while stable is silent."""
     seen = kept.recent
-    stable = words.share(kept.total.stable_bad[index], kept.total.stable)
+    stable = explanations.share(kept.total.stable_bad[index], kept.total.stable)
     if stable is None or seen.canary <= 0 or seen.stable <= 0:
         return {}
     weight = seen.canary / (seen.canary + seen.stable)
-    total = need.requests_needed(judge, stable=stable, weight=weight, needed=harm_needed(judge, metric), phi=phi)
+    total = sample_size.requests_needed(judge, stable=stable, weight=weight, needed=harm_needed(judge, metric), phi=phi)
     lacking = math.log(1 / judge.beta) - good
-    left = need.requests_to_good(judge, stable=stable, weight=weight, lacking=max(0.0, lacking), phi=phi)
+    left = sample_size.requests_to_good(judge, stable=stable, weight=weight, lacking=max(0.0, lacking), phi=phi)
     return {
         "more": None if total is None else round(max(0.0, total - kept.since.canary)),
         "good_more": left if left is None or lacking > 0 else 0.0,

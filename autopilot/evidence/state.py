@@ -6,13 +6,13 @@ from dataclasses import fields
 
 import numpy as np
 
-from autopilot.evidence import clustering, dispersion
-from autopilot.evidence.arrays import BatchArm, Counts
-from autopilot.evidence.dispersion import Gauge
-from autopilot.evidence.eprocess import POINTS
 from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, Plain, Tick
-from autopilot.evidence.process import EXCLUDING, RELATIVE, Process, width
-from autopilot.evidence.sign import BETS
+from autopilot.evidence.statistics import clustering, dispersion
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.dispersion import Gauge
+from autopilot.evidence.statistics.eprocess import POINTS
+from autopilot.evidence.statistics.metric_process import EXCLUDING, RELATIVE, Process, width
+from autopilot.evidence.statistics.sign_test import BETS
 
 _DECIMALS = 6
 """Digits kept: what is dropped of a logarithm adds up to about 0.0003 in a million ticks, for it goes up and down."""
@@ -28,7 +28,7 @@ class Tally(Plain):
 
 
 class GaugeState(Plain):
-    """`autopilot.evidence.dispersion.Gauge`, of version 1, flat: window by window, boundary by boundary."""
+    """`autopilot.evidence.statistics.dispersion.Gauge`, of version 1, flat: window by window, boundary by boundary."""
 
     open_bad: tuple[float, ...] = ()
     open_all: tuple[float, ...] = ()
@@ -40,7 +40,7 @@ class GaugeState(Plain):
 
 
 class ClusterState(Plain):
-    """`autopilot.evidence.clustering.Gauge`, flat: window length by window length, boundary by boundary."""
+    """`autopilot.evidence.statistics.clustering.Gauge`, flat: window length by window length, boundary by boundary."""
 
     open_bad: tuple[float, ...] = ()
     open_all: tuple[float, ...] = ()
@@ -141,7 +141,7 @@ class JudgeState(Plain):
     company_seconds: float = 0.0
     """Seconds of such ticks."""
     pending: Tick | None = None
-    """Ticks that do not make a comparison yet (`autopilot.evidence.coalescing`)."""
+    """Ticks that do not make a comparison yet (`autopilot.evidence.statistics.coalescing`)."""
     step_compared: tuple[float, float] = (0.0, 0.0)
     """Requests of the canary and of stable, since the step began, in those that did."""
     metrics: tuple[MetricState, ...] = ()

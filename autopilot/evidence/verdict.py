@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autopilot.evidence import process, standing, words
+from autopilot.evidence import explanations, standing
 from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, Judge, JudgeMetric, StepRule
-from autopilot.evidence.process import RELATIVE
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, past, unpack
+from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics.metric_process import RELATIVE
 
 GUARDED = frozenset({"errors", "success"})
 """Kinds under the absolute guard: how many client errors are too many, the callers decide as much as the version."""
@@ -29,13 +30,15 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
             continue
         if metric.kind == "threshold":
             out = beyond(metric, kept.reading) if kept.reading is not None else None
-            reason = f"{metric.name}: {words.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
+            reason = f"{metric.name}: {explanations.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
         else:
             phi = standing.phi_of(judge, metric, kept)
-            stakes = process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
+            stakes = metric_process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
             view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
-            reason = words.harm(metric, counted, index, found, before=view == 1, warm=state.warm) + words.left(kept)
+            reason = explanations.harm(
+                metric, counted, index, found, before=view == 1, warm=state.warm
+            ) + explanations.left(kept)
         return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
     return _guarded(judge, state, shown) if state.version >= VERSION else None
 
@@ -47,11 +50,11 @@ def _guarded(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm
     for metric, kept in zip(judge.metrics, state.metrics, strict=True):
         tallies = zip((kept.since, kept.recent), kept.failing, strict=True)
         for seen, failing in tallies if metric.kind in GUARDED else ():
-            canary = words.share(seen.canary_bad[0], seen.canary) or 0.0
-            stable = words.share(seen.stable_bad[0], seen.stable) or 0.0
+            canary = explanations.share(seen.canary_bad[0], seen.canary) or 0.0
+            stable = explanations.share(seen.stable_bad[0], seen.stable) or 0.0
             enough = seen.canary >= judge.guard_requests and seen.stable > 0 and failing >= judge.guard_failing
             if enough and canary >= judge.guard_share and canary >= judge.gross_ratio * stable:
-                reason = words.guarded(metric, seen, judge.guard_share) + words.left(kept)
+                reason = explanations.guarded(metric, seen, judge.guard_share) + explanations.left(kept)
                 return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
     return None
 
@@ -75,11 +78,11 @@ def ready(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evide
     enough = state.step_requests >= rule.min_requests
     seconds, requests = state.step_seconds, state.step_requests
     if state.version < VERSION and (enough or _good(judge, shown)):
-        reason = words.advance(seconds, requests, shown, by_evidence=not enough)
+        reason = explanations.advance(seconds, requests, shown, by_evidence=not enough)
         return Advance(reason=reason, evidence=standing.told(judge, state, shown))
     if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
         said = standing.told(judge, state, shown)
-        return Advance(reason=words.advance_excluding(seconds, requests, said), evidence=said)
+        return Advance(reason=explanations.advance_excluding(seconds, requests, said), evidence=said)
     return None
 
 
@@ -102,12 +105,14 @@ def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidenc
     if late and not over:  # a metric that counts requests lacks nothing else where there were none
         lacking = tuple(metric for metric in lacking if metric.kind == "threshold" or requests > 0)
     if lacking and (late or over):
-        reason = words.no_data(lacking, seconds, requests)
+        reason = explanations.no_data(lacking, seconds, requests)
         return Inconclusive(cause="noData", reason=reason, evidence=standing.told(judge, state, shown))
     if late:
         said = standing.told(judge, state, shown)
-        reason = words.out_of_time(seconds, requests, rule.min_requests, said, warm=state.warm, version=state.version)
-        reason += words.lacking(judge, said)
+        reason = explanations.out_of_time(
+            seconds, requests, rule.min_requests, said, warm=state.warm, version=state.version
+        )
+        reason += explanations.lacking(judge, said)
         return Inconclusive(cause="time", reason=reason, evidence=standing.told(judge, state, shown))
     return None
 

@@ -1,0 +1,1 @@
+"""The port that operations change a mesh through, and its providers."""

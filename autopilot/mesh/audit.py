@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Change, Plain
-from autopilot.mesh.orders import Actor
 
 Action = Literal[
     "acquire", "apply", "extend", "condemn", "commit", "lift", "expire", "yield", "halt", "unhalt", "hand-back"

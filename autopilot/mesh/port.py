@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.leases.overrides import Actor, Halt, LeaseOrders, Tombstone
+from autopilot.mesh.leases.unreadable import Unreadable
 from autopilot.mesh.model import (
     Aspect,
     Capability,
@@ -20,10 +22,8 @@ from autopilot.mesh.model import (
     Target,
     TargetState,
 )
-from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
-from autopilot.mesh.unreadable import Unreadable
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.experiment import Action
+from autopilot.spec.chaos.experiment import Action
+from autopilot.spec.chaos.limits import Ceilings
 
 
 class Mesh(Protocol):
@@ -159,7 +159,7 @@ class Mesh(Protocol):
         """
         ...
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         """Renews the lease: updates the lease record, and the proxies' deadline when half of it has passed.
 
         Returns:

@@ -12,7 +12,7 @@ from autopilot.mesh.port import Mesh
 from autopilot.spec.cluster import ClusterMesh, in_a_cluster
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load_one
-from autopilot.spec.text import read_documents
+from autopilot.spec.yaml_source import read_documents
 
 if TYPE_CHECKING:
     from autopilot.mesh.envoy.mesh import EnvoyMesh

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from autopilot.evidence.hypothesis import Look
+from autopilot.evidence.chaos.hypothesis import Look
 from autopilot.operations.common import Event, Exposure, Outcome, Phase, Wire
 
 
@@ -107,3 +107,12 @@ class ChaosProgress(Wire):
     burn: float | None = None
     silent: float = 0.0
     exposure: Exposure = Field(default_factory=Exposure)
+
+
+class Acted(Wire):
+    """An action that was taken; none of them can be undone in full."""
+
+    action: str
+    done: str
+    undone: str = ""
+    """How it was undone; empty where it could not be."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from autopilot.spec.units import Name, explained
+from autopilot.spec.values.units import Name, explained
 
 API_VERSION: Literal["meshautopilot.io/v1alpha1"] = "meshautopilot.io/v1alpha1"
 

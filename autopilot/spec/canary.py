@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from autopilot.spec.arms import ArmName
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.units import Count, Fraction, Name, Number, Percent, Seconds, explained, finest
+from autopilot.spec.values.arms import ArmName
+from autopilot.spec.values.units import Count, Fraction, Name, Number, Percent, Seconds, explained, finest
 
 DEFAULT_WEIGHTS = (5.0, 10.0, 25.0, 50.0, 100.0)
 _LONG = 1800.0

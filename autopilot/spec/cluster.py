@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.chaos.limits import Ceilings
 from autopilot.spec.mesh import Directory
 from autopilot.spec.prometheus import PrometheusSpec
-from autopilot.spec.units import Count, Name, Seconds
+from autopilot.spec.values.units import Count, Name, Seconds
 
 ClusterProvider = Literal["istio", "gateway_api", "smi"]
 STANDALONE = "envoy"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from autopilot.spec.characters import visible
-from autopilot.spec.credentials import redacted
+from autopilot.spec.input_safety.credentials import redacted
+from autopilot.spec.input_safety.invisible_characters import visible
 
 MAX_PROBLEMS = 100
 """Maximum number of problems in one message."""

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from autopilot.spec.base import API_VERSION, SpecModel
-from autopilot.spec.bounded import MAX_BYTES
 from autopilot.spec.canary import MeshCanary
+from autopilot.spec.chaos.experiment import MeshExperiment
 from autopilot.spec.cluster import ClusterMesh, in_a_cluster
 from autopilot.spec.errors import Problem, SpecError
-from autopilot.spec.experiment import MeshExperiment
-from autopilot.spec.explain import explain, nearest
-from autopilot.spec.hygiene import unclean
+from autopilot.spec.forbidden_content import unclean
+from autopilot.spec.input_safety.yaml_limits import MAX_BYTES
 from autopilot.spec.mesh import Mesh
-from autopilot.spec.text import Source, read_documents
-from autopilot.spec.units import WRITTEN, shown
+from autopilot.spec.validation_messages import explain, nearest
+from autopilot.spec.values.units import WRITTEN, shown
+from autopilot.spec.yaml_source import Source, read_documents
 
 Document = MeshCanary | MeshExperiment | Mesh | ClusterMesh
 """Any kind that may stand in a file."""

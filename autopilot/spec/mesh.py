@@ -11,11 +11,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from autopilot.spec.addresses import Address, ListenerAddress
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.chaos.limits import Ceilings
 from autopilot.spec.prometheus import PrometheusSpec
-from autopilot.spec.units import Count, Hundredth, Name, Seconds, explained, listed
+from autopilot.spec.values.addresses import Address, ListenerAddress
+from autopilot.spec.values.units import Count, Hundredth, Name, Seconds, explained, listed
 
 SERVICE_REF = r"^[a-z0-9-]{1,63}/[a-z0-9-]{1,63}$"
 TARGET_REF = r"^[a-z0-9-]{1,63}/[a-z0-9.-]{1,63}$"

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from autopilot.spec.base import SpecModel
-from autopilot.spec.units import Name, explained, shown
+from autopilot.spec.values.units import Name, explained, shown
 
 
 class KubernetesSecret(SpecModel):

@@ -1,0 +1,1 @@
+"""What is observed: counters of arms, tick by tick."""

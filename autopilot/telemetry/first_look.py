@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from autopilot.evidence.setup import boundaries_of
-from autopilot.evidence.words import shortened
+from autopilot.evidence.configuration import boundaries_of
+from autopilot.evidence.explanations import shortened
 from autopilot.spec.canary import Analysis, Latency, LatencyObjective, PromQL
 from autopilot.telemetry.model import SeriesSample
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from autopilot.telemetry.difference import Differencer, Gap, HubTick, merge
+from autopilot.telemetry.counter_deltas import Differencer, Gap, HubTick, merge
 from autopilot.telemetry.model import Observation, ScrapedSource, Subject, TelemetryError, TelemetrySource
 
 SHORTEST_TICK = 0.5

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 from worlds import ours, rule
 from worlds.catalogue import catalogue
 from worlds.model import World

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 from worlds.moment import Condition, Moment, Rows, fails_too
 
 HORIZON = 7200.0

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtri
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from worlds.model import Step, World
 from worlds.moment import Flags
 from worlds.rule import SLACK, Look

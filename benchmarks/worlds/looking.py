@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import rel_entr
 
-from autopilot.evidence import process
-from autopilot.evidence.arrays import Counts, Flags
 from autopilot.evidence.model import Judge
-from autopilot.evidence.process import FAILURES, Process
+from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics.arrays import Counts, Flags
+from autopilot.evidence.statistics.metric_process import FAILURES, Process
 from worlds.rows import Watched
 
 _SLACK = 1e-9
@@ -80,9 +80,9 @@ def passes(judge: Judge, one: Watched, phi: Counts, held: Flags) -> tuple[Flags,
     some = {name: getattr(one.gathered, name)[rows] for name in ("excluding", "step_bad", "better")}
     gathered = replace(one.gathered, **some)
     compared = one.gathered.step_all[rows, 0, 0] > 0
-    least = process.excluded(gathered, phi=phi[rows]).min(axis=-1)
+    least = metric_process.excluded(gathered, phi=phi[rows]).min(axis=-1)
     enough[rows] = (least >= math.log(1 / judge.miss_budget)) | ~compared
-    shown[rows] = process.good(gathered, phi=phi[rows]) >= math.log(1 / judge.beta)
+    shown[rows] = metric_process.good(gathered, phi=phi[rows]) >= math.log(1 / judge.beta)
     return enough, shown
 
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from worlds.moment import Condition, Influence, Moment, Rows
 from worlds.shapes import Lognormal, Shape
 

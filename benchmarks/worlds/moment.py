@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.intp]

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 from worlds.moment import Moment, Rows, Stateless, fails_too
 
 DAY = 86400.0

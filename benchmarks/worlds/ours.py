@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autopilot.evidence import clustering, coalescing, dispersion, process
-from autopilot.evidence.arrays import BatchArm, Counts, Flags
 from autopilot.evidence.batch import take
 from autopilot.evidence.canary import harm_needed
 from autopilot.evidence.comparison import MANY_REQUESTS, MANY_SHARE, YOUNG, crowded
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Judge
-from autopilot.evidence.process import FAILURES
-from autopilot.evidence.setup import judge_from
+from autopilot.evidence.statistics import clustering, coalescing, dispersion, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm, Counts, Flags
+from autopilot.evidence.statistics.metric_process import FAILURES
 from autopilot.spec.canary import Analysis, CanaryStep
 from autopilot.telemetry.quantiles import Spread
 from worlds.looking import gross, guarded, nearby, passes
@@ -108,8 +108,8 @@ class _Walk:
         self.metrics = [
             Watched(
                 metric,
-                process.fresh(metric, (n,)),
-                gauge := clustering.fresh(process.width(metric), (n,)),
+                metric_process.fresh(metric, (n,)),
+                gauge := clustering.fresh(metric_process.width(metric), (n,)),
                 clustering.dispersion(gauge),
                 np.zeros((n, 2)),
             )
@@ -147,7 +147,7 @@ class _Walk:
 
     def _learn(self, stable: BatchArm, seconds: float) -> None:
         for one in self.metrics:
-            one.gauge = clustering.fold(one.gauge, *process.counts(one.metric, stable), seconds=seconds)
+            one.gauge = clustering.fold(one.gauge, *metric_process.counts(one.metric, stable), seconds=seconds)
 
     def _tick(self, time: float, number: int) -> None:
         now, world, judge = self.state, self.world, self.judge
@@ -158,7 +158,7 @@ class _Walk:
         if self.warm and not warm:
             self._compare(np.ones(self.rows.size, dtype=bool), time, warm=True)
             for one in self.metrics:
-                one.gathered = process.begin_harm(one.gathered)
+                one.gathered = metric_process.begin_harm(one.gathered)
                 one.failing = np.zeros_like(one.failing)
         self.warm = warm
         now.canary, now.stable = coalescing.added(now.canary, canary), coalescing.added(now.stable, stable)
@@ -191,10 +191,10 @@ class _Walk:
             arms = (quiet, still) if one.metric.kind == "latency" else (canary, stable)
             judged = self._settled(one, time) & (one.metric.kind in FAILURES or not warm)
             before = one.gathered.epoch
-            one.gathered = process.fold(judge, one.metric, one.gathered, *arms, seconds=seconds, harm=judged)
+            one.gathered = metric_process.fold(judge, one.metric, one.gathered, *arms, seconds=seconds, harm=judged)
             one.failing[one.gathered.epoch > before, 1] = 0.0
             if one.metric.kind in FAILURES:
-                bad, _ = process.counts(one.metric, canary)
+                bad, _ = metric_process.counts(one.metric, canary)
                 one.failing = one.failing + ((bad[:, :1] > 0) & judged[:, None])
         now.company = now.company + np.where(company, everybody, 0.0)
         now.company_seconds = now.company_seconds + np.where(company, seconds, 0.0)
@@ -248,14 +248,14 @@ class _Walk:
         sooner = found.copy()
         (rows,) = np.nonzero(counts & nearby(judge, one.gathered, phi=phi, needed=self.sooner[number]))
         if rows.size:
-            harm = process.harm(judge, one.metric, take(one.gathered, rows), phi=phi[rows])
+            harm = metric_process.harm(judge, one.metric, take(one.gathered, rows), phi=phi[rows])
             found[rows] |= harm >= self.needed[number]
             sooner[rows] |= harm >= self.sooner[number]
         return found, sooner
 
     def _phi(self, one: Watched, bad: Flags) -> Counts:
         if self.judge.phi is not None:
-            return np.full((self.rows.size, process.width(one.metric)), self.judge.phi)
+            return np.full((self.rows.size, metric_process.width(one.metric)), self.judge.phi)
         unknown = np.where(bad, dispersion.GROSS, dispersion.PRIOR)[:, None]
         return np.where(one.read.known > 0, one.read.phi, unknown)
 
@@ -272,7 +272,7 @@ class _Walk:
             return
         self._compare(rises, time + self.world.tick, warm=self.warm)
         for one in self.metrics:
-            one.gathered = process.begin_step(one.gathered, rises)
+            one.gathered = metric_process.begin_step(one.gathered, rises)
             one.failing[rises, 1] = 0.0
         now.rung = now.rung + rises
         now.risen = np.where(rises, time, now.risen)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from worlds.moment import Flags, Rows
 
 End = Literal["rolled_back", "promoted", "inconclusive"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from worlds.kayenta import Kayenta
 from worlds.model import Step, World
 from worlds.moment import Rows

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from autopilot.evidence import clustering, dispersion
-from autopilot.evidence.arrays import BatchArm, Counts
 from autopilot.evidence.model import JudgeMetric
-from autopilot.evidence.process import Process
+from autopilot.evidence.statistics import clustering, dispersion
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.metric_process import Process
 from worlds.moment import Rows
 
 

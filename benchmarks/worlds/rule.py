@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from autopilot.evidence.arrays import BatchArm
+from autopilot.evidence.statistics.arrays import BatchArm
 from worlds.model import Step, World
 from worlds.moment import Flags
 from worlds.outcome import Outcome, Tally

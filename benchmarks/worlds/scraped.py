@@ -1,6 +1,6 @@
 """Worlds seen through scrapes: counters of pods, each read at its own moments, some lost, one begun anew.
 
-One rollout at a time: a run yields the observations that `autopilot.telemetry.difference.Differencer` folds.
+One rollout at a time: a run yields the observations that `autopilot.telemetry.counter_deltas.Differencer` folds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject
 from worlds.model import USUAL
 from worlds.shapes import Shape

@@ -1,4 +1,4 @@
-"""Whole rollouts in scraped worlds: what `autopilot.telemetry.difference` makes of scrapes, judged tick by tick."""
+"""Whole rollouts in scraped worlds: what `autopilot.telemetry.counter_deltas` makes of scrapes, judged tick by tick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from autopilot.evidence import canary
 from autopilot.evidence.model import Advance, Harm, Judge, StepRule
 from autopilot.spec.canary import CanaryStep
-from autopilot.telemetry.difference import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer, HubTick
 from worlds.model import DEFAULT_STEPS, Step
 from worlds.ours import DEFAULT, MIN_REQUESTS, boundaries, following
 from worlds.outcome import End

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from autopilot.evidence.arrays import Counts
+from autopilot.evidence.statistics.arrays import Counts
 
 
 class Shape(Protocol):

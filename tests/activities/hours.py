@@ -1,4 +1,4 @@
-"""The real `Watching`, fed with drawn ticks as fast as it folds them."""
+"""The real `AnalysisRun`, fed with drawn ticks as fast as it folds them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from activities.meshes import Attached
-from activities.pulse import Pulse
-from activities.signatures import WatchBeat, WatchRequest
-from activities.watching import Watching
+from activities.canary.analysis_run import AnalysisRun
+from activities.contracts.operation import WatchBeat, WatchRequest
+from activities.temporal_health import TemporalHealth
 from autopilot.evidence import canary
 from autopilot.evidence.model import ArmTick, Tick, Verdict
-from autopilot.telemetry.difference import Exposure, HubTick
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.telemetry.counter_deltas import Exposure, HubTick
 from tests.activities.test_watch import Mesh
 
 BEGAN = 1_800_000_000.0
@@ -22,8 +22,8 @@ class Hour:
     """One watch, and traffic of some 50 requests/s to the canary and 450 to stable, a few of which fail or are slow."""
 
     def __init__(self, asked: WatchRequest, boundaries: int, earlier: WatchBeat | None = None) -> None:
-        attached = Attached(mesh=Mesh(), proxies=None)  # type: ignore[arg-type]
-        self.watching = Watching(asked, attached, Pulse(), earlier)
+        attached = AttachedMesh(mesh=Mesh(), proxies=None)  # type: ignore[arg-type]
+        self.watching = AnalysisRun(asked, attached, TemporalHealth(), earlier)
         self._boundaries = boundaries
         self._random = random.Random(7)
         self._time = BEGAN

@@ -10,9 +10,9 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from structlog.testing import capture_logs
 
-from activities.auditing import stream
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.orders import Actor
+from autopilot.mesh.leases.overrides import Actor
+from autopilot.observability.audit_stream import stream
 
 RECORD = AuditRecord(
     sequence=1, time=1_800_000_000.5, action="apply", actor=Actor(who="ann", why="release 7"), target="m/shop/reviews"

@@ -11,14 +11,14 @@ from temporalio.api.enums.v1 import PendingWorkflowTaskState, WorkflowExecutionS
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities import keeping
-from activities.keeping import Keeper
-from activities.pulse import Pulse
-from activities.signatures import HaltRule
+from activities import lease_renewal
+from activities.contracts.operation import HaltRule
+from activities.lease_renewal import LeaseRenewer
+from activities.temporal_health import TemporalHealth
 from activities.workflow_checks import WorkflowCheck
 from autopilot.mesh.errors import Condemned, LeaseLost, MeshUnavailable, TakenOver
+from autopilot.mesh.leases.overrides import LeaseOrders
 from autopilot.mesh.model import Aspect, Holder, Lease, Target
-from autopilot.mesh.orders import Standing
 
 LEASE = Lease(
     target=Target(mesh="local", namespace="shop", service="reviews"),
@@ -33,11 +33,11 @@ LEASE = Lease(
 class Mesh:
     """A mesh that answers renewals as told."""
 
-    standing: Standing = field(default_factory=Standing)
+    standing: LeaseOrders = field(default_factory=LeaseOrders)
     refuses: Exception | None = None
     renewed: int = 0
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         if self.refuses is not None:
             raise self.refuses
         self.renewed += 1
@@ -53,7 +53,7 @@ class Hanging:
     cancelled: int = 0
     under_way: list[asyncio.Event] = field(default_factory=list)
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         if len(self.under_way) < self.first:
             self.under_way.append(asyncio.Event())
             try:
@@ -62,7 +62,7 @@ class Hanging:
                 self.cancelled += 1
                 raise
         self.renewed += 1
-        return Standing()
+        return LeaseOrders()
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         await asyncio.Event().wait()
@@ -114,13 +114,13 @@ class Temporal:
 SCHEDULED = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
 
 
-def pulse_of(temporal: Temporal, clock: Clock) -> Pulse:
-    made = Pulse(clock)
+def pulse_of(temporal: Temporal, clock: Clock) -> TemporalHealth:
+    made = TemporalHealth(clock)
     made._client = temporal  # type: ignore[assignment]
     return made
 
 
-async def found(pulse: Pulse) -> WorkflowCheck:
+async def found(pulse: TemporalHealth) -> WorkflowCheck:
     """What a look finds that begins now, where one is due."""
     pulse.workflow("canary/a")
     await pulse.settle()
@@ -130,12 +130,14 @@ async def found(pulse: Pulse) -> WorkflowCheck:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("activities.keeping.time.monotonic", made)
+    monkeypatch.setattr("activities.lease_renewal.time.monotonic", made)
     return made
 
 
-def keeper(mesh: Mesh | Hanging, pulse: Pulse | None = None, *, halt: HaltRule = "end", grace: float = 30) -> Keeper:
-    return Keeper(mesh, LEASE, pulse or Pulse(), grace=grace, halt=halt)  # type: ignore[arg-type]
+def keeper(
+    mesh: Mesh | Hanging, pulse: TemporalHealth | None = None, *, halt: HaltRule = "end", grace: float = 30
+) -> LeaseRenewer:
+    return LeaseRenewer(mesh, LEASE, pulse or TemporalHealth(), grace=grace, halt=halt)  # type: ignore[arg-type]
 
 
 async def test_it_renews_often_enough_and_not_more(clock: Clock) -> None:
@@ -172,12 +174,12 @@ async def test_a_mesh_that_does_not_answer_is_asked_again_at_once(clock: Clock) 
      ("ignore", "halted by ann", None), ("ignore", "", None)],
 )  # fmt: skip
 async def test_what_the_stop_button_means(clock: Clock, rule: HaltRule, pressed: str, cause: str | None) -> None:
-    ended = await keeper(Mesh(Standing(halted=pressed)), halt=rule).renew()
+    ended = await keeper(Mesh(LeaseOrders(halted=pressed)), halt=rule).renew()
     assert (ended.cause if ended else None) == cause
 
 
 async def test_it_gives_way_whatever_else_holds(clock: Clock) -> None:
-    ended = await keeper(Mesh(Standing(halted="halted", yield_to="security/b")), halt="ignore").renew()
+    ended = await keeper(Mesh(LeaseOrders(halted="halted", yield_to="security/b")), halt="ignore").renew()
     assert ended is not None
     assert ended.cause == "takenOver"
     assert "security/b" in ended.reason
@@ -185,7 +187,7 @@ async def test_it_gives_way_whatever_else_holds(clock: Clock) -> None:
 
 async def test_where_temporal_is_silent_for_its_grace_the_lease_is_left(clock: Clock) -> None:
     own = Clock()
-    pulse, mesh = Pulse(own), Mesh()
+    pulse, mesh = TemporalHealth(own), Mesh()
     one = keeper(mesh, pulse)
     own.now += 29
     await one.renew()
@@ -301,8 +303,8 @@ async def test_looks_that_hang_do_not_pile_up_and_hold_nobody_up() -> None:
 
 
 async def test_a_renewal_that_hangs_is_not_waited_for_and_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "_LIMIT", 0.05)
-    monkeypatch.setattr(keeping, "_LONGEST", 0.05)
+    monkeypatch.setattr(lease_renewal, "_LIMIT", 0.05)
+    monkeypatch.setattr(lease_renewal, "_LONGEST", 0.05)
     mesh = Hanging(first=2)
     one = keeper(mesh)
     async with asyncio.timeout(5), one.keeping() as kept:
@@ -329,6 +331,6 @@ async def test_an_error_of_ours_is_no_silence() -> None:
 
 
 async def test_a_mesh_that_hangs_does_not_hold_a_verdict_of_harm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "_CONDEMN", 0.1)
+    monkeypatch.setattr(lease_renewal, "_CONDEMN", 0.1)
     async with asyncio.timeout(5):
         await keeper(Hanging()).condemn("harm")

@@ -13,28 +13,28 @@ import numpy as np
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import learning
-from activities.disturbed import spans
-from activities.learning import learn
-from activities.meshes import Attached, Meshes
-from activities.pulse import Pulse
-from activities.signatures import Learned, LearnRequest
-from activities.telemetry import TelemetryActivities
+from activities.canary import history_baseline
+from activities.canary.activities import TelemetryActivities
+from activities.canary.exclusion_windows import spans
+from activities.canary.history_baseline import learn
+from activities.contracts.operation import Learned, LearnRequest
+from activities.temporal_health import TemporalHealth
 from autopilot.evidence import canary
+from autopilot.evidence.configuration import boundaries_of, judge_from, with_boundaries
 from autopilot.evidence.model import ArmTick, Judge, StepRule, Tick
-from autopilot.evidence.record import pack, rounded
-from autopilot.evidence.setup import boundaries_of, judge_from, with_boundaries
 from autopilot.evidence.state import JudgeState
+from autopilot.evidence.tick_codec import pack, rounded
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import MeshError
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import InjectFault, Target
-from autopilot.mesh.orders import Actor
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryReport, StepReport, WatchRecord
+from autopilot.reports.canary import CanaryReport, StepReport, WatchRecord
 from autopilot.spec.canary import Analysis, CanaryArms
-from autopilot.spec.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort, Scope
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
-from starter.judging import rejudge
+from starter.client.replay import rejudge
 
 ARMS = CanaryArms(stable="v1", canary="v2")
 REQUEST = LearnRequest(
@@ -203,7 +203,7 @@ async def test_nobody_waits_for_long(monkeypatch: pytest.MonkeyPatch):
             await asyncio.sleep(30)
             return []
 
-    monkeypatch.setattr(learning, "PATIENCE", 0.1)
+    monkeypatch.setattr(history_baseline, "PATIENCE", 0.1)
     began = time.monotonic()
     found = await learn(Slow(), REQUEST)
     assert time.monotonic() - began < 2
@@ -222,9 +222,9 @@ async def test_the_activity_asks_whatever_source_is_watched():
     source: Any = Past()
     mesh: Any = Unaudited()
     proxies: Any = SimpleNamespace(source=Present(), interval=None)
-    attached = Attached(mesh=mesh, proxies=proxies, history=source)
+    attached = AttachedMesh(mesh=mesh, proxies=proxies, history=source)
     analysis = REQUEST.analysis.model_copy(update={"source": "mesh"})
-    activities = TelemetryActivities(Meshes({"local": attached}), Pulse())
+    activities = TelemetryActivities(Meshes({"local": attached}), TemporalHealth())
     found = await ActivityEnvironment().run(activities.learn, REQUEST.model_copy(update={"analysis": analysis}))
     assert found.state
     assert len(source.asked) == 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from activities.signatures import WatchBeat
+from activities.contracts.operation import WatchBeat
 from autopilot.evidence.model import Inconclusive, StepRule
-from autopilot.evidence.record import unpack
+from autopilot.evidence.tick_codec import unpack
 from autopilot.spec.canary import Analysis
 from tests.activities.hours import Hour
 from tests.activities.test_watch import request

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from activities.looking import Looking, record
-from activities.meshes import Attached
-from activities.probing import Prober
-from autopilot.evidence.hypothesis import Look, ProbeState, update
+from activities.probes.runner import ProbeRunner
+from activities.probes.scheduler import ProbeScheduler, record
+from autopilot.evidence.chaos.hypothesis import Look, ProbeState, update
 from autopilot.mesh.model import Target
-from autopilot.spec.probes import MeshProbe, Probe, TcpProbe
-from autopilot.spec.tolerance import Tolerance
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.spec.chaos.probes import MeshProbe, Probe, TcpProbe
+from autopilot.spec.chaos.tolerance import Tolerance
 
 TARGET = Target(mesh="local", namespace="shop", service="reviews")
 
 
-class Scripted(Prober):
+class Scripted(ProbeRunner):
     """Answers by a probe's name; `slow` takes its time, `broken` is our own fault."""
 
     def __init__(self) -> None:
-        super().__init__(Attached(mesh=None, proxies=None), TARGET)  # type: ignore[arg-type]
+        super().__init__(AttachedMesh(mesh=None, proxies=None), TARGET)  # type: ignore[arg-type]
         self.calls: list[tuple[str, float]] = []
         self.forgotten = 0
         self.quiet_until = self.early_until = 0.0
@@ -68,7 +68,7 @@ def counted(taken: list[tuple[Probe, Look]]) -> Counter[str]:
 
 async def test_each_at_its_own_pace_and_a_slow_one_delays_nobody():
     prober = Scripted()
-    looking = Looking(prober)
+    looking = ProbeScheduler(prober)
     async with looking.following([tcp("quick"), tcp("seldom", 3600), tcp("slow")]):
         await asyncio.sleep(1.3)
         found = counted(looking.take())
@@ -83,7 +83,7 @@ async def test_each_at_its_own_pace_and_a_slow_one_delays_nobody():
 
 
 async def test_abort_conditions_are_looked_at_at_every_tick():
-    looking = Looking(Scripted(), tick=0.25)
+    looking = ProbeScheduler(Scripted(), tick=0.25)
     async with looking.following([tcp("seldom", 3600), tcp("often", 0.2)]):
         await asyncio.sleep(1.1)
         found = counted(looking.take())
@@ -92,7 +92,7 @@ async def test_abort_conditions_are_looked_at_at_every_tick():
 
 
 async def test_a_fault_of_ours_does_not_pass_unseen():
-    looking = Looking(Scripted())
+    looking = ProbeScheduler(Scripted())
     async with looking.following([tcp("quick"), tcp("broken")]):
         await asyncio.sleep(0.05)
         with pytest.raises(AssertionError, match="a fault of ours"):
@@ -103,7 +103,7 @@ async def test_a_mesh_probe_that_has_nothing_yet_says_nothing_for_as_long_as_tha
     prober = Scripted()
     prober.quiet_until = asyncio.get_running_loop().time() + 0.5
     prober.early_until = prober.quiet_until + 0.7
-    looking = Looking(prober)
+    looking = ProbeScheduler(prober)
     async with looking.following([mesh("early", interval=0.2)]):
         await asyncio.sleep(0.45)
         assert looking.take() == []
@@ -111,7 +111,7 @@ async def test_a_mesh_probe_that_has_nothing_yet_says_nothing_for_as_long_as_tha
         assert {look.ok for _, look in looking.take()} == {True}
     prober.early_until = asyncio.get_running_loop().time() + 1.2
     prober.quiet_until = prober.early_until + 60
-    looking = Looking(prober)
+    looking = ProbeScheduler(prober)
     async with looking.following([mesh("never", interval=0.2)]):
         await asyncio.sleep(1.1)
         assert looking.take() == []
@@ -121,7 +121,7 @@ async def test_a_mesh_probe_that_has_nothing_yet_says_nothing_for_as_long_as_tha
 
 async def test_a_mesh_probe_that_is_looked_at_seldom_reads_counters_a_window_before():
     prober = Scripted()
-    looking = Looking(prober)
+    looking = ProbeScheduler(prober)
     async with looking.following([mesh("seldom", window=1, interval=1.5)]):
         await asyncio.sleep(1.8)
     names = [name for name, _ in prober.calls]

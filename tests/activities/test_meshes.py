@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.meshes import doors_of
 from autopilot.local import topology
+from autopilot.mesh_registry.meshes import doors_of
 from autopilot.spec.mesh import MeshSpec
 from autopilot.telemetry.model import Door
 

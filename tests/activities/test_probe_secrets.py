@@ -17,14 +17,14 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from activities.meshes import Attached
-from activities.probe_secrets import ALLOW_VARIABLE, Allowed
-from activities.probing import Prober
-from autopilot.evidence.hypothesis import Look
+from activities.probes.runner import ProbeRunner
+from activities.probes.secrets import ALLOW_VARIABLE, Allowed
+from autopilot.evidence.chaos.hypothesis import Look
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.mesh import KubeMesh
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.spec.chaos.probes import Probe
 from autopilot.spec.cluster import ClusterMesh
-from autopilot.spec.probes import Probe
 from autopilot.spec.secret_ref import SecretRef
 from tests.activities.test_probing import CONFIG, TARGET, attached, probe
 
@@ -79,7 +79,7 @@ async def shop() -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def cluster(shop: Shop, tmp_path: Path) -> AsyncIterator[Attached]:
+async def cluster(shop: Shop, tmp_path: Path) -> AsyncIterator[AttachedMesh]:
     (tmp_path / "config").write_text(CONFIG.format(url=shop.url))
     spec = {"metadata": {"name": "cluster"}, "spec": {"provider": "istio", "kubeconfig": "config"}}
     mesh = KubeMesh(ClusterMesh.model_validate(spec), tmp_path)
@@ -92,8 +92,8 @@ def login(shop: Shop, ref: dict[str, Any], *, prefix: str = "Bearer ", **more: A
     return probe("http", url=f"{shop.url}/login", headers=headers, **more)
 
 
-async def look(asked: Probe, where: Attached | None = None) -> Look:
-    prober = Prober(where or attached(), TARGET)
+async def look(asked: Probe, where: AttachedMesh | None = None) -> Look:
+    prober = ProbeRunner(where or attached(), TARGET)
     try:
         await prober.refuse([asked])
         return await prober.look(asked)
@@ -120,7 +120,7 @@ async def test_a_file_is_read_at_each_look(shop: Shop, tmp_path: Path) -> None:
         (tmp_path / f"{number}").write_text(f"{SECRET}{number}\n")
     link = tmp_path / "token"
     link.symlink_to(tmp_path / "1")
-    prober = Prober(attached(), TARGET)
+    prober = ProbeRunner(attached(), TARGET)
     asked = login(shop, {"file": str(link)}, prefix="")
     assert (await prober.look(asked)).ok is True
     link.unlink()
@@ -130,7 +130,7 @@ async def test_a_file_is_read_at_each_look(shop: Shop, tmp_path: Path) -> None:
     await prober.close()
 
 
-async def test_a_secret_of_the_cluster_is_sent(shop: Shop, cluster: Attached) -> None:
+async def test_a_secret_of_the_cluster_is_sent(shop: Shop, cluster: AttachedMesh) -> None:
     shop.data = {"shop/checkout": {"token": SECRET}, "other/checkout": {"token": "another one"}}
     assert (await look(login(shop, {"kubernetes": {"name": "checkout", "key": "token"}}), cluster)).ok is True
     elsewhere = {"kubernetes": {"name": "checkout", "key": "token", "namespace": "other"}}
@@ -162,7 +162,7 @@ async def test_a_secret_of_the_cluster_is_sent(shop: Shop, cluster: Attached) ->
     ],
 )
 async def test_without_its_secret_a_probe_cannot_be_measured(
-    shop: Shop, cluster: Attached, monkeypatch: pytest.MonkeyPatch, ref: dict[str, Any], said: str
+    shop: Shop, cluster: AttachedMesh, monkeypatch: pytest.MonkeyPatch, ref: dict[str, Any], said: str
 ) -> None:
     shop.data = {"shop/there": {"token": SECRET}}
     monkeypatch.setenv("EMPTY", "\n")
@@ -264,13 +264,13 @@ async def test_what_judges_sees_the_answer_as_it_was(shop: Shop, monkeypatch: py
     assert (await look(login(shop, {"env": "CHECKOUT_TOKEN"}, body={"equals": "all is fine"}))).ok is True
 
 
-async def test_a_tolerance_of_a_secret_itself_shows_nothing_of_it(shop: Shop, cluster: Attached) -> None:
+async def test_a_tolerance_of_a_secret_itself_shows_nothing_of_it(shop: Shop, cluster: AttachedMesh) -> None:
     shop.data = {"shop/checkout": {"token": SECRET}}
     asked = probe(
         "kubernetes", api_version="v1", kind="Secret", object="checkout",
         tolerance={"jsonpath": "data.token", "equals": "x"},
     )  # fmt: skip
-    prober = Prober(cluster, TARGET)
+    prober = ProbeRunner(cluster, TARGET)
     prober._cluster()._served[("v1", "Secret")] = _served()
     found = await prober.look(asked)
     await prober.close()
@@ -280,8 +280,8 @@ async def test_a_tolerance_of_a_secret_itself_shows_nothing_of_it(shop: Shop, cl
 
 
 def _served() -> Any:
-    from activities.kube_probe import Served  # noqa: PLC0415
-    from autopilot.mesh.kube.resources import SECRET as KIND  # noqa: PLC0415
+    from activities.probes.kubernetes import Served  # noqa: PLC0415
+    from autopilot.mesh.kube.client.resources import SECRET as KIND  # noqa: PLC0415
 
     return Served(KIND, namespaced=True)
 
@@ -305,7 +305,7 @@ async def test_what_is_autopilots_own_is_never_sent(
     monkeypatch.setenv(ref.get("env", "UNUSED"), SECRET)
     with pytest.raises(InvalidChange, match=r"header authorization: .* is Autopilot's own: probes cannot send it"):
         await look(login(shop, ref))
-    prober = Prober(attached(), TARGET)
+    prober = ProbeRunner(attached(), TARGET)
     assert (await prober.look(login(shop, ref))).ok is None
     await prober.close()
     assert not shop.sent

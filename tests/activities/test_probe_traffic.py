@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from activities.meshes import Attached
-from activities.probe_traffic import Traffic
-from activities.probing import Prober
-from autopilot.evidence.hypothesis import Look
+from activities.probes.mesh_metrics import Traffic
+from activities.probes.runner import ProbeRunner
+from autopilot.evidence.chaos.hypothesis import Look
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.model import ArmState, Target, TargetState
-from autopilot.spec.probes import MeshProbe
-from autopilot.spec.tolerance import Tolerance
-from autopilot.telemetry.envoy_stats import EnvoyStats
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.spec.chaos.probes import MeshProbe
+from autopilot.spec.chaos.tolerance import Tolerance
+from autopilot.telemetry.envoy.stats import EnvoyStats
+from autopilot.telemetry.fault_effects.port import Hop
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
-from autopilot.telemetry.witness import Hop
 from tests.telemetry.conftest import Lab, envoy
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
 
@@ -81,7 +81,7 @@ class Story:
         self.missing: dict[str, str] = {}
         self.shop = Shop()
         self.source = ScriptedSource(self._observe, interval=interval)
-        attached = Attached(mesh=self.shop, proxies=Hub(self.source), witness=witness)  # type: ignore[arg-type]
+        attached = AttachedMesh(mesh=self.shop, proxies=Hub(self.source), witness=witness)  # type: ignore[arg-type]
         self.traffic = Traffic(attached, clock=lambda: self.now)
         if witness is not None:
             witness.now = lambda: self.now - BEGIN
@@ -387,7 +387,7 @@ async def test_new_arms_are_found_and_a_mesh_that_is_away_does_not_hide_the_old_
 
 async def test_a_slow_source_is_no_data_in_time_and_heard_later():
     source = ScriptedSource(lambda number, subject: seen(time.time(), subject=subject), delay=0.3)
-    prober = Prober(Attached(mesh=Shop(), proxies=Hub(source)), TARGET)  # type: ignore[arg-type]
+    prober = ProbeRunner(AttachedMesh(mesh=Shop(), proxies=Hub(source)), TARGET)  # type: ignore[arg-type]
     asked = success(timeout=0.1)
     looks = await asyncio.gather(prober.look(asked), prober.look(asked))
     assert [(look.ok, look.note) for look in looks] == [(None, "no answer within 100ms")] * 2
@@ -397,7 +397,7 @@ async def test_a_slow_source_is_no_data_in_time_and_heard_later():
     await prober.close()
 
 
-async def looked(prober: Prober, probe: MeshProbe, until: bool | None, seconds: float = 8) -> Look:
+async def looked(prober: ProbeRunner, probe: MeshProbe, until: bool | None, seconds: float = 8) -> Look:
     """Looks until it finds that."""
     look = await prober.look(probe)
     async with asyncio.timeout(seconds):
@@ -410,7 +410,7 @@ async def looked(prober: Prober, probe: MeshProbe, until: bool | None, seconds: 
 async def test_a_real_envoy(envoy: Lab):
     """Errors, and then nothing but silence: its counters show both, the second as what hangs."""
     hub = Hub(EnvoyStats({"web": envoy.admin}))
-    prober = Prober(Attached(mesh=Shop(), proxies=hub), TARGET)  # type: ignore[arg-type]
+    prober = ProbeRunner(AttachedMesh(mesh=Shop(), proxies=hub), TARGET)  # type: ignore[arg-type]
     asked = MeshProbe(name="a", window=1.0, least=4, tolerance=Tolerance(min=0.5))
     assert (await prober.look(asked)).ok is None
     await envoy.get("/v2/", 10)

@@ -20,17 +20,17 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from activities.meshes import Attached
-from activities.probing import Prober, allowed_probes
-from autopilot.evidence.hypothesis import Look
+from activities.probes.runner import ProbeRunner, allowed_probes
+from autopilot.evidence.chaos.hypothesis import Look
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Target, TargetState
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.spec.chaos.probes import Probe
 from autopilot.spec.cluster import ClusterMesh
-from autopilot.spec.probes import Probe
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import TelemetryError
-from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.fakes import ScriptedSource, seen
 from tests.telemetry.running import running
 
@@ -56,18 +56,18 @@ class Reviews:
         return TargetState(target=target, arms=())
 
 
-def attached(**more: Any) -> Attached:
-    return Attached(**{"mesh": Reviews(), "proxies": None, **more})
+def attached(**more: Any) -> AttachedMesh:
+    return AttachedMesh(**{"mesh": Reviews(), "proxies": None, **more})
 
 
 @pytest.fixture
-async def prober() -> AsyncIterator[Prober]:
-    made = Prober(attached(), TARGET, ALL)
+async def prober() -> AsyncIterator[ProbeRunner]:
+    made = ProbeRunner(attached(), TARGET, ALL)
     yield made
     await made.close()
 
 
-async def looked(prober: Prober, asked: Probe) -> Look:
+async def looked(prober: ProbeRunner, asked: Probe) -> Look:
     """One look, which must end in time and travel."""
     began = time.monotonic()
     look = await prober.look(asked)
@@ -148,25 +148,25 @@ async def server() -> AsyncIterator[str]:
         ("/endless", {"body": {"regex": "^a+$"}}, True),
     ],
 )
-async def test_http(prober: Prober, server: str, path: str, more: dict[str, Any], ok: bool | None):
+async def test_http(prober: ProbeRunner, server: str, path: str, more: dict[str, Any], ok: bool | None):
     look = await looked(prober, probe("http", url=server + path, **more))
     assert look.ok is ok, look
     assert bool(look.note) is (ok is not True)
 
 
 @pytest.mark.parametrize("path", ["/slow", "/half"])
-async def test_http_without_an_answer_in_time_has_failed(prober: Prober, server: str, path: str):
+async def test_http_without_an_answer_in_time_has_failed(prober: ProbeRunner, server: str, path: str):
     look = await looked(prober, probe("http", url=server + path, timeout=0.3))
     assert (look.ok, look.note) == (False, "no answer within 300ms")
 
 
-async def test_http_refused_has_failed(prober: Prober):
+async def test_http_refused_has_failed(prober: ProbeRunner):
     look = await looked(prober, probe("http", url=f"http://127.0.0.1:{refusing()}/"))
     assert look.ok is False
     assert "no answer" in look.note
 
 
-async def test_http_sends_what_is_written_on_a_connection_of_its_own(prober: Prober, server: str):
+async def test_http_sends_what_is_written_on_a_connection_of_its_own(prober: ProbeRunner, server: str):
     asked = probe("http", url=server, method="POST", headers={"X-User": "1"}, data="hello")
     assert (await looked(prober, asked)).ok
     log = probe("http", url=f"{server}/log", body={"jsonpath": "body", "equals": "hello"})
@@ -181,7 +181,9 @@ async def test_http_sends_what_is_written_on_a_connection_of_its_own(prober: Pro
     assert len(ports) == 2
 
 
-async def test_a_search_that_takes_for_ever_is_stopped_and_says_nothing_of_the_service(prober: Prober, server: str):
+async def test_a_search_that_takes_for_ever_is_stopped_and_says_nothing_of_the_service(
+    prober: ProbeRunner, server: str
+):
     asked = probe("http", url=f"{server}/endless", timeout=0.7, body={"regex": "(a|a)+$b"})
     look = await looked(prober, asked)
     assert look.ok is None
@@ -197,19 +199,19 @@ def refusing() -> int:
         return int(free.getsockname()[1])
 
 
-async def test_tcp(prober: Prober, server: str):
+async def test_tcp(prober: ProbeRunner, server: str):
     look = await looked(prober, probe("tcp", address=server.removeprefix("http://")))
     assert look.ok is True
     assert look.value.startswith("connected in ")
 
 
-async def test_tcp_refused_has_failed(prober: Prober):
+async def test_tcp_refused_has_failed(prober: ProbeRunner):
     look = await looked(prober, probe("tcp", address=f"127.0.0.1:{refusing()}"))
     assert look.ok is False
     assert "no connection" in look.note
 
 
-async def test_tcp_without_an_answer_has_failed(prober: Prober):
+async def test_tcp_without_an_answer_has_failed(prober: ProbeRunner):
     with socket.socket() as full:  # its queue is full, so that the system answers nobody
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -258,7 +260,7 @@ def silent() -> float | None:
 )
 async def test_promql(answer: Callable[[], float | None], ok: bool | None):
     queries = Queries(answer)
-    prober = Prober(attached(queries=queries), TARGET)
+    prober = ProbeRunner(attached(queries=queries), TARGET)
     asked = probe("promql", query='errors{app="{{service}}",ns="{{ namespace }}",v="{{canary}}"}', tolerance={"max": 1})
     await prober.refuse([asked])
     look = await looked(prober, asked)
@@ -275,7 +277,7 @@ async def test_queries_that_hang_do_not_pile_up():
             return None
 
     queries = Hanging(lambda: None)
-    prober = Prober(attached(queries=queries), TARGET)
+    prober = ProbeRunner(attached(queries=queries), TARGET)
     asked = probe("promql", query="up", tolerance={"min": 1}, timeout=0.05)
     for look in await asyncio.gather(*(looked(prober, asked) for _ in range(20))):
         assert (look.ok, look.note) == (None, "no answer within 50ms")
@@ -286,7 +288,7 @@ async def test_queries_that_hang_do_not_pile_up():
 async def test_a_real_prometheus(tmp_path: Path):
     async with running(tmp_path, f"127.0.0.1:{refusing()}", path="/metrics", job="nobody") as url:
         source = PrometheusSource(url)
-        prober = Prober(attached(queries=source), TARGET)
+        prober = ProbeRunner(attached(queries=source), TARGET)
         for query, ok in (
             ("vector(0.2)", True),
             ("vector(2)", False),
@@ -321,25 +323,25 @@ async def test_a_real_prometheus(tmp_path: Path):
         ("setsid sleep 2 & exit 0", {}, True),
     ],
 )
-async def test_process(prober: Prober, script: str, more: dict[str, Any], ok: bool | None):
+async def test_process(prober: ProbeRunner, script: str, more: dict[str, Any], ok: bool | None):
     look = await looked(prober, probe("process", command=["sh", "-c", script], **more))
     assert look.ok is ok, look
     assert bool(look.note) is (ok is not True)
 
 
 @pytest.mark.parametrize("command", [["no-such-program"], ["/etc/hostname"], ["/"], ["a\0b"]])
-async def test_a_program_that_cannot_be_run_is_no_data(prober: Prober, command: list[str]):
+async def test_a_program_that_cannot_be_run_is_no_data(prober: ProbeRunner, command: list[str]):
     look = await looked(prober, probe("process", command=command))
     assert look.ok is None
     assert "cannot be run" in look.note
 
 
-async def test_there_is_no_shell(prober: Prober):
+async def test_there_is_no_shell(prober: ProbeRunner):
     asked = probe("process", command=["echo", "$HOME; exit 3"], output={"equals": "$HOME; exit 3"})
     assert (await looked(prober, asked)).ok is True
 
 
-async def test_a_program_that_will_not_end_is_killed_with_all_it_started(prober: Prober, tmp_path: Path):
+async def test_a_program_that_will_not_end_is_killed_with_all_it_started(prober: ProbeRunner, tmp_path: Path):
     script = f"trap '' TERM; sleep 61 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; wait; sleep 61"
     look = await looked(prober, probe("process", command=["sh", "-c", script], timeout=0.7))
     assert (look.ok, look.note) == (None, "no answer within 700ms")
@@ -347,7 +349,7 @@ async def test_a_program_that_will_not_end_is_killed_with_all_it_started(prober:
         assert await gone(number_in(tmp_path / name))
 
 
-async def test_a_look_that_is_given_up_kills_its_program(prober: Prober, tmp_path: Path):
+async def test_a_look_that_is_given_up_kills_its_program(prober: ProbeRunner, tmp_path: Path):
     script = f"echo $$ > {tmp_path}/self; sleep 61"
     looking = asyncio.create_task(prober.look(probe("process", command=["sh", "-c", script], timeout=30)))
     while not (tmp_path / "self").exists() or not (tmp_path / "self").read_text().strip():
@@ -449,7 +451,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     ],
 )
 async def test_python(
-    prober: Prober, functions: str, called: tuple[str, dict[str, Any]], tolerance: dict[str, Any], ok: bool | None
+    prober: ProbeRunner, functions: str, called: tuple[str, dict[str, Any]], tolerance: dict[str, Any], ok: bool | None
 ):
     name, arguments = called
     asked = probe("python", function=f"{functions}:{name}", arguments=arguments, tolerance=tolerance)
@@ -459,7 +461,7 @@ async def test_python(
     assert "ghp_" not in look.note
 
 
-async def test_a_function_that_never_returns_is_killed(prober: Prober, functions: str, tmp_path: Path):
+async def test_a_function_that_never_returns_is_killed(prober: ProbeRunner, functions: str, tmp_path: Path):
     hangs = probe("python", function=f"{functions}:hangs", tolerance={"equals": 1}, timeout=0.5)
     file = str(tmp_path / "pid")
     sleeps = probe("python", function=f"{functions}:pid", arguments={"file": file}, tolerance={"min": 0}, timeout=1.5)
@@ -485,7 +487,7 @@ async def test_a_function_that_never_returns_is_killed(prober: Prober, functions
     ],
 )
 async def test_what_cannot_be_looked_at_is_refused_by_name(asked: Probe, says: str):
-    prober = Prober(attached(), TARGET)
+    prober = ProbeRunner(attached(), TARGET)
     with pytest.raises(InvalidChange, match=says) as refused:
         await prober.refuse([asked])
     assert "probe asked" in str(refused.value)
@@ -503,7 +505,7 @@ async def test_what_cannot_be_looked_at_is_refused_by_name(asked: Probe, says: s
     ],
 )
 async def test_a_function_that_cannot_be_called_is_refused(
-    prober: Prober, functions: str, name: str, arguments: dict[str, Any], says: str
+    prober: ProbeRunner, functions: str, name: str, arguments: dict[str, Any], says: str
 ):
     asked = probe("python", function=name, arguments=arguments, tolerance={"equals": 1})
     with pytest.raises(InvalidChange, match=says):
@@ -512,7 +514,7 @@ async def test_a_function_that_cannot_be_called_is_refused(
 
 async def test_what_can_be_looked_at_is_not_refused(functions: str):
     hub = Hub(ScriptedSource(lambda number, subject: seen(0.0, subject=subject)))
-    prober = Prober(attached(proxies=hub, queries=Queries(lambda: 1.0)), TARGET, ALL)
+    prober = ProbeRunner(attached(proxies=hub, queries=Queries(lambda: 1.0)), TARGET, ALL)
     await prober.refuse(
         [
             probe("http", url="https://reviews.shop:8443/health?a=b"),
@@ -632,7 +634,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kub
     ],
 )  # fmt: skip
 async def test_kubernetes(cluster: KubeMesh, asked: dict[str, Any], ok: bool | None):
-    prober = Prober(attached(mesh=cluster), TARGET)
+    prober = ProbeRunner(attached(mesh=cluster), TARGET)
     given = {"kind": "Deployment", "api_version": asked.get("v", "apps/v1"), **asked}
     given.pop("v", None)
     look = await looked(prober, probe("kubernetes", **given))
@@ -642,7 +644,7 @@ async def test_kubernetes(cluster: KubeMesh, asked: dict[str, Any], ok: bool | N
 
 
 async def test_a_kind_that_the_cluster_does_not_serve_is_refused(cluster: KubeMesh):
-    prober = Prober(attached(mesh=cluster), TARGET)
+    prober = ProbeRunner(attached(mesh=cluster), TARGET)
     await prober.refuse([probe("kubernetes", api_version="apps/v1", kind="Deployment", object="a")])
     for version, kind in (("apps/v9", "Deployment"), ("apps/v1", "Daemon")):
         with pytest.raises(InvalidChange, match=f"probe asked: the cluster does not serve {kind} .{version}."):
@@ -654,7 +656,7 @@ async def test_an_api_server_that_does_not_answer_is_no_data_and_no_refusal(tmp_
     (tmp_path / "config").write_text(CONFIG.format(url=f"http://127.0.0.1:{refusing()}"))
     spec = {"metadata": {"name": "cluster"}, "spec": {"provider": "istio", "kubeconfig": "config"}}
     mesh = KubeMesh(ClusterMesh.model_validate(spec), tmp_path)
-    prober = Prober(attached(mesh=mesh), TARGET)
+    prober = ProbeRunner(attached(mesh=mesh), TARGET)
     asked = probe("kubernetes", api_version="apps/v1", kind="Deployment", object="a", absent=True, timeout=1)
     assert (await looked(prober, asked)).ok is None
     with pytest.raises(MeshUnavailable):
@@ -682,7 +684,7 @@ def test_the_guide_shows_probes_as_they_are_written():
 # Names
 
 
-async def test_a_name_that_hangs_holds_up_no_other(prober: Prober, monkeypatch: pytest.MonkeyPatch, server: str):
+async def test_a_name_that_hangs_holds_up_no_other(prober: ProbeRunner, monkeypatch: pytest.MonkeyPatch, server: str):
     """A name server that is silent is asked once a name, in threads that nobody else waits for."""
     real, stuck, asked = socket.getaddrinfo, threading.Event(), []
 
@@ -712,6 +714,6 @@ async def test_a_name_that_hangs_holds_up_no_other(prober: Prober, monkeypatch: 
     assert (look.ok, look.note) == (False, "no connection: silent-9: Temporary failure in name resolution")
 
 
-async def test_refusals_before_anything_is_run(prober: Prober):
+async def test_refusals_before_anything_is_run(prober: ProbeRunner):
     with pytest.raises(InvalidChange, match="probe asked: program 'no-such-program' was not found"):
         await prober.refuse([probe("process", command=["no-such-program"])])

@@ -23,13 +23,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import workflow_checks
-from activities.answers import TemporalState, ask
-from activities.meshes import Attached
-from activities.metrics import REGISTRY
-from activities.pulse import Pulse
-from activities.watching import Watching
+from activities.canary.analysis_run import AnalysisRun
+from activities.server_answers import TemporalState, ask
+from activities.temporal_health import TemporalHealth
+from autopilot.mesh.leases.overrides import LeaseOrders
 from autopilot.mesh.model import Lease, Target
-from autopilot.mesh.orders import Standing
+from autopilot.mesh_registry.meshes import AttachedMesh
+from autopilot.observability.metrics import REGISTRY
 from autopilot.telemetry.hub import Hub
 from tests.activities.test_waiting import harm_after, watch_request
 from tests.conftest import binary
@@ -57,8 +57,8 @@ class Health:
 class Renewed:
     """A mesh whose leases are renewed at once."""
 
-    async def renew(self, lease: Lease) -> Standing:
-        return Standing()
+    async def renew(self, lease: Lease) -> LeaseOrders:
+        return LeaseOrders()
 
     async def ready(self, target: Target, arms: Sequence[str]) -> dict[str, int]:
         return {}
@@ -106,7 +106,7 @@ async def test_a_server_that_answers_with_an_error_is_not_silent(
     answer: bool | RPCStatusCode, state: TemporalState, silent: bool
 ) -> None:
     now, health = 1000.0, Health(answer)
-    pulse = Pulse(lambda: now)
+    pulse = TemporalHealth(lambda: now)
     now += 130
     with capture_logs() as logged:
         async with pulse.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
@@ -156,10 +156,10 @@ async def test_the_judge_goes_on_while_temporal_is_away(
 ) -> None:
     monkeypatch.setattr(workflow_checks, "_EVERY", 0.1)  # as if there were many watches
     beats: list[float] = []
-    pulse = Pulse()
+    pulse = TemporalHealth()
     async with connected() as (client, process), Hub(ScriptedSource(harm_after(10_000))) as hub:
-        attached = Attached(mesh=Renewed(), proxies=hub)  # type: ignore[arg-type]
-        watching = Watching(watch_request(), attached, pulse, None)
+        attached = AttachedMesh(mesh=Renewed(), proxies=hub)  # type: ignore[arg-type]
+        watching = AnalysisRun(watch_request(), attached, pulse, None)
         async with pulse.following(client, every=0.5), asyncio.timeout(40):
             running = asyncio.create_task(watching.run(lambda _: beats.append(time.monotonic())))
             while len(beats) < 3:
@@ -195,7 +195,7 @@ async def test_a_workflow_without_a_worker_is_told_from_one_that_runs_has_ended_
 ) -> None:
     monkeypatch.setattr(workflow_checks, "_EVERY", 0.1)
     monkeypatch.setattr(workflow_checks, "_TAKEN", 0.5)
-    client, queue, pulse = dev_server.client, str(uuid.uuid4()), Pulse()
+    client, queue, pulse = dev_server.client, str(uuid.uuid4()), TemporalHealth()
 
     async def becomes(workflow_id: str, state: workflow_checks.WorkflowState) -> None:
         async with asyncio.timeout(20):

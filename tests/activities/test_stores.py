@@ -23,15 +23,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from activities.meshes import attach
-from activities.stores import source_of, store_of
 from autopilot.mesh.errors import InvalidChange, MeshError
+from autopilot.mesh_registry.meshes import attach
+from autopilot.mesh_registry.stores import source_of, store_of
 from autopilot.spec.cluster import ClusterSpec
 from autopilot.spec.secret_ref import SecretRef
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.model import TelemetryError
-from autopilot.telemetry.prometheus import PrometheusSource
-from autopilot.telemetry.store_access import StoreAccess
+from autopilot.telemetry.prometheus.credentials import StoreAccess
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.conftest import free_ports
 from tests.telemetry.running import running
 
@@ -162,7 +162,7 @@ class Cluster:
 async def test_a_secret_of_the_cluster_is_read_once_and_again_when_the_store_refuses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("autopilot.telemetry.store_access._AGAIN", 0.0)
+    monkeypatch.setattr("autopilot.telemetry.prometheus.credentials._AGAIN", 0.0)
     cluster = Cluster(TOKEN)
     spec = mesh(bearerToken={"secretRef": {"kubernetes": {"name": "mimir", "key": "token"}}})
     async with serving(Front(bearer(TOKEN))) as front:

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from activities.meshes import Attached, Meshes
-from activities.signatures import WatchBeat, WatchResult
-from activities.telemetry import TelemetryActivities
+from activities.canary.activities import TelemetryActivities
+from activities.contracts.operation import WatchBeat, WatchResult
 from autopilot.evidence.model import Harm, Tick
-from autopilot.evidence.record import unpack
+from autopilot.evidence.tick_codec import unpack
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.spec.canary import Analysis
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import sendable
@@ -33,7 +33,7 @@ async def test_an_infinite_reading_is_harm_after_the_usual_number_of_looks() -> 
     bench = Bench(traffic())
     bench.environment.on_heartbeat = lambda *details: bench.beats.append(details[0])
     async with Hub(ScriptedSource(bench.script)) as hub, asyncio.timeout(20):
-        meshes = Meshes({"local": Attached(mesh=bench.mesh, proxies=hub, queries=Infinite())})  # type: ignore[arg-type]
+        meshes = Meshes({"local": AttachedMesh(mesh=bench.mesh, proxies=hub, queries=Infinite())})  # type: ignore[arg-type]
         activities = TelemetryActivities(meshes, bench.pulse)
         asked = request(hold=60, analysis=analysis)
         result: WatchResult = await bench.environment.run(activities.watch, asked)

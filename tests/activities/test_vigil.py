@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities.vigil import Vigil
+from activities.canary.endpoint_check import EndpointCheck
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Target
 from autopilot.spec.canary import CanaryArms
@@ -44,7 +44,7 @@ class Mesh:
 async def told(*looks: dict[str, int] | Exception, weight: float = 10) -> list[str]:
     """What each look says."""
     mesh = Mesh()
-    vigil = Vigil(mesh, TARGET, ARMS, weight, mesh.clock)  # type: ignore[arg-type]
+    vigil = EndpointCheck(mesh, TARGET, ARMS, weight, mesh.clock)  # type: ignore[arg-type]
     said = []
     for look in looks:
         mesh.answer = look
@@ -90,14 +90,14 @@ async def test_a_service_that_is_deleted_under_its_weight_has_no_endpoint() -> N
 async def test_a_canary_without_weight_may_have_no_endpoint() -> None:
     mesh = Mesh()
     mesh.answer = GONE
-    async with Vigil(mesh, TARGET, ARMS, 0).kept() as gone:  # type: ignore[arg-type]
+    async with EndpointCheck(mesh, TARGET, ARMS, 0).kept() as gone:  # type: ignore[arg-type]
         done, _ = await asyncio.wait({gone}, timeout=3)
     assert not done
 
 
 async def test_the_task_ends_within_seconds() -> None:
     mesh = Mesh()
-    async with Vigil(mesh, TARGET, ARMS, 10).kept() as gone:  # type: ignore[arg-type]
+    async with EndpointCheck(mesh, TARGET, ARMS, 10).kept() as gone:  # type: ignore[arg-type]
         await asyncio.sleep(0.1)
         assert not gone.done()
         mesh.answer = GONE

@@ -11,29 +11,29 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.experiment_signatures import Baseline, Held, HoldBeat, HoldRequest, SteadyRequest
-from activities.holding import Holding
-from activities.meshes import Attached, Meshes
-from activities.metrics import REGISTRY
-from activities.probing import Prober
-from activities.pulse import Pulse
-from activities.signatures import WatchRequest
-from activities.stalls import Stalls, worst_stall
-from activities.steadying import Steadying
-from activities.telemetry import TelemetryActivities
-from activities.watching import Watching
-from autopilot.evidence.hypothesis import Look
+from activities.canary.activities import TelemetryActivities
+from activities.canary.analysis_run import AnalysisRun
+from activities.chaos.fault_step import FaultStep
+from activities.chaos.steady_state import SteadyStateCheck
+from activities.contracts.chaos import Baseline, Held, HoldBeat, HoldRequest, SteadyRequest
+from activities.contracts.operation import WatchRequest
+from activities.judge_stalls import Stalls, worst_stall
+from activities.probes.runner import ProbeRunner
+from activities.temporal_health import TemporalHealth
+from autopilot.evidence.chaos.hypothesis import Look
 from autopilot.evidence.model import Harm, Inconclusive, StepRule, Verdict
 from autopilot.mesh.errors import LeaseLost
+from autopilot.mesh.leases.overrides import LeaseOrders
 from autopilot.mesh.model import Aspect, Change, FaultSign, Holder, Lease, Target
-from autopilot.mesh.orders import Standing
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
+from autopilot.observability.metrics import REGISTRY
 from autopilot.spec.canary import Analysis, CanaryArms
-from autopilot.spec.experiment import MeshExperiment
+from autopilot.spec.chaos.experiment import MeshExperiment
+from autopilot.spec.chaos.probes import Probe
 from autopilot.spec.load import load
-from autopilot.spec.probes import Probe
+from autopilot.telemetry.fault_effects.port import Counted, Hop, Mark
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Observation, Subject
-from autopilot.telemetry.witness import Counted, Hop, Mark
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
 
 TARGET = Target(mesh="local", namespace="shop", service="reviews")
@@ -75,7 +75,7 @@ class HangingMesh:
     cancelled: int = 0
     signed: bool = True
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         self.renewals += 1
         try:
             await never()
@@ -100,10 +100,10 @@ class LosingMesh(HangingMesh):
 
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         if self.lost.is_set():
             raise LeaseLost("somebody lifted it")
-        return Standing()
+        return LeaseOrders()
 
 
 class HangingTemporal:
@@ -142,7 +142,7 @@ class Quiet:
         return
 
 
-class Alarm(Prober):
+class Alarm(ProbeRunner):
     """Every probe passes until `rings` is set."""
 
     rings = False
@@ -182,16 +182,16 @@ def spec() -> Any:
     return document.spec.model_copy(update={"tick": 0.5})
 
 
-async def watched(mesh: HangingMesh, pulse: Pulse, script: Any, tick: float = 0.5) -> Verdict:
+async def watched(mesh: HangingMesh, pulse: TemporalHealth, script: Any, tick: float = 0.5) -> Verdict:
     async with Hub(ScriptedSource(script)) as hub:
-        attached = Attached(mesh=mesh, proxies=hub)  # type: ignore[arg-type]
-        watching = Watching(watch_request(tick), attached, pulse, None)
+        attached = AttachedMesh(mesh=mesh, proxies=hub)  # type: ignore[arg-type]
+        watching = AnalysisRun(watch_request(tick), attached, pulse, None)
         async with asyncio.timeout(GENEROUS):
             return (await watching.run(lambda _: None)).verdict
 
 
-def holding(mesh: HangingMesh, pulse: Pulse) -> tuple[Holding, Attached]:
-    attached = Attached(mesh=mesh, proxies=None, witness=Quiet())  # type: ignore[arg-type]
+def holding(mesh: HangingMesh, pulse: TemporalHealth) -> tuple[FaultStep, AttachedMesh]:
+    attached = AttachedMesh(mesh=mesh, proxies=None, witness=Quiet())  # type: ignore[arg-type]
     asked = HoldRequest(
         lease=lease("chaos/a", Aspect.FAULTS),
         target=TARGET,
@@ -203,21 +203,21 @@ def holding(mesh: HangingMesh, pulse: Pulse) -> tuple[Holding, Attached]:
         effects=(),
         baseline=Baseline(seconds=2, requests=100, failures=0),
     )
-    return Holding(asked, attached, pulse, None), attached
+    return FaultStep(asked, attached, pulse, None), attached
 
 
-async def held(mesh: HangingMesh, pulse: Pulse, prober: Alarm, beats: list[HoldBeat]) -> Held:
+async def held(mesh: HangingMesh, pulse: TemporalHealth, prober: Alarm, beats: list[HoldBeat]) -> Held:
     one, _ = holding(mesh, pulse)
     async with asyncio.timeout(2 * GENEROUS):
         return await one.run(prober, beats.append)
 
 
 def prober(mesh: HangingMesh) -> Alarm:
-    return Alarm(Attached(mesh=mesh, proxies=None), TARGET)  # type: ignore[arg-type]
+    return Alarm(AttachedMesh(mesh=mesh, proxies=None), TARGET)  # type: ignore[arg-type]
 
 
 async def test_harm_is_seen_and_told_though_mesh_and_temporal_hang() -> None:
-    mesh, pulse = HangingMesh(), Pulse()
+    mesh, pulse = HangingMesh(), TemporalHealth()
     async with pulse.following(HangingTemporal()):  # type: ignore[arg-type]
         verdict = await watched(mesh, pulse, harm_after(2))
     assert isinstance(verdict, Harm)
@@ -226,7 +226,7 @@ async def test_harm_is_seen_and_told_though_mesh_and_temporal_hang() -> None:
 
 
 async def test_an_abort_condition_is_seen_and_told_though_mesh_and_temporal_hang() -> None:
-    mesh, pulse, beats = HangingMesh(signed=False), Pulse(), list[HoldBeat]()
+    mesh, pulse, beats = HangingMesh(signed=False), TemporalHealth(), list[HoldBeat]()
     alarm = prober(mesh)
     async with pulse.following(HangingTemporal()):  # type: ignore[arg-type]
         running = asyncio.create_task(held(mesh, pulse, alarm, beats))
@@ -243,22 +243,22 @@ async def test_an_abort_condition_is_seen_and_told_though_mesh_and_temporal_hang
 async def test_a_check_of_the_hypothesis_does_not_wait_for_a_mesh_that_hangs() -> None:
     mesh = HangingMesh()
     asked = SteadyRequest(target=TARGET, spec=spec(), phase="before", lease=lease("chaos/a"))
-    attached = Attached(mesh=mesh, proxies=None)  # type: ignore[arg-type]
+    attached = AttachedMesh(mesh=mesh, proxies=None)  # type: ignore[arg-type]
     async with asyncio.timeout(GENEROUS):
-        found = await Steadying(asked, attached, Pulse()).run(prober(mesh))
+        found = await SteadyStateCheck(asked, attached, TemporalHealth()).run(prober(mesh))
     assert [one.verdict for one in found.probes] == ["pass"]
 
 
 async def test_a_lost_lease_wakes_the_watch_between_two_ticks() -> None:
     mesh = LosingMesh()
     asyncio.get_running_loop().call_later(0.3, mesh.lost.set)
-    verdict = await watched(mesh, Pulse(), harm_after(1000), tick=60)
+    verdict = await watched(mesh, TemporalHealth(), harm_after(1000), tick=60)
     assert verdict == Inconclusive(cause="leaseLost", reason="somebody lifted it")
 
 
 async def test_a_lost_lease_wakes_the_hold_between_two_ticks() -> None:
     mesh, beats = LosingMesh(), list[HoldBeat]()
-    one, _ = holding(mesh, Pulse())
+    one, _ = holding(mesh, TemporalHealth())
     one._spec = one._spec.model_copy(update={"tick": 60.0})
     asyncio.get_running_loop().call_later(0.3, mesh.lost.set)
     async with asyncio.timeout(GENEROUS):
@@ -271,8 +271,8 @@ async def test_a_watch_that_is_asked_to_stop_does_not_wait_for_its_renewal() -> 
     beats: list[Any] = []
     environment.on_heartbeat = lambda *details: beats.append(details[0])
     async with Hub(ScriptedSource(harm_after(1000))) as hub:
-        meshes = Meshes({"local": Attached(mesh=mesh, proxies=hub)})  # type: ignore[arg-type]
-        activities = TelemetryActivities(meshes, Pulse())
+        meshes = Meshes({"local": AttachedMesh(mesh=mesh, proxies=hub)})  # type: ignore[arg-type]
+        activities = TelemetryActivities(meshes, TemporalHealth())
         running = asyncio.create_task(environment.run(activities.watch, watch_request()))
         async with asyncio.timeout(GENEROUS):
             while not beats:

@@ -14,17 +14,17 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.testing import ActivityEnvironment
 
-from activities.meshes import Attached, Meshes
-from activities.pulse import Pulse
-from activities.signatures import CountRequest, WatchBeat, WatchRequest, WatchResult
-from activities.telemetry import TelemetryActivities
+from activities.canary.activities import TelemetryActivities
+from activities.contracts.operation import CountRequest, WatchBeat, WatchRequest, WatchResult
+from activities.temporal_health import TemporalHealth
 from autopilot.evidence.model import Advance, Harm, Inconclusive, StepRule
-from autopilot.evidence.record import unpack
+from autopilot.evidence.tick_codec import unpack
 from autopilot.mesh.errors import InvalidChange, LeaseLost, MeshUnavailable
+from autopilot.mesh.leases.overrides import LeaseOrders
 from autopilot.mesh.model import Aspect, Holder, Lease, Target
-from autopilot.mesh.orders import Standing
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.spec.canary import Analysis, CanaryArms
-from autopilot.telemetry import arrivals
+from autopilot.telemetry import unproxied_requests
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Arrivals, Observation, Subject, TelemetryError
 from tests.telemetry.fakes import ScriptedSource, counters, sample, seen
@@ -42,11 +42,11 @@ class Mesh:
     refuses: Exception | None = None
     endpoints: dict[str, int] = field(default_factory=lambda: {"v1": 2, "v2": 2})
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         if self.refuses is not None:
             raise self.refuses
         self.renewed += 1
-        return Standing()
+        return LeaseOrders()
 
     async def condemn(self, lease: Lease, reason: str) -> None:
         self.condemned.append(reason)
@@ -101,7 +101,7 @@ class Bench:
 
     script: Any
     mesh: Mesh = field(default_factory=Mesh)
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: TemporalHealth = field(default_factory=TemporalHealth)
     environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
     beats: list[WatchBeat] = field(default_factory=list)
     interval: float | None = None
@@ -110,7 +110,7 @@ class Bench:
     async def watch(self, asked: WatchRequest) -> WatchResult:
         self.environment.on_heartbeat = lambda *details: self.beats.append(details[0])
         async with Hub(ScriptedSource(self.script, interval=self.interval)) as hub:
-            meshes = Meshes({"local": Attached(mesh=self.mesh, proxies=hub, queries=self.queries)})  # type: ignore[arg-type]
+            meshes = Meshes({"local": AttachedMesh(mesh=self.mesh, proxies=hub, queries=self.queries)})  # type: ignore[arg-type]
             activities = TelemetryActivities(meshes, self.pulse)
             async with asyncio.timeout(20):
                 return await self.environment.run(activities.watch, asked)
@@ -181,7 +181,7 @@ def bypassed(number: int, subject: Subject) -> Observation:
 
 
 async def test_what_passes_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "SETTLE", 0.4)
+    monkeypatch.setattr(unproxied_requests, "SETTLE", 0.4)
     bench = Bench(bypassed)
     verdict = (await bench.watch(request(hold=60))).verdict
     assert isinstance(verdict, Inconclusive)
@@ -191,7 +191,7 @@ async def test_what_passes_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_patient_watch_names_nothing_that_somebody_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "SETTLE", 0.4)
+    monkeypatch.setattr(unproxied_requests, "SETTLE", 0.4)
     bench = Bench(bypassed)
     running = asyncio.create_task(bench.watch(request(hold=60, patient=True)))
     while len(bench.beats) < 10:
@@ -281,11 +281,11 @@ async def test_another_try_goes_on_from_the_last_heartbeat() -> None:
 
 async def test_a_query_needs_a_prometheus_before_anything_is_written() -> None:
     async with Hub(ScriptedSource(traffic())) as hub:
-        meshes = Meshes({"local": Attached(mesh=Mesh(), proxies=hub)})  # type: ignore[arg-type]
+        meshes = Meshes({"local": AttachedMesh(mesh=Mesh(), proxies=hub)})  # type: ignore[arg-type]
         analysis = Analysis.model_validate({"metrics": [{"type": "promql", "name": "ours", "query": "x", "max": 1}]})
         asked = CountRequest(target=TARGET, arms=ARMS, analysis=analysis, queries=True)
         with pytest.raises(InvalidChange, match="metric ours needs Prometheus"):
-            await ActivityEnvironment().run(TelemetryActivities(meshes, Pulse()).count, asked)
+            await ActivityEnvironment().run(TelemetryActivities(meshes, TemporalHealth()).count, asked)
 
 
 class Silent:
@@ -326,10 +326,10 @@ async def test_a_query_that_is_refused_is_named_with_the_refusal() -> None:
 async def test_what_has_no_data_is_said_before_anything_is_written() -> None:
     """A query without a value, and requests without a histogram."""
     async with Hub(ScriptedSource(traffic())) as hub:
-        attached = Attached(mesh=Mesh(), proxies=hub, queries=Silent())  # type: ignore[arg-type]
+        attached = AttachedMesh(mesh=Mesh(), proxies=hub, queries=Silent())  # type: ignore[arg-type]
         analysis = Analysis.model_validate({"metrics": [{"type": "errorRate"}, {"type": "latency"}, QUERY]})
         asked = CountRequest(target=TARGET, arms=ARMS, analysis=analysis, queries=True)
-        counting = TelemetryActivities(Meshes({"local": attached}), Pulse())
+        counting = TelemetryActivities(Meshes({"local": attached}), TemporalHealth())
         query, histogram = (await ActivityEnvironment().run(counting.count, asked)).notes
         assert query.startswith("ours has no value now, and no step advances without one: errors{")
         assert re.match(r"v1 has \d+ requests and no latency histogram .*, so latency cannot be judged", histogram)

@@ -9,8 +9,8 @@ from worlds.model import Step, World
 from worlds.ours import DEFAULT, boundaries, following, walk
 
 from autopilot.evidence import canary
-from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.model import Advance, ArmTick, Harm, StepRule, Tick
+from autopilot.evidence.statistics.arrays import BatchArm
 from autopilot.spec.canary import CanaryStep
 
 STEPS = (Step(0.1, 20.0), Step(0.5, 20.0), Step(1.0, 20.0))

@@ -12,7 +12,7 @@ from worlds.outcome import Outcome, Tally
 from worlds.peers import PEERS, Gate, argo, flagger
 from worlds.rule import Rule, walk
 
-from autopilot.evidence.arrays import BatchArm
+from autopilot.evidence.statistics.arrays import BatchArm
 
 N = 20
 

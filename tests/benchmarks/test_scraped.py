@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worlds.scraped import CANARY, EPOCH, STABLE, Scraped, Scraping, scraped_worlds
 
-from autopilot.telemetry.difference import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer, HubTick
 
 WORLDS = scraped_worlds()
 

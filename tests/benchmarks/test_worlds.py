@@ -12,7 +12,7 @@ from worlds.events import Bursts, Restarts
 from worlds.model import Play, World
 from worlds.moving import Diurnal, Incident, LoadStep, Wander
 
-from autopilot.evidence.arrays import BatchArm, Counts
+from autopilot.evidence.statistics.arrays import BatchArm, Counts
 
 WORLDS = catalogue()
 STEADY = [

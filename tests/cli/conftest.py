@@ -29,9 +29,9 @@ from autopilot.mesh.model import (
 )
 from autopilot.operations.canary_status import CanaryStatus, Progress
 from autopilot.operations.common import Event, Exposure, Outcome, Phase
-from autopilot.report import CanaryInput, CanaryReport, StepReport
+from autopilot.reports.canary import CanaryInput, CanaryReport, StepReport
 from autopilot.spec.canary import MeshCanary
-from starter.cli import run
+from starter.cli.main import run
 
 ID = "canary/local/shop/reviews"
 NOW = 1_760_000_000.0
@@ -60,7 +60,7 @@ spec:
 
 
 class OperationError(Exception):
-    """As `starter.operations` has it."""
+    """As `starter.client.operations` has it."""
 
 
 class OperationUnfinished(OperationError):
@@ -72,8 +72,8 @@ class OperationRunning(OperationError):
 
 
 for _error in (OperationError, OperationUnfinished):
-    _error.__module__ = "starter.operations"
-OperationRunning.__module__ = "starter.starting"
+    _error.__module__ = "starter.client.operations"
+OperationRunning.__module__ = "starter.client.start"
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Stage:
     leases: list[LeaseStatus] = field(default_factory=list)
     workers: dict[str, int] = field(default_factory=lambda: {"autopilot": 1})
     failing: dict[str, Exception] = field(default_factory=dict)
-    """Function of `starter.operations` or `starter.starting` → what it raises."""
+    """Function of `starter.client.operations` or `starter.client.start` → what it raises."""
     after: int = 0
     """How often a running operation is looked at before it ends with `report`."""
 
@@ -129,8 +129,8 @@ class FakeMesh:
 
 
 def operations(stage: Stage) -> ModuleType:
-    """`starter.operations`, played."""
-    module = ModuleType("starter.operations")
+    """`starter.client.operations`, played."""
+    module = ModuleType("starter.client.operations")
 
     async def connect() -> object:
         stage.fail("connect")
@@ -179,8 +179,8 @@ def operations(stage: Stage) -> ModuleType:
 
 
 def starting(stage: Stage) -> ModuleType:
-    """`starter.starting`, played."""
-    module = ModuleType("starter.starting")
+    """`starter.client.start`, played."""
+    module = ModuleType("starter.client.start")
 
     async def start_canary(_client: object, canary: CanaryInput) -> None:
         stage.fail("start_canary")
@@ -197,8 +197,8 @@ def starting(stage: Stage) -> ModuleType:
 
 
 def meshes(stage: Stage) -> ModuleType:
-    """`starter.meshes`, played."""
-    module = ModuleType("starter.meshes")
+    """`starter.client.preflight`, played."""
+    module = ModuleType("starter.client.preflight")
 
     @contextlib.asynccontextmanager
     async def open_mesh(_path: Path | None = None) -> AsyncIterator[FakeMesh]:

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from autopilot.mesh.errors import MeshError
 from autopilot.operations.common import Approval, Command, Outcome, Phase, Promotion
-from starter.options import whoami
+from starter.client.identity import whoami
 
 from .conftest import (
     ID,
@@ -287,7 +287,7 @@ def test_no_mesh_is_an_error_that_says_what_to_do(autopilot: Run, stage: Stage, 
 def test_worker_and_guard_run_what_they_are_told(
     autopilot: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import worker.guard  # noqa: PLC0415
+    import worker.guard_process  # noqa: PLC0415
     import worker.main  # noqa: PLC0415
 
     ran: list[tuple[Any, ...]] = []

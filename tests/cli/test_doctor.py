@@ -23,7 +23,7 @@ def findings(result: Result) -> dict[str, dict[str, object]]:
 @pytest.fixture(autouse=True)
 def no_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens at the default address, whatever runs on this machine."""
-    monkeypatch.setattr("starter.commands.doctor.temporal_address", lambda: "127.0.0.1:1")
+    monkeypatch.setattr("starter.cli.commands.doctor.temporal_address", lambda: "127.0.0.1:1")
 
 
 def test_nothing_required_is_missing_here(autopilot: Run, stage: Stage) -> None:

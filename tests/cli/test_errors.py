@@ -11,7 +11,8 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, MeshUnavailable
-from starter.errors import CommandError, explain, temporal_address
+from starter.cli.errors import explain, temporal_address
+from starter.client.errors import CommandError
 
 from .conftest import ID, Result, Stage
 

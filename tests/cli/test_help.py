@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from starter.cli import ENTRIES
-from starter.lazy import Entry, build
+from starter.cli.lazy_commands import Entry, build
+from starter.cli.main import ENTRIES
 
 from .conftest import Result
 

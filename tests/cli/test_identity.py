@@ -11,8 +11,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from starter.errors import CommandError
-from starter.identity import actor, caller
+from starter.client.errors import CommandError
+from starter.client.identity import actor, caller
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())

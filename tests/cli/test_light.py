@@ -23,15 +23,15 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from autopilot.findings import ExperimentInput
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.canary_status import CanaryStatus
 from autopilot.operations.common import Command, Outcome, Phase
 from autopilot.operations.experiment_status import ExperimentStatus, Verdict
-from autopilot.report import CanaryReport
-from autopilot.spec.experiment import ExperimentSpec
-from starter import schedules, scheduling
-from starter.operations import KIND, PHASE, TARGET, list_operations
+from autopilot.reports.canary import CanaryReport
+from autopilot.reports.experiment import ExperimentInput
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from starter.client import schedules, start_schedule
+from starter.client.operations import KIND, PHASE, TARGET, list_operations
 from tests.mesh.conftest import MESH
 
 from .conftest import EXPERIMENT, a_report, a_status
@@ -44,10 +44,15 @@ TEMPORAL_ALONE = NEVER | {
     "ruamel", "aiohttp", "workflows", "activities", "worker.plugin", "autopilot.mesh.kube", "autopilot.mesh.envoy",
 }  # fmt: skip
 """Nor may what only talks to Temporal load these."""
-SPECIFICATION = frozenset({"autopilot.mesh.model", "autopilot.spec.canary", "autopilot.spec.faults"})
-ONE_OPERATION = TEMPORAL_ALONE | SPECIFICATION | {"autopilot.spec.experiment"}
+SPECIFICATION = frozenset({"autopilot.mesh.model", "autopilot.spec.canary", "autopilot.spec.chaos.faults"})
+ONE_OPERATION = TEMPORAL_ALONE | SPECIFICATION | {"autopilot.spec.chaos.experiment"}
 """Nor may what looks at a running operation load these."""
-ONE_COMMAND = ONE_OPERATION | {"rich", "autopilot.evidence", "autopilot.report", "autopilot.findings"}
+ONE_COMMAND = ONE_OPERATION | {
+    "rich",
+    "autopilot.evidence",
+    "autopilot.reports.canary",
+    "autopilot.reports.experiment",
+}
 """Nor may what sends one command load these."""
 MOST = {"command": 640, "list": 690, "look": 705, "schedule list": 665, "crds": 390, "plan": 490}
 """So many modules may be loaded, those of Python and of libraries too: measured, and a few per cent of slack."""
@@ -55,7 +60,7 @@ PROBE = """\
 import os, sys
 from autopilot._bootstrap import bootstrap
 bootstrap()
-from starter.cli import run
+from starter.cli.main import run
 code = run()
 sys.stdout.flush()
 with open(os.environ["MODULES"], "w") as file:
@@ -263,11 +268,18 @@ async def test_looking_at_an_operation_loads_the_models_of_its_kind_alone(
     assert rollout in running.out
     assert experiment in chaos.out
     assert "Aborted" in ended.out
-    assert not running.below(ONE_OPERATION | {"autopilot.report", "autopilot.operations.experiment_status"})
+    assert not running.below(ONE_OPERATION | {"autopilot.reports.canary", "autopilot.operations.experiment_status"})
     assert not chaos.below(
-        ONE_OPERATION | {"autopilot.report", "autopilot.findings", "autopilot.operations.canary_status"}
+        ONE_OPERATION
+        | {
+            "autopilot.reports.canary",
+            "autopilot.reports.experiment",
+            "autopilot.operations.canary_status",
+        }
     )
-    assert not ended.below((ONE_OPERATION - SPECIFICATION) | {"autopilot.findings", "autopilot.spec.experiment"})
+    assert not ended.below(
+        (ONE_OPERATION - SPECIFICATION) | {"autopilot.reports.experiment", "autopilot.spec.chaos.experiment"}
+    )
     assert max(len(each.modules) for each in (running, chaos, ended)) <= MOST["look"]
 
 
@@ -282,7 +294,7 @@ async def test_a_list_of_schedules_loads_no_worker(shell: Shell, dev_server: Wor
         "schedule": {"cron": "0 10 1 1 *"},
     }
     wanted = ExperimentInput(mesh="local", namespace="shop", name="light", spec=ExperimentSpec.model_validate(spec))
-    schedule = await scheduling.put(dev_server.client, wanted)
+    schedule = await start_schedule.put(dev_server.client, wanted)
     try:
         done = await shell.run("schedule", "list", "-o", "json")
     finally:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import Halted, TakenOver
 from autopilot.mesh.model import Lease
 from tests.faults import next_release
@@ -170,7 +170,7 @@ def test_leases_names_what_cannot_be_read(autopilot: Run, ledger: Ledger, held: 
 
 
 def test_doctor_names_what_cannot_be_read(autopilot: Run, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starter.commands.doctor.temporal_address", lambda: "127.0.0.1:1")
+    monkeypatch.setattr("starter.cli.commands.doctor.temporal_address", lambda: "127.0.0.1:1")
     next_release.write(ledger.store.mesh_file, "ratings")
     found = {each["name"]: each for each in json.loads(autopilot("doctor", "-o", "json").out)["findings"]}
     assert not found["mesh"]["ok"]

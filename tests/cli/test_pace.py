@@ -7,7 +7,7 @@ import pytest
 
 from autopilot.evidence.model import ArmTick, Tick
 from autopilot.spec.canary import CanarySpec, MeshCanary
-from starter.pace import Pace, _paced
+from starter.client.step_durations import Pace, _paced
 
 
 def paced(rate: float, weights: tuple[float, ...] = (5, 50, 100)) -> Pace:

@@ -11,10 +11,10 @@ import pytest
 
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
 from autopilot.mesh.model import ArmState, Plan, Target, TargetState
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.experiment import Action, Drain
-from starter import meshes
-from starter.cli import run
+from autopilot.spec.chaos.experiment import Action, Drain
+from autopilot.spec.chaos.limits import Ceilings
+from starter.cli.main import run
+from starter.client import preflight
 
 EXPERIMENT = """
 apiVersion: meshautopilot.io/v1alpha1
@@ -60,7 +60,7 @@ def test_plan_says_what_an_action_would_lose(
     async def opened(path: Path | None = None) -> AsyncIterator[Cluster]:
         yield Cluster()
 
-    monkeypatch.setattr(meshes, "open_mesh", opened)
+    monkeypatch.setattr(preflight, "open_mesh", opened)
     monkeypatch.setenv("COLUMNS", "400")
     file = tmp_path / "experiment.yaml"
     file.write_text(EXPERIMENT)

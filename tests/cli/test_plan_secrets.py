@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autopilot.mesh.envoy.prepare import prepare
-from starter.cli import run
+from starter.cli.main import run
 from tests.mesh.conftest import MESH
 
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "chaos-secret.yaml").read_text()

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from autopilot.spec.load import load
-from starter.cli import ENTRIES
-from starter.following import CODES
+from starter.cli.main import ENTRIES
+from starter.client.operation_watch import CODES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import starter
-from autopilot.findings import ExperimentInput
 from autopilot.operations.common import Caller
-from autopilot.timetable import Hand, Missed, RunRecord, schedule_id
-from starter.commands.schedule import ENTRIES
-from starter.schedules import ScheduleError, ScheduleRow
+from autopilot.reports.experiment import ExperimentInput
+from autopilot.reports.schedule_rules import ManualRun, Missed, RunRecord, schedule_id
+from starter.cli.commands.schedule import ENTRIES
+from starter.client.schedules import ScheduleError, ScheduleRow
 
 from .conftest import EXPERIMENT, NOW, Result, Stage
 
@@ -35,7 +35,7 @@ SCHEDULED = EXPERIMENT + "  schedule: {cron: '0 10 * * mon-fri', timeZone: Europ
 
 
 @dataclass
-class Book:
+class TargetRecord:
     """What is scheduled, and what was asked for."""
 
     put: list[ExperimentInput] = field(default_factory=list)
@@ -46,9 +46,13 @@ class Book:
 
 
 @pytest.fixture
-def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Book:
-    """`starter.schedules` and `starter.scheduling`, played."""
-    book, module, making = Book(), ModuleType("starter.schedules"), ModuleType("starter.scheduling")
+def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> TargetRecord:
+    """`starter.client.schedules` and `starter.client.start_schedule`, played."""
+    book, module, making = (
+        TargetRecord(),
+        ModuleType("starter.client.schedules"),
+        ModuleType("starter.client.start_schedule"),
+    )
 
     async def put(_client: object, wanted: ExperimentInput) -> str:
         book.put.append(wanted)
@@ -73,7 +77,7 @@ def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Book:
         book.told.append(("resume", schedule, (caller.who, reason)))
         return book.changes
 
-    async def trigger(_client: object, schedule: str, hand: Hand) -> RunRecord:
+    async def trigger(_client: object, schedule: str, hand: ManualRun) -> RunRecord:
         book.told.append(("trigger", schedule, hand))
         return book.records[0]
 
@@ -115,7 +119,7 @@ def row(**more: Any) -> ScheduleRow:
     return ScheduleRow(**known | more)
 
 
-def test_create_makes_what_the_file_asks_for(autopilot: Run, book: Book, file: Callable[..., Path]) -> None:
+def test_create_makes_what_the_file_asks_for(autopilot: Run, book: TargetRecord, file: Callable[..., Path]) -> None:
     result = autopilot("schedule", "create", "-f", file(), "--who", "ann")
     assert result.code == 0, result.err
     (wanted,) = book.put
@@ -126,7 +130,7 @@ def test_create_makes_what_the_file_asks_for(autopilot: Run, book: Book, file: C
 
 
 def test_create_tells_of_hours_that_clocks_leave_out_or_repeat(
-    autopilot: Run, book: Book, file: Callable[..., Path]
+    autopilot: Run, book: TargetRecord, file: Callable[..., Path]
 ) -> None:
     at_night = file(SCHEDULED.replace("0 10 * * mon-fri", "30 2 * * *"))
     said = " ".join(autopilot("schedule", "create", "-f", at_night).err.split())
@@ -146,7 +150,7 @@ def test_create_tells_of_hours_that_clocks_leave_out_or_repeat(
     ids=["no schedule", "no cron", "no experiment"],
 )
 def test_create_refuses_what_cannot_be_scheduled(
-    autopilot: Run, book: Book, file: Callable[..., Path], text: str, says: str
+    autopilot: Run, book: TargetRecord, file: Callable[..., Path], text: str, says: str
 ) -> None:
     result = autopilot("schedule", "create", "-f", file(text))
     assert result.code == 1
@@ -154,7 +158,7 @@ def test_create_refuses_what_cannot_be_scheduled(
     assert book.put == []
 
 
-def test_list_says_when_and_what_came_of_it(autopilot: Run, book: Book) -> None:
+def test_list_says_when_and_what_came_of_it(autopilot: Run, book: TargetRecord) -> None:
     assert "there are no schedules" in autopilot("schedule", "list").err
     book.rows = [
         row(last=record("skipped", "2026-03-01 to 2026-03-02 are frozen: sale")),
@@ -170,7 +174,7 @@ def test_list_says_when_and_what_came_of_it(autopilot: Run, book: Book) -> None:
     assert "cron: 0 10 * * mon-fri" in autopilot("schedule", "list", "-o", "yaml").out
 
 
-def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: Book) -> None:
+def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: TargetRecord) -> None:
     assert "has not run yet" in autopilot("schedule", "runs", "slow").err
     gone = Missed(first=NOW - 86400, last=NOW - 60, count=1439, reason="Temporal was away for longer than 5m")
     book.records = [record("started", missed=(gone,), more_missed=True), record("skipped", "halted by ann", by="bob")]
@@ -181,7 +185,7 @@ def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: Book) -> None:
     assert len(json.loads(autopilot("schedule", "runs", "slow", "-o", "json", "--limit", "1").out)) == 1
 
 
-def test_pause_and_resume_say_who_and_why(autopilot: Run, book: Book) -> None:
+def test_pause_and_resume_say_who_and_why(autopilot: Run, book: TargetRecord) -> None:
     assert autopilot("schedule", "pause", "slow", "--reason", "moving", "--who", "ann").code == 0
     assert autopilot("schedule", "resume", "slow", "--who", "ann").code == 0
     assert book.told == [("pause", ID, ("ann", "moving")), ("resume", ID, ("ann", ""))]
@@ -193,7 +197,7 @@ def test_pause_and_resume_say_who_and_why(autopilot: Run, book: Book) -> None:
     assert "no schedule is called" in autopilot("schedule", "pause", "unknown", "--reason", "x").err
 
 
-def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: Book) -> None:
+def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: TargetRecord) -> None:
     book.records = [record("started", experiment="chaos/local/shop/slow")]
     began = autopilot("schedule", "trigger", "slow", "--who", "ann")
     assert (began.code, "started chaos/local/shop/slow" in began.out) == (0, True)
@@ -207,7 +211,7 @@ def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: Book) 
     assert autopilot("schedule", "trigger", "slow", "-o", "json").code == 0
 
 
-def test_delete_removes_it(autopilot: Run, book: Book) -> None:
+def test_delete_removes_it(autopilot: Run, book: TargetRecord) -> None:
     assert autopilot("schedule", "delete", "slow").code == 0
     assert book.told == [("delete", ID, None)]
 

@@ -15,7 +15,8 @@ import pytest
 
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.cluster import ClusterSpec
-from starter import pace, sources
+from starter.client import prometheus as sources
+from starter.client import step_durations
 from tests.cli.conftest import FakeMesh, Stage
 from tests.cli.test_doctor import Run, findings
 
@@ -92,7 +93,7 @@ async def test_the_check_before_a_start_uses_the_mesh_files_credentials(
     monkeypatch.setenv("STORE_TOKEN", TOKEN)
     assert await sources.check(with_token(store.url), CANARY) == []
     assert [path.partition("?")[0] for path, _ in store.asked] == ["/prometheus/api/v1/query"] * 2
-    assert await pace.of(CANARY, with_token(store.url)) is None  # it knows nothing of the service
+    assert await step_durations.of(CANARY, with_token(store.url)) is None  # it knows nothing of the service
     assert "istio_requests_total" in store.asked[-1][0]  # the dialect of the mesh
 
 
@@ -127,7 +128,7 @@ async def test_what_this_machine_was_told_must_answer_here(store: Store, monkeyp
 
 async def test_without_a_prometheus_nothing_is_checked() -> None:
     assert await sources.check(mesh(), CANARY) == []
-    assert await pace.of(CANARY, mesh()) is None
+    assert await step_durations.of(CANARY, mesh()) is None
 
 
 def doctor_of(stage: Stage, monkeypatch: pytest.MonkeyPatch, autopilot: Run, spec: Any) -> Any:

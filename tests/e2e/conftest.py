@@ -19,11 +19,11 @@ from temporalio.client import Client
 
 from autopilot.local import control, stack
 from autopilot.local.record import Condition, StackInfo
-from autopilot.mesh.envoy.base import set_weights
 from autopilot.mesh.envoy.mesh import EnvoyMesh
+from autopilot.mesh.envoy.mesh_file import set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Target
-from worker import connection
+from worker import temporal_client
 
 TOOLS = Path(__file__).parents[2] / ".autopilot" / "tools"
 """Where `make install` put Prometheus: nobody wants it fetched again for every test run."""
@@ -118,7 +118,7 @@ def stack_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def lab(stack_state: Path) -> AsyncIterator[Lab]:
     info = stack.describe(stack_state)
     assert info is not None
-    client = await connection.connect(info.temporal)
+    client = await temporal_client.connect(info.temporal)
     mesh = EnvoyMesh(info.mesh_file)
     async with aiohttp.ClientSession() as session:
         made = Lab(stack_state, client, session, mesh)

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from autopilot.findings import ExperimentInput, ExperimentReport
 from autopilot.local import stack
 from autopilot.mesh.errors import LeaseHeld, LeasePending
+from autopilot.mesh.leases.overrides import Actor, Halt
 from autopilot.mesh.model import Aspect, Target
-from autopilot.mesh.orders import Actor, Halt
 from autopilot.operations.common import Caller, Command, Outcome
 from autopilot.operations.experiment_status import Verdict
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
+from autopilot.reports.experiment import ExperimentInput, ExperimentReport
 from autopilot.spec.canary import CanarySpec
-from autopilot.spec.experiment import ExperimentSpec
-from starter import operations
-from starter.starting import start_canary, start_experiment
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from starter.client import operations
+from starter.client.start import start_canary, start_experiment
 from tests.e2e.conftest import TOOLS, Lab, parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

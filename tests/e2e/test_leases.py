@@ -18,14 +18,14 @@ from autopilot.local.processes import environment
 from autopilot.local.record import Condition
 from autopilot.mesh.audit import verify
 from autopilot.mesh.errors import LeasePending
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Lease
-from autopilot.mesh.orders import Actor
 from autopilot.operations.common import Command, Outcome
-from starter.operations import progress
-from starter.starting import start_canary
+from starter.client.operations import progress
+from starter.client.start import start_canary
 from tests.e2e.conftest import REVIEWS, Lab, parsed
 from tests.e2e.test_rollouts import rollout, watched
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 SPLIT = {"v1": 70, "v2": 30}

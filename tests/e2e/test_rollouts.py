@@ -10,15 +10,15 @@ import time
 
 import pytest
 
-from autopilot.evidence.record import unpack
+from autopilot.evidence.tick_codec import unpack
 from autopilot.local.record import Condition
 from autopilot.operations.common import Command, Outcome, Phase
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.operations import progress
-from starter.starting import start_canary
+from starter.client.operations import progress
+from starter.client.start import start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 

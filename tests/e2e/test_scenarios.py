@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from autopilot.local import topology
-from autopilot.mesh.envoy.base import read_mesh, set_weights
+from autopilot.mesh.envoy.mesh_file import read_mesh, set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.e2e.conftest import Lab, parsed, quiet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from autopilot.mesh.envoy.base import read_mesh
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.e2e.conftest import Lab
 from tests.e2e.test_rollouts import watched
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, StepRule, Tick
+from autopilot.evidence.statistics.arrays import BatchArm, BatchTick
 
 WATCH = StepRule(hold=60, min_requests=100, limit=None)
 """Watches for harm alone."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from autopilot.evidence import canary
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Advance, ArmTick, Harm, StepRule, Tick, Verdict
-from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.spec.canary import Analysis
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autopilot.evidence import process
-from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay, start, update
-from autopilot.evidence.eprocess import excess_evidence
+from autopilot.evidence.configuration import boundaries_of, judge_from
 from autopilot.evidence.model import ArmTick, Harm, Judge, Tick, Verdict
-from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState, Tally, arm_of, pack, unpack
+from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics.arrays import BatchArm
+from autopilot.evidence.statistics.eprocess import excess_evidence
 from autopilot.spec.canary import Analysis
 from tests.evidence.cases import ERRORS, LATENCY, SUCCESS, WATCH, draw_batch, judge, steady
 
@@ -32,7 +32,7 @@ def alarms(judged: Judge, plan: list[Phase], *, rollouts: int, seed: int, rate: 
     first, second = np.full(rollouts, np.inf), 0
     for at, (seconds, weight, canary, stable) in enumerate(plan):
         if at and weight != plan[at - 1][1]:
-            processes = tuple(process.begin_step(each) for each in processes)
+            processes = tuple(metric_process.begin_step(each) for each in processes)
         for _ in range(seconds):
             second += 1
             tick = draw_batch(rng, rollouts, canary=canary, stable=stable, rate=rate, weight=weight)
@@ -104,16 +104,16 @@ def test_both_comparisons_together_have_expectation_at_most_one(stable: float, a
     edge = max(judged.ratio * stable, stable + absolute)
     wide = judged.past_margin * (judged.ratio * stable + absolute)
     weights = binom.pmf(xc, shared_canary, edge) * binom.pmf(xs, shared_stable, stable) * binom.pmf(xa, alone, wide)
-    gathered = process.fresh(ERRORS, xc.shape)
-    assert float((weights * np.exp(process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
+    gathered = metric_process.fresh(ERRORS, xc.shape)
+    assert float((weights * np.exp(metric_process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
     for canary, other in (
         (_arm(xc, shared_canary), _arm(xs, shared_stable)),
         (_arm(xa, alone), _arm(np.zeros_like(xa), 0)),
     ):
-        gathered = process.fold(judged, ERRORS, gathered, canary, other, seconds=1.0)
-        assert float((weights * np.exp(process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
+        gathered = metric_process.fold(judged, ERRORS, gathered, canary, other, seconds=1.0)
+        assert float((weights * np.exp(metric_process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
     worst = (xc == 0) & (xs == 0) & (xa == alone)  # And it does bet: what looks worst is worth more than 1.
-    assert process.harm(judged, ERRORS, gathered)[worst].max() > 0
+    assert metric_process.harm(judged, ERRORS, gathered)[worst].max() > 0
 
 
 def _arm(errors: np.ndarray, requests: int) -> BatchArm:
@@ -249,19 +249,21 @@ def test_stakes_add_up_to_one_and_rest_on_the_right_counts():
     peace, harm = ArmTick(requests=1000, errors=2), ArmTick(requests=1000, errors=300)
     first = steady(1, ArmTick(requests=100, errors=1), ArmTick(requests=900, errors=9))
     judged = judge(ERRORS)
-    gathered = process.fresh(ERRORS)
+    gathered = metric_process.fresh(ERRORS)
     for tick in (*first, *steady(1, peace, NOBODY)):
-        gathered = process.fold(judged, ERRORS, gathered, arm_of(tick.canary), arm_of(tick.stable), seconds=1.0)
-    gathered = process.fold(judged, ERRORS, process.begin_step(gathered), arm_of(harm), arm_of(NOBODY), seconds=1.0)
+        gathered = metric_process.fold(judged, ERRORS, gathered, arm_of(tick.canary), arm_of(tick.stable), seconds=1.0)
+    gathered = metric_process.fold(
+        judged, ERRORS, metric_process.begin_step(gathered), arm_of(harm), arm_of(NOBODY), seconds=1.0
+    )
     gathered = unpack(ERRORS, pack(gathered, Tally()))
-    stakes = process.harm_by_stake(judged, ERRORS, gathered)[..., 0]
+    stakes = metric_process.harm_by_stake(judged, ERRORS, gathered)[..., 0]
     assert stakes.shape == (2, 2)
     for row, (bad, total, stake) in enumerate([(302, 2000, 0.8 * 0.1), (300, 1000, 0.2 / 6 * 0.1)]):
         counts = [np.asarray(float(value)) for value in (bad, total, 9, 900)]
         by_hand = float(excess_evidence(*counts, margin=2 * 0.001, ratio=2 * 1.2))
         assert by_hand > 10
         assert stakes[1, row] == pytest.approx(np.log(stake) + by_hand)
-    nothing = np.exp(process.harm_by_stake(judged, ERRORS, process.fresh(ERRORS)))
+    nothing = np.exp(metric_process.harm_by_stake(judged, ERRORS, metric_process.fresh(ERRORS)))
     assert nothing[0].sum() == pytest.approx(0.9 * (0.8 + 0.1))  # Past and later epochs have the rest.
     assert nothing[1].sum() == 0
 

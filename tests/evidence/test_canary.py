@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay, start, update
+from autopilot.evidence.configuration import boundaries_of, judge_from
 from autopilot.evidence.model import Advance, ArmTick, Harm, Inconclusive, Judge, StepRule, Tick, Verdict
-from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.spec.canary import Analysis, ErrorRate, Latency, LatencyObjective, PromQL, SuccessRate
 from tests.drawn import examples

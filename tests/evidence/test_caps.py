@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.caps import Count, beyond_failures, beyond_share, burn, excess, share_evidence, trimmed
+from autopilot.evidence.chaos.blast_radius import (
+    Count,
+    beyond_failures,
+    beyond_share,
+    burn,
+    excess,
+    share_evidence,
+    trimmed,
+)
 
 SHARES = st.floats(0.5, 99)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from autopilot.evidence import canary
-from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import harm_needed
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Advance, ArmTick, Harm, Inconclusive, Judge, StepRule, Tick, Verdict
-from autopilot.evidence.record import pack, unpack
-from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState
+from autopilot.evidence.statistics.arrays import BatchArm, BatchTick
+from autopilot.evidence.tick_codec import pack, unpack
 from autopilot.spec.canary import Analysis
 
 STEP = StepRule(hold=60, min_requests=100, limit=600)

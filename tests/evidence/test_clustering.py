@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.evidence import clustering, dispersion
-from autopilot.evidence.clustering import MOST
-from autopilot.evidence.dispersion import FLOOR, PRIOR, Dispersion
+from autopilot.evidence.statistics import clustering, dispersion
+from autopilot.evidence.statistics.clustering import MOST
+from autopilot.evidence.statistics.dispersion import FLOOR, PRIOR, Dispersion
 from tests.drawn import examples
 
 Share = Callable[[float], float]

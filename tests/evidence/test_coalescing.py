@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.evidence import coalescing
 from autopilot.evidence.canary import begin_step, evidence, replay, start, update
 from autopilot.evidence.model import ArmTick, Harm, StepRule, Tick
+from autopilot.evidence.statistics import coalescing
 from tests.drawn import examples
 from tests.evidence.cases import ERRORS, WATCH, judge, steady, ticks
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.evidence import clustering, dispersion, process
-from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import start_gauges, update_gauges
 from autopilot.evidence.canary import begin_step, evidence, observe, replay, start, update
-from autopilot.evidence.dispersion import FLOOR, GROSS, PRIOR, fold, fresh, indices, phi_from
-from autopilot.evidence.dispersion import dispersion as said
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import ArmTick, Harm, Tick
-from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import JudgeState, pack_gauge, unpack_gauge
+from autopilot.evidence.statistics import clustering, dispersion, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm
+from autopilot.evidence.statistics.dispersion import FLOOR, GROSS, PRIOR, fold, fresh, indices, phi_from
+from autopilot.evidence.statistics.dispersion import dispersion as said
 from autopilot.spec.canary import Analysis
 from tests.drawn import examples
 from tests.evidence.cases import ERRORS, LATENCY, SUCCESS, WATCH, judge, steady
@@ -108,12 +108,12 @@ def test_all_metrics_of_a_batch():
 @given(st.floats(1, 20), st.floats(1, 5))
 def test_a_larger_phi_never_crosses_first(phi: float, more: float):
     """What lets phi move: at a larger one there is evidence enough only if there was at the smaller."""
-    gathered = process.fresh(ERRORS)
+    gathered = metric_process.fresh(ERRORS)
     for bad in (0.0, 3.0, 9.0):
         arms = (_arm(bad, 10.0), _arm(1.0, 90.0))
-        gathered = process.fold(judge(ERRORS), ERRORS, gathered, *arms, seconds=1.0)
+        gathered = metric_process.fold(judge(ERRORS), ERRORS, gathered, *arms, seconds=1.0)
     less, lesser = (
-        float(process.harm(judge(ERRORS), ERRORS, gathered, phi=np.array([each]))) for each in (phi, phi * more)
+        float(metric_process.harm(judge(ERRORS), ERRORS, gathered, phi=np.array([each]))) for each in (phi, phi * more)
     )
     assert lesser <= max(less, 0) + 1e-9
 

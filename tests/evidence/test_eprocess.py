@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.eprocess import (
+from autopilot.evidence.statistics.eprocess import (
     BETTER,
     WORSE,
     excess_evidence,

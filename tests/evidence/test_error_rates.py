@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import evidence, harm_needed, start, update
 from autopilot.evidence.model import Judge, Tick
+from autopilot.evidence.statistics.arrays import BatchArm, BatchTick
 from tests.drawn import examples
 from tests.evidence.cases import ERRORS, LATENCY, WATCH, draw_batch, judge, ticks
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from autopilot.evidence import exclusion, process
-from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.model import Judge
+from autopilot.evidence.statistics import exclusion, metric_process
+from autopilot.evidence.statistics.arrays import BatchArm
 from tests.evidence.cases import ERRORS, SUCCESS, judge
 
 ROLLOUTS = 1500
@@ -26,12 +26,16 @@ def arm(rng: np.random.Generator, requests: float, share: float) -> BatchArm:
 
 def excluded(judged: Judge, canary, stable, *, seconds: int, weight=lambda _: 0.1, rate: float = 100) -> float:  # type: ignore[no-untyped-def]
     """The share of rollouts that ever excluded harm within so many seconds."""
-    rng, gathered, ever = np.random.default_rng(3), process.fresh(ERRORS, (ROLLOUTS,)), np.zeros(ROLLOUTS, dtype=bool)
+    rng, gathered, ever = (
+        np.random.default_rng(3),
+        metric_process.fresh(ERRORS, (ROLLOUTS,)),
+        np.zeros(ROLLOUTS, dtype=bool),
+    )
     for at in range(seconds):
         share = weight(at)
         arms = arm(rng, rate * share, canary(at)), arm(rng, rate * (1 - share), stable(at))
-        gathered = process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
-        ever |= process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
+        gathered = metric_process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
+        ever |= metric_process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
     return float(ever.mean())
 
 
@@ -70,28 +74,28 @@ def test_a_canary_like_stable_excludes_it_soon(rate: str, seconds: int) -> None:
 
 
 def test_the_canary_alone_is_compared_with_the_past() -> None:
-    rng, gathered = np.random.default_rng(4), process.fresh(ERRORS, (ROLLOUTS,))
+    rng, gathered = np.random.default_rng(4), metric_process.fresh(ERRORS, (ROLLOUTS,))
     for _ in range(120):
-        gathered = process.fold(JUDGED, ERRORS, gathered, arm(rng, 50, 0.001), arm(rng, 50, 0.001), seconds=1.0)
-    gathered = process.begin_step(gathered)
+        gathered = metric_process.fold(JUDGED, ERRORS, gathered, arm(rng, 50, 0.001), arm(rng, 50, 0.001), seconds=1.0)
+    gathered = metric_process.begin_step(gathered)
     worse = gathered
     for _ in range(60):
         nobody = arm(rng, 0, 0)
-        gathered = process.fold(JUDGED, ERRORS, gathered, arm(rng, 100, 0.001), nobody, seconds=1.0)
-        worse = process.fold(JUDGED, ERRORS, worse, arm(rng, 100, 0.012), nobody, seconds=1.0)
+        gathered = metric_process.fold(JUDGED, ERRORS, gathered, arm(rng, 100, 0.001), nobody, seconds=1.0)
+        worse = metric_process.fold(JUDGED, ERRORS, worse, arm(rng, 100, 0.012), nobody, seconds=1.0)
     needed = math.log(1 / JUDGED.miss_budget)
-    assert np.mean(process.excluded(gathered)[:, 0] >= needed) > 0.95
-    assert np.mean(process.excluded(worse)[:, 0] >= needed) <= 0.1
+    assert np.mean(metric_process.excluded(gathered)[:, 0] >= needed) > 0.95
+    assert np.mean(metric_process.excluded(worse)[:, 0] >= needed) <= 0.1
 
 
 def test_an_objective_is_held_against_what_it_allows() -> None:
     rng, judged = np.random.default_rng(5), judge(SUCCESS)
     needed = math.log(1 / judged.miss_budget)
     for share, at_least, at_most in ((0.01, 0.9, 1.0), (0.02, 0.0, 0.12)):
-        gathered, ever = process.fresh(SUCCESS, (ROLLOUTS,)), np.zeros(ROLLOUTS, dtype=bool)
+        gathered, ever = metric_process.fresh(SUCCESS, (ROLLOUTS,)), np.zeros(ROLLOUTS, dtype=bool)
         for _ in range(300):
-            gathered = process.fold(judged, SUCCESS, gathered, arm(rng, 10, share), arm(rng, 90, 0), seconds=1.0)
-            ever |= process.excluded(gathered)[:, 0] >= needed
+            gathered = metric_process.fold(judged, SUCCESS, gathered, arm(rng, 10, share), arm(rng, 90, 0), seconds=1.0)
+            ever |= metric_process.excluded(gathered)[:, 0] >= needed
         assert at_least <= ever.mean() <= at_most
 
 

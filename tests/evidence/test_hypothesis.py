@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.hypothesis import (
+from autopilot.evidence.chaos.hypothesis import (
     KEPT,
     Look,
     ProbeState,
@@ -18,7 +18,7 @@ from autopilot.evidence.hypothesis import (
     settled,
     update,
 )
-from autopilot.spec.probes import TcpProbe
+from autopilot.spec.chaos.probes import TcpProbe
 
 OK = {"+": True, "-": False, "?": None}
 

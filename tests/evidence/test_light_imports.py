@@ -17,7 +17,9 @@ def loaded(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["autopilot.report", "workflows.canary", "autopilot.evidence.model"])
+@pytest.mark.parametrize(
+    "module", ["autopilot.reports.canary", "workflows.canary.workflow", "autopilot.evidence.model"]
+)
 def test_plain_types_load_nothing_heavy(module: str):
     assert loaded(module) == set()
 

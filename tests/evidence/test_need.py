@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from autopilot.evidence import process
-from autopilot.evidence.arrays import BatchArm
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import harm_needed, replay
+from autopilot.evidence.explanations import about
 from autopilot.evidence.model import ArmTick, Inconclusive, StepRule
-from autopilot.evidence.need import detectable, requests_needed, requests_to_exclude
-from autopilot.evidence.words import about
+from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics.arrays import BatchArm
+from autopilot.evidence.statistics.sample_size import detectable, requests_needed, requests_to_exclude
 from tests.evidence.cases import ERRORS, draw_batch, judge, steady
 
 JUDGED = judge(ERRORS)
@@ -73,7 +73,7 @@ def test_a_step_takes_as_many_requests_as_was_said(stable: float, weight: float)
     assert said is not None
     rng, rollouts, requests = np.random.default_rng(1), 400, 20.0
     others = requests * (1 - weight) / weight
-    gathered, done = process.fresh(ERRORS, (rollouts,)), np.full(rollouts, np.inf)
+    gathered, done = metric_process.fresh(ERRORS, (rollouts,)), np.full(rollouts, np.inf)
     for number in range(1, round(2 * said / requests)):
         arms = [
             BatchArm(
@@ -82,8 +82,8 @@ def test_a_step_takes_as_many_requests_as_was_said(stable: float, weight: float)
             )
             for total in (requests, others)
         ]  # fmt: skip
-        gathered = process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
-        over = process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
+        gathered = metric_process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
+        over = metric_process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
         done = np.where(over & np.isinf(done), number * requests, done)
     assert 0.8 <= np.mean(done <= said) <= 0.99
     assert np.mean(done <= said / 4) < 0.5

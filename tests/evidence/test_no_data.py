@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopilot.evidence import canary
+from autopilot.evidence.configuration import boundaries_of, judge_from
 from autopilot.evidence.model import Advance, ArmTick, Inconclusive, Judge, StepRule, Tick, Verdict
-from autopilot.evidence.setup import boundaries_of, judge_from
 from autopilot.evidence.state import JudgeState
 from autopilot.spec.canary import Analysis
 from tests.drawn import examples

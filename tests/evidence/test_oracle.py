@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from autopilot.evidence.eprocess import ratio_increment
+from autopilot.evidence.statistics.eprocess import ratio_increment
 
 SHARE, STRENGTH, EVENTS, OF_THE_FIRST = 0.2, 100, 210, 62
 SAVVI = 0.0455796

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.evidence.model import ArmTick, Tick
-from autopilot.evidence.record import Recorder, pack, rounded, unpack
+from autopilot.evidence.tick_codec import Recorder, pack, rounded, unpack
 
 counts = st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**9).map(float)
 arms = st.builds(ArmTick, requests=counts, errors=counts, timed=counts, slow=st.tuples(counts, counts))

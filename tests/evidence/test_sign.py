@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence import process
-from autopilot.evidence.arrays import BatchArm, BatchTick
 from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay, start, update
-from autopilot.evidence.eprocess import log_mean
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import ArmTick, Harm, Judge
-from autopilot.evidence.setup import judge_from
-from autopilot.evidence.sign import STAKES, sign_increment
 from autopilot.evidence.state import JudgeState
+from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics.arrays import BatchArm, BatchTick
+from autopilot.evidence.statistics.eprocess import log_mean
+from autopilot.evidence.statistics.sign_test import STAKES, sign_increment
 from autopilot.spec.canary import Analysis
 from tests.evidence.cases import ERRORS, LATENCY, WATCH, judge, steady
 
@@ -107,10 +107,12 @@ def test_both_kinds_of_ticks_together_have_expectation_at_most_one():
     xc, xb, yc, ys = np.meshgrid(*axes, indexing="ij")
     weights = np.prod([binom.pmf(x, n, 0.3) for x, n in ((xc, 4), (xb, 4), (yc, 4), (ys, 8))], axis=0)
     judged = Judge(metrics=(ERRORS,), ratio=1.0, absolute=0.0, warmup=0.0, baseline=True)
-    gathered = process.fresh(ERRORS, xc.shape)
+    gathered = metric_process.fresh(ERRORS, xc.shape)
     none = np.zeros_like(xc)
-    gathered = process.fold(judged, ERRORS, gathered, _arm(xc, 4), _arm(none, 8), seconds=1, baseline=_arm(xb, 4))
-    gathered = process.fold(judged, ERRORS, gathered, _arm(yc, 4), _arm(ys, 8), seconds=1)
+    gathered = metric_process.fold(
+        judged, ERRORS, gathered, _arm(xc, 4), _arm(none, 8), seconds=1, baseline=_arm(xb, 4)
+    )
+    gathered = metric_process.fold(judged, ERRORS, gathered, _arm(yc, 4), _arm(ys, 8), seconds=1)
     alone = np.exp(log_mean(gathered.sign)[..., 0, 0] + log_mean(gathered.apart)[..., 0, 0])
     assert float((weights * alone).sum()) <= 1 + 1e-9
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.split import ALPHA, TOLERANCE, Mismatch, SplitState, increment, update
+from autopilot.evidence.sample_ratio import ALPHA, TOLERANCE, Mismatch, SplitState, increment, update
 
 SET = {"v1": 90.0, "v2": 10.0}
 

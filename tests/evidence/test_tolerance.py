@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autopilot.evidence.tolerance import LONGEST, holds, may_backtrack, text_of
-from autopilot.spec.tolerance import PATH_STEP, Tolerance
+from autopilot.evidence.chaos.tolerance import LONGEST, holds, may_backtrack, text_of
+from autopilot.spec.chaos.tolerance import PATH_STEP, Tolerance
 
 DEPLOYMENT = {
     "metadata": {"labels": {"app.kubernetes.io/name": "reviews"}},

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from autopilot.evidence import canary
+from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Advance, Harm
-from autopilot.evidence.record import unpack
-from autopilot.evidence.setup import judge_from
 from autopilot.evidence.state import VERSION, JudgeState
+from autopilot.evidence.tick_codec import unpack
 from autopilot.operations.canary_status import ENDPOINTS
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryReport
-from starter.judging import complete, rejudge
+from autopilot.reports.canary import CanaryReport
+from starter.client.replay import complete, rejudge
 
 FIRST = sorted((Path(__file__).parent / "version1").glob("*.json"))
 """Written by version 1, from drawn ticks: each kind of metric, of ending and of evidence."""

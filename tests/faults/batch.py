@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from autopilot.findings import ExperimentReport
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryReport
+from autopilot.reports.canary import CanaryReport
+from autopilot.reports.experiment import ExperimentReport
 from tests.faults.cell import Cell
 from tests.faults.dataplane import Routes
 from tests.faults.events import Event

@@ -10,10 +10,11 @@ from typing import Any
 import aiohttp
 
 from autopilot.local.ports import LOOPBACK
+from autopilot.mesh.envoy.config.names import DEADLINES, LUA_FILTER
+from autopilot.mesh.envoy.config.render import version
 from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER
-from autopilot.mesh.envoy.render import version
 from autopilot.mesh.model import Target
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from tests.faults.shape import MeshPlace
 
 

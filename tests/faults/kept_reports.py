@@ -7,9 +7,9 @@ import re
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.client import WorkflowExecutionStatus
 
-from autopilot.findings import ExperimentReport
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryReport
+from autopilot.reports.canary import CanaryReport
+from autopilot.reports.experiment import ExperimentReport
 from tests.faults.cell import Cell
 from tests.faults.events import Event
 from tests.faults.scene import Scene

@@ -11,10 +11,10 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.meshes import Meshes
-from activities.signatures import AcquireRequest, ApplyRequest, EndRequest
+from activities.contracts.operation import AcquireRequest, ApplyRequest, EndRequest
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.port import Mesh
+from autopilot.mesh_registry.meshes import Meshes
 from tests.faults.control import Control
 
 LATE_ATTEMPTS = "late-attempts"

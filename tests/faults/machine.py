@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from temporalio.service import RPCError
 
 from autopilot.operations.common import Approval, Caller, Command, Promotion
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from tests.faults.machine_stage import Stage
 

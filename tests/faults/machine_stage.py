@@ -18,17 +18,17 @@ from temporalio.plugin import SimplePlugin
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities.meshes import Attached, Meshes
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Receipt, Target
-from autopilot.report import CanaryInput, CanaryReport
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
+from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.telemetry.hub import Hub
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.faults.scripted import Quiet, Script, Scripted
 from worker.main import working
 from worker.plugin import AutopilotPlugin
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 _T = TypeVar("_T")
 _LIMIT = 30.0
@@ -49,7 +49,7 @@ class Stage:
         self.reports = reports
         self.script = Script()
         self.mesh: EnvoyMesh = EnvoyMesh(mesh_file) if proxies else Unproxied(mesh_file)
-        self.meshes = Meshes({self.mesh.name: Attached(mesh=self.mesh, proxies=Hub(Quiet()))})
+        self.meshes = Meshes({self.mesh.name: AttachedMesh(mesh=self.mesh, proxies=Hub(Quiet()))})
         service = self.mesh.store.mesh.spec.services[0]
         self.target = Target(mesh=self.mesh.name, namespace=service.namespace, service=service.name)
         self.base = mesh_file.read_text(encoding="utf-8")

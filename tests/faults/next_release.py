@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.model import Target
 
 CHANGE = {"kind": "ShapeTraffic", "profile": "of the next release"}

@@ -24,10 +24,10 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from activities.meshes import Meshes
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Lease
-from autopilot.operations.queues import operation_queue
+from autopilot.mesh_registry.meshes import Meshes
+from autopilot.operations.task_queues import operation_queue
 from tests.faults.control import Control
 from tests.faults.late import LateAttempts
 from tests.faults.switches import SLOTS_TAKEN

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.meshes import Meshes
-from activities.signatures import WatchBeat, WatchRequest, WatchResult
+from activities.contracts.operation import WatchBeat, WatchRequest, WatchResult
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
 from autopilot.mesh.errors import LeaseLost
+from autopilot.mesh_registry.meshes import Meshes
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure
 from autopilot.telemetry.model import Observation, Subject

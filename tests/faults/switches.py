@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from activities.meshes import Meshes
-from autopilot.mesh.envoy.files import write_atomically
+from autopilot.mesh.envoy.atomic_files import write_atomically
 from autopilot.mesh.errors import MeshUnavailable
+from autopilot.mesh_registry.meshes import Meshes
+from autopilot.telemetry.fault_effects.port import Counted, FaultEffects, Hop, Mark
 from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
-from autopilot.telemetry.witness import Counted, Hop, Mark, Witness
 from tests.faults.control import Control
 
 TELEMETRY_DOWN = "telemetry-down"
@@ -45,7 +45,7 @@ class Unreachable:
 class Blind:
     """The same for whoever sees what experiments do."""
 
-    def __init__(self, witness: Witness, control: Control) -> None:
+    def __init__(self, witness: FaultEffects, control: Control) -> None:
         self._witness = witness
         self._control = control
 

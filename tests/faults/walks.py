@@ -9,13 +9,13 @@ from typing import Literal
 
 from temporalio.client import Client
 
-from autopilot.findings import ExperimentInput, experiment_id
 from autopilot.mesh.model import Target
 from autopilot.operations.common import Caller
-from autopilot.report import CanaryInput, canary_id
+from autopilot.reports.canary import CanaryInput, canary_id
+from autopilot.reports.experiment import ExperimentInput, experiment_id
 from autopilot.spec.canary import CanarySpec
-from autopilot.spec.experiment import ExperimentSpec
-from starter.starting import start_canary, start_experiment
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from starter.client.start import start_canary, start_experiment
 
 Action = Literal["harm", "abort", "pause", "resume", "terminate"]
 LONG = 60.0

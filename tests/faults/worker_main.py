@@ -17,10 +17,10 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker._workflow import _WorkflowWorker
 
-from activities import experiments
-from activities.meshes import attach
-from activities.stalls import worst_stall
-from autopilot.operations.queues import watch_queue
+from activities.chaos import activities
+from activities.judge_stalls import worst_stall
+from autopilot.mesh_registry.meshes import attach
+from autopilot.operations.task_queues import watch_queue
 from tests.faults import switches
 from tests.faults.control import Control
 from tests.faults.points import Points
@@ -61,7 +61,7 @@ def watches_only(client: Client, *, task_queue: str, **given: Any) -> Worker | _
 
 async def run(mesh_files: list[Path], control: Control, reports: Path, ready: Path) -> None:
     """Works until it is killed; makes the file `ready` when it has begun."""
-    experiments.BASELINE = 0.3  # the suite has hundreds of them to wait for
+    activities.BASELINE = 0.3  # the suite has hundreds of them to wait for
     meshes = attach(mesh_files)
     switches.install(control, meshes)
     # Without the sandbox, which costs more at a start than the whole rollout; what it forbids is tested elsewhere.

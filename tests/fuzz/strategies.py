@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from autopilot.mesh.envoy import sayable
+from autopilot.mesh.envoy.config import fault_support
 from autopilot.mesh.errors import InvalidChange
+from autopilot.mesh.leases.records import Overlay, Spare
 from autopilot.mesh.model import (
     Aspect,
     Change,
@@ -24,9 +25,8 @@ from autopilot.mesh.model import (
     Target,
     baseline_of,
 )
-from autopilot.mesh.records import Overlay, Spare
 from autopilot.spec.base import Metadata
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Bandwidth,
     Blackhole,
@@ -185,7 +185,7 @@ def injections(draw: st.DrawFn, spec: MeshSpec, service: MeshService) -> tuple[I
         )
         change = InjectFault(fault=draw(fault), scope=scope, salt=draw(st.sampled_from(["", "a", "b"])))
         try:
-            sayable.refuse(spec, service, [*found, change])
+            fault_support.refuse(spec, service, [*found, change])
         except InvalidChange:
             continue
         found.append(change)

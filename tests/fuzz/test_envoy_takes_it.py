@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from autopilot.local import envoy
-from autopilot.mesh.envoy.bootstrap import bootstrap
-from autopilot.mesh.envoy.render import ProxyFiles, render
+from autopilot.mesh.envoy.config.bootstrap import bootstrap
+from autopilot.mesh.envoy.config.render import ProxyFiles, render
 from autopilot.spec.mesh import MeshSpec, Proxy
 from tests.fuzz.strategies import meshes, overlays, paths, spares
 

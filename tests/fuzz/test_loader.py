@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.base import read_mesh
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.errors import Problem, SpecError
 from autopilot.spec.load import KINDS, Document, load

@@ -15,10 +15,10 @@ from autopilot.local.processes import Child, environment, launch
 from autopilot.local.prometheus import write_config
 from autopilot.mesh.model import baseline_of
 from autopilot.spec.canary import CanaryArms
-from autopilot.telemetry import envoy_names
+from autopilot.telemetry.dialects import envoy_names
 from autopilot.telemetry.dialects.envoy import selector
 from autopilot.telemetry.model import Subject
-from autopilot.telemetry.template import filled
+from autopilot.telemetry.query_template import filled
 
 pytestmark = pytest.mark.e2e
 PLACES = ["{{service}}", "{{ service }}", "{{namespace}}", "{{stable}}", "{{canary}}", "{{  canary }}"]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from autopilot.spec.canary import CanaryArms
-from autopilot.spec.units import Name
+from autopilot.spec.values.units import Name
 from autopilot.telemetry.dialects.envoy import selector
-from autopilot.telemetry.envoy_names import arms_pattern, cluster_of
+from autopilot.telemetry.dialects.envoy_names import arms_pattern, cluster_of
 from autopilot.telemetry.model import Subject
-from autopilot.telemetry.template import filled
+from autopilot.telemetry.query_template import filled
 from tests.drawn import examples
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)

@@ -10,11 +10,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.faults import PRIME
-from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER, USER_HEADER
-from autopilot.mesh.envoy.render import ProxyFiles, render, version
-from autopilot.mesh.envoy.routes import effective_weights, virtual_host
+from autopilot.mesh.envoy.config.faults import PRIME
+from autopilot.mesh.envoy.config.names import DEADLINES, LUA_FILTER, USER_HEADER
+from autopilot.mesh.envoy.config.render import ProxyFiles, render, version
+from autopilot.mesh.envoy.config.routes import effective_weights, virtual_host
 from autopilot.mesh.model import LeasePhase
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from autopilot.spec.mesh import MeshSpec
 from tests.drawn import examples
 from tests.fuzz.strategies import meshes, overlays, paths, services, spares

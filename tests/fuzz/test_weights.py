@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.base import read_mesh, set_weights
-from autopilot.mesh.envoy.routes import effective_weights
+from autopilot.mesh.envoy.config.routes import effective_weights
+from autopilot.mesh.envoy.mesh_file import read_mesh, set_weights
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.mesh import Mesh
 from tests.drawn import examples

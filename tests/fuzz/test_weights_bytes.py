@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.base import read_mesh, set_weights
+from autopilot.mesh.envoy.mesh_file import read_mesh, set_weights
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.load import load_one
 from autopilot.spec.mesh import Mesh

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from autopilot.mesh.kube.api import KubeApi
+from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.spec.cluster import ClusterMesh
 from tests.kube.world import World

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.ledger import KubeLedger
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.leases.ledger import KubeLedger
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
-from autopilot.mesh.orders import Actor
 
 Mode = Literal["before", "after", "late"]
 Answer = tuple[int, Mapping[str, str], str]

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, InjectFault, Lease, Target
-from autopilot.spec.faults import Abort, Delay, Fault, HeaderMatch, Retries, Scope, Timeout
+from autopilot.spec.chaos.faults import Abort, Delay, Fault, HeaderMatch, Retries, Scope, Timeout
 from tests.kube.world import ME
 from tests.lab import scene
 from tests.lab.pods import PORT

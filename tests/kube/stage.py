@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 from temporalio.client import Client
 
-from activities.meshes import Meshes, attach
 from autopilot.local.ports import LOOPBACK, allocate
 from autopilot.local.processes import Child, environment, launch, python
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.resources import HTTP_ROUTE, VIRTUAL_SERVICE
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import HTTP_ROUTE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Target
-from autopilot.report import CanaryInput
+from autopilot.mesh_registry.meshes import Meshes, attach
+from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from tests.lab import scene, sidecars
 from tests.lab.parts import PROMETHEUS

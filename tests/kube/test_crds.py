@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from autopilot.mesh.kube.api import KubeApi, Refused
-from autopilot.mesh.kube.resources import CRD, Resource
-from autopilot.spec.crd import GROUP, RESOURCES, VERSION, crd
-from autopilot.spec.experiment import ExperimentSpec
+from autopilot.mesh.kube.client.client import KubeApi, Refused
+from autopilot.mesh.kube.client.resources import CRD, Resource
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from autopilot.spec.crd.emit import GROUP, RESOURCES, VERSION, crd
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CANARY = Resource(GROUP, VERSION, "meshcanaries", "MeshCanary")

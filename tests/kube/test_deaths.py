@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.mesh.kube.api import KubeApi
+from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.operations.common import Outcome
-from autopilot.report import CanaryInput
-from starter.starting import start_canary
+from autopilot.reports.canary import CanaryInput
+from starter.client.start import start_canary
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.resources import DEPLOYMENT
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import DEPLOYMENT
 from autopilot.operations.common import Outcome
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.kube.stage import Stage, staged
 from tests.kube.world import World
 from tests.lab.find import Cluster

@@ -20,12 +20,12 @@ import aiohttp
 import pytest
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
-from autopilot.mesh.kube import filters_standing
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.filters import FilterOverlayer
-from autopilot.mesh.kube.filters_render import laid_by
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
+from autopilot.mesh.kube.envoyfilter import standing_filter
+from autopilot.mesh.kube.envoyfilter.overlay import FilterOverlayer
+from autopilot.mesh.kube.envoyfilter.render import laid_by
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target, Tier
 from autopilot.spec.cluster import ClusterMesh
 from tests.kube import ingress
@@ -276,7 +276,7 @@ async def test_whatever_goes_wrong_with_the_filter_means_the_base(shop: Shop) ->
         assert close_to(found["v2"], 1000, 0.5), (value, found)
     await mesh.apply(lease, split(100))
     await shop.until("v2")
-    broken = filters_standing.standing_filter(ROOT)
+    broken = standing_filter.standing_filter(ROOT)
     for patch in broken["spec"]["configPatches"]:
         if (code := patch["patch"]["value"]["typed_config"].get("default_source_code")) is None:
             continue
@@ -285,12 +285,12 @@ async def test_whatever_goes_wrong_with_the_filter_means_the_base(shop: Shop) ->
     try:
         await shop.until("v1")
         assert await shop.answers(40, {HEADER: "1"}) == {"v1": 40}
-        shop.api.delete(ENVOY_FILTER, filters_standing.NAME, ROOT)
+        shop.api.delete(ENVOY_FILTER, standing_filter.NAME, ROOT)
         await asyncio.sleep(1.5)
         assert await shop.answers(100) == {"v1": 100}
         assert await shop.answers(40, {HEADER: "1"}) == {"v1": 40}
     finally:
-        shop.api.apply(ENVOY_FILTER, filters_standing.standing_filter(ROOT))
+        shop.api.apply(ENVOY_FILTER, standing_filter.standing_filter(ROOT))
     await shop.until("v2")
     await mesh.lift(lease)
 
@@ -390,7 +390,7 @@ async def test_an_overlay_carries_requests_as_the_users_rule_does(shop: Shop) ->
 
     laid = await there(lambda name: ".overlay-" in name)
     base = await there(lambda name: name == "everybody")
-    assert base["metadata"]["filter_metadata"].pop(filters_standing.FILTER)["overlay"]
+    assert base["metadata"]["filter_metadata"].pop(standing_filter.FILTER)["overlay"]
     laid["request_headers_to_remove"].remove(HEADER)
     for one in (laid, base):
         one["route"].pop("weighted_clusters", None)

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from autopilot.mesh.errors import LeaseLost
-from autopilot.mesh.kube import filters, filters_standing
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.filters import FilterOverlayer
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.ledger import KubeLedger
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import ENVOY_FILTER
+from autopilot.mesh.kube.envoyfilter import overlay as filters
+from autopilot.mesh.kube.envoyfilter import standing_filter
+from autopilot.mesh.kube.envoyfilter.overlay import FilterOverlayer
+from autopilot.mesh.kube.leases.ledger import KubeLedger
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.spec.cluster import ClusterMesh
 from tests.kube.mortal import Dead, Mode, MortalApi, Walk
 from tests.kube.test_kill_points import Suite
@@ -86,7 +87,7 @@ def shop(api: KubeApi, namespace: str, open_kube: Callable[..., KubeMesh]) -> Wo
     scene.subsets(api, namespace)
     scene.virtual_service(api, namespace, v1=100, v2=0)
     # Installed ahead: it is a standing part, and so the same points are met by every cell.
-    filters_standing.install(api, ROOT)
+    standing_filter.install(api, ROOT)
     return World(api, namespace, "istio", open_kube)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.findings import ExperimentInput, ExperimentReport
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import VIRTUAL_SERVICE
 from autopilot.operations.common import Caller, Command, Outcome
 from autopilot.operations.experiment_status import Verdict
-from autopilot.spec.experiment import ExperimentSpec
-from starter import operations
-from starter.starting import start_experiment
+from autopilot.reports.experiment import ExperimentInput, ExperimentReport
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from starter.client import operations
+from starter.client.start import start_experiment
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

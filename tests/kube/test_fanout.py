@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from scipy import stats
 
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, SplitTraffic, Target
 from tests.kube import ingress
 from tests.lab import scene

@@ -17,18 +17,18 @@ import pytest
 
 from autopilot.mesh.audit import verify
 from autopilot.mesh.errors import MeshError
-from autopilot.mesh.kube import filters_standing
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.faulting import Faulting
-from autopilot.mesh.kube.filters import FilterOverlayer
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.ledger import KubeLedger
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import ENVOY_FILTER, NETWORK_POLICY, VIRTUAL_SERVICE
+from autopilot.mesh.kube.envoyfilter import standing_filter
+from autopilot.mesh.kube.envoyfilter.overlay import FilterOverlayer
+from autopilot.mesh.kube.faults.driver import FaultDriver
+from autopilot.mesh.kube.leases.ledger import KubeLedger
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.resources import ENVOY_FILTER, NETWORK_POLICY, VIRTUAL_SERVICE
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Aspect, InjectFault, Target
-from autopilot.spec.faults import Abort, Delay, HeaderMatch, Partition, Scope
+from autopilot.spec.chaos.faults import Abort, Delay, HeaderMatch, Partition, Scope
 from tests.kube.mortal import ME, Dead, Mode, MortalApi
 from tests.lab import scene
 from tests.lab.find import Cluster
@@ -101,7 +101,7 @@ class Suite:
         api = MortalApi(self._kubeconfig)
         api.point, api.mode = point, mode
         store, routes = KubeStore(api, "lab", "autopilot"), IstioRoutes(api)
-        faults = Faulting(store, routes, self._driver, ROOT)
+        faults = FaultDriver(store, routes, self._driver, ROOT)
         overlays = Overlayer(store, routes) if self._driver == "plain" else FilterOverlayer(store, routes, ROOT)
         ledger = KubeLedger(store, overlays, 60.0, faults=faults)
         with contextlib.suppress(Dead, MeshError):
@@ -158,7 +158,7 @@ async def test_death_at_any_write_leaves_nothing_behind(
         scene.virtual_service(api, namespace, v1=100, v2=0)
     if driver == "envoyfilter":
         # Installed ahead: it is a standing part, and so the same points are met by every cell.
-        filters_standing.install(api, ROOT)
+        standing_filter.install(api, ROOT)
     target = Target(mesh="lab", namespace=namespace, service="reviews")
     suite = Suite(api, target, a_cluster.kubeconfig, lambda: open_kube("istio", driver=driver), driver)
     points = await suite.writes()

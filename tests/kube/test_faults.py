@@ -13,12 +13,12 @@ import pytest
 import pytest_asyncio
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
-from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import LEASE, NETWORK_POLICY, SERVICE, VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import LEASE, NETWORK_POLICY, SERVICE, VIRTUAL_SERVICE
+from autopilot.mesh.kube.routes import fault_marks
 from autopilot.mesh.model import Aspect, InjectFault, Tier
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Bandwidth,
     Blackhole,
@@ -74,7 +74,7 @@ async def test_istios_own_example_meets_jason_and_nobody_else(ratings: Ratings, 
     (status,) = [one for one in await ratings.mesh.leases() if one.lease == lease]
     assert (status.tier, status.deadline) == (Tier.GUARD, None)
     await ratings.mesh.renew(lease)
-    assert len(faults.rules_of(ratings.route())) == 4  # a copy of each rule: jason may be a tester too
+    assert len(fault_marks.rules_of(ratings.route())) == 4  # a copy of each rule: jason may be a tester too
     await ratings.mesh.lift(lease, ME)
     await ratings.nobody()
     assert same(ratings.route(), before)
@@ -85,7 +85,7 @@ async def test_a_share_of_all_requests_is_one_field_of_each_rule(ratings: Rating
     before = ratings.route()
     lease = await ratings.take()
     await ratings.lay(lease, (Abort(status=503), Scope(percentage=50)))
-    rules = faults.rules_of(ratings.route())
+    rules = fault_marks.rules_of(ratings.route())
     assert [rule["fault"]["abort"]["percentage"] for rule in rules] == [{"value": 50}] * 2
     await ratings.share("503", 0.5, 400)
     await ratings.lay(lease, (GrpcAbort(code=14), JASON))  # another step, in place of the one before
@@ -253,7 +253,7 @@ async def test_a_later_holder_wins_and_what_has_no_lease_is_swept(
 async def test_the_copies_follow_weights_that_somebody_sets_meanwhile(ratings: Ratings) -> None:
     lease = await ratings.take()
     await ratings.lay(lease, (Delay(delay=1), JASON))
-    at = [index for index, rule in enumerate(faults.rules_of(ratings.route())) if len(rule["route"]) > 1]
+    at = [index for index, rule in enumerate(fault_marks.rules_of(ratings.route())) if len(rule["route"]) > 1]
     (copied, theirs) = at
     ratings.edit(
         {"op": "replace", "path": f"/spec/http/{theirs}/route/0/weight", "value": 0},
@@ -261,7 +261,7 @@ async def test_the_copies_follow_weights_that_somebody_sets_meanwhile(ratings: R
         {"op": "add", "path": "/metadata/labels", "value": {"team": "shop"}},
     )
     await ratings.mesh.renew(lease)
-    rules = faults.rules_of(ratings.route())
+    rules = fault_marks.rules_of(ratings.route())
     assert [one["weight"] for one in rules[copied]["route"]] == [0, 100]
     assert rules[copied]["route"] == rules[theirs]["route"]
     await ratings.nobody_but_jason("200 slow")
@@ -269,7 +269,7 @@ async def test_the_copies_follow_weights_that_somebody_sets_meanwhile(ratings: R
     assert receipt is not None
     assert receipt.notes == ()
     body = ratings.route()
-    assert [one["weight"] for one in faults.rules_of(body)[1]["route"]] == [0, 100]
+    assert [one["weight"] for one in fault_marks.rules_of(body)[1]["route"]] == [0, 100]
     assert body["metadata"]["labels"] == {"team": "shop"}
     assert "annotations" not in body["metadata"]
 
@@ -311,12 +311,12 @@ async def test_a_fault_of_the_users_is_never_overwritten(ratings: Ratings) -> No
             await ratings.lay(lease, (Delay(delay=1), scope))
     ratings.edit({"op": "remove", "path": "/spec/http/1/fault"})
     await ratings.lay(lease, (Delay(delay=1), JASON))
-    index = len(faults.rules_of(ratings.route())) - 1
+    index = len(fault_marks.rules_of(ratings.route())) - 1
     ratings.edit({"op": "add", "path": f"/spec/http/{index}/fault", "value": theirs})
     with pytest.raises(TakenOver, match="already has a fault"):
         await ratings.mesh.renew(lease)
     await ratings.mesh.lift(lease, ME)
-    assert [rule.get("fault") for rule in faults.rules_of(ratings.route())] == [None, theirs]
+    assert [rule.get("fault") for rule in fault_marks.rules_of(ratings.route())] == [None, theirs]
 
 
 @pytest.mark.e2e
@@ -332,7 +332,7 @@ async def test_a_version_can_be_meant_while_it_has_all_requests_of_a_rule(rating
     with pytest.raises(TakenOver, match="gives v1 50 %"):
         await ratings.mesh.renew(lease)
     await ratings.mesh.lift(lease, ME)
-    _, everybody = faults.rules_of(ratings.route())
+    _, everybody = fault_marks.rules_of(ratings.route())
     assert "fault" not in everybody
     assert [one["weight"] for one in everybody["route"]] == [50, 50]
     with pytest.raises(InvalidChange, match="gives v1 50 %"):
@@ -348,7 +348,7 @@ async def test_a_fault_that_somebody_else_has_changed_is_theirs(ratings: Ratings
     receipt = await ratings.mesh.lift(lease, ME)
     assert receipt is not None
     assert "rule everybody: fault was changed by somebody else, so it was kept" in receipt.notes[0]
-    testers, everybody = faults.rules_of(ratings.route())
+    testers, everybody = fault_marks.rules_of(ratings.route())
     assert "fault" not in testers
     assert everybody["fault"]["delay"]["fixedDelay"] == "3s"
 

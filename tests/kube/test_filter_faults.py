@@ -15,14 +15,13 @@ import pytest
 import pytest_asyncio
 
 from autopilot.mesh.errors import InvalidChange, LeaseLost, TakenOver
-from autopilot.mesh.kube import filters_standing
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.filters_render import laid_by
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
+from autopilot.mesh.kube.envoyfilter import standing_filter
+from autopilot.mesh.kube.envoyfilter.render import laid_by
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER, LEASE, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, InjectFault, Target, Tier
-from autopilot.spec.cluster import ClusterMesh
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Cookie,
     Delay,
@@ -36,6 +35,7 @@ from autopilot.spec.faults import (
     Source,
     Timeout,
 )
+from autopilot.spec.cluster import ClusterMesh
 from tests.kube.conftest import Clock
 from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, ratings_on, same
 from tests.kube.world import ME
@@ -322,8 +322,8 @@ async def test_what_it_cannot_say_is_refused_with_what_comes_nearest(shop: Shop)
 
 
 async def test_a_standing_filter_of_an_earlier_release_is_replaced(shop: Shop) -> None:
-    old = filters_standing.standing_filter(ROOT)
-    old["metadata"]["annotations"] = {filters_standing.VERSION: "an earlier one"}
+    old = standing_filter.standing_filter(ROOT)
+    old["metadata"]["annotations"] = {standing_filter.VERSION: "an earlier one"}
     old["spec"]["configPatches"] = old["spec"]["configPatches"][:1]
     shop.api.apply(ENVOY_FILTER, old)
     lease = await shop.take()

@@ -16,12 +16,12 @@ import pytest
 
 from autopilot.mesh.audit import verify
 from autopilot.mesh.errors import MeshError
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.ledger import KubeLedger
-from autopilot.mesh.kube.marks import marks_of
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.leases.ledger import KubeLedger
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.weight_patch import marks_of
+from autopilot.mesh.kube.state.store import KubeStore
 from tests.kube.mortal import Dead, Mode, MortalApi, Walk
 from tests.kube.world import World
 from tests.lab.find import Cluster

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost, TakenOver
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.marks import PREFIX
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import HTTP_ROUTE, LEASE
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE
+from autopilot.mesh.kube.routes.weight_patch import PREFIX
 from autopilot.mesh.model import Aspect, SplitTraffic, Target
 from tests.kube.world import ME, World
 from tests.lab import scene

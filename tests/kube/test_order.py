@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.errors import LeaseLost, StaleWrite
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import ENVOY_FILTER, HTTP_ROUTE, NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import ENVOY_FILTER, HTTP_ROUTE, NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.model import Aspect, Change, InjectFault, Lease, SplitTraffic, Target
-from autopilot.spec.faults import Abort, HeaderMatch, Partition, Scope
+from autopilot.spec.chaos.faults import Abort, HeaderMatch, Partition, Scope
 from tests.kube.world import ME
 from tests.lab import scene
 

@@ -10,10 +10,10 @@ import pytest
 import scipy.stats
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.mesh.kube.api import KubeApi
+from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.mesh.model import Aspect, SplitTraffic
 from autopilot.operations.common import Outcome
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 

@@ -8,7 +8,7 @@ import ipaddress
 import aiohttp
 import pytest
 
-from autopilot.mesh.kube.api import KubeApi
+from autopilot.mesh.kube.client.client import KubeApi
 from tests.lab import scene
 from tests.lab.find import Cluster
 from tests.lab.parts import NODE_PODS

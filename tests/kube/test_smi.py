@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.errors import InvalidChange, TakenOver
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.marks import marks_of
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import CRD, TRAFFIC_SPLIT
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import CRD, TRAFFIC_SPLIT
+from autopilot.mesh.kube.routes.weight_patch import marks_of
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 from tests.lab import scene
 from tests.lab.cluster import install_crds

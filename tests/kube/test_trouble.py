@@ -12,14 +12,14 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from autopilot.mesh.errors import MeshUnavailable
-from autopilot.mesh.kube.api import Absent, Forbidden, KubeApi, Object, Refused
-from autopilot.mesh.kube.marks import marks_of
+from autopilot.mesh.kube.client.client import Absent, Forbidden, KubeApi, Object, Refused
+from autopilot.mesh.kube.client.resources import HTTP_ROUTE, LEASE, Resource
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import HTTP_ROUTE, LEASE, Resource
+from autopilot.mesh.kube.routes.weight_patch import marks_of
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 from autopilot.operations.common import Outcome
 from autopilot.spec.cluster import ClusterMesh
-from starter.starting import start_canary
+from starter.client.start import start_canary
 from tests.kube.ratings import same
 from tests.kube.stage import Stage, staged
 from tests.kube.trouble import HANGS, RESETS, Answer, Trouble, retoken, troubled

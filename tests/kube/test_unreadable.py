@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.errors import TargetUnreadable, UnreadableRecord
-from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.book import ANNOTATION, MANAGED
-from autopilot.mesh.kube.filters_render import labels_of
-from autopilot.mesh.kube.marks import PREFIX
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import CONFIG_MAP, ENVOY_FILTER, LEASE
+from autopilot.mesh.kube.envoyfilter.render import labels_of
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import CONFIG_MAP, ENVOY_FILTER, LEASE
+from autopilot.mesh.kube.routes import fault_marks
+from autopilot.mesh.kube.routes.weight_patch import PREFIX
+from autopilot.mesh.kube.state.target_record import ANNOTATION, MANAGED
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Target
-from autopilot.mesh.orders import Actor
 from tests.faults import next_release
 from tests.kube.world import ME, World
 
@@ -78,7 +78,7 @@ async def test_nothing_of_another_target_is_in_the_way(world: World, api: KubeAp
         put_book(world, service, text)
     # A mark on the same route, of a service that is another's.
     world.edit(
-        {"op": "add", "path": "/metadata/annotations", "value": {PREFIX + "other": "{", faults.PREFIX + "x": "["}}
+        {"op": "add", "path": "/metadata/annotations", "value": {PREFIX + "other": "{", fault_marks.PREFIX + "x": "["}}
     )
     lease = await world.take()
     await world.mesh.apply(lease, world.split(10), ME)
@@ -93,7 +93,7 @@ async def test_nothing_of_another_target_is_in_the_way(world: World, api: KubeAp
     assert guard.ledger.lift_if_unchanged(record, Actor(who="guard", net="guard"))
     assert world.route()["spec"] == before["spec"]
     notes = world.route()["metadata"]["annotations"]
-    assert (notes[PREFIX + "other"], notes[faults.PREFIX + "x"]) == ("{", "[")
+    assert (notes[PREFIX + "other"], notes[fault_marks.PREFIX + "x"]) == ("{", "[")
     assert {service: text_of(world, f"autopilot.{service}") for service in books} == books
     found = await unread(world)
     for service in books:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import CONFIG_MAP, DEPLOYMENT, NODE, POD, Resource
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import CONFIG_MAP, DEPLOYMENT, NODE, POD, Resource
-from autopilot.mesh.kube.workloads import CORDONED, SCALED, Workloads
+from autopilot.mesh.kube.workloads.actions import CORDONED, SCALED, Workloads
 from autopilot.mesh.model import Target
-from autopilot.spec.experiment import Cordon, Drain, PodKill, Scale
+from autopilot.spec.chaos.experiment import Cordon, Drain, PodKill, Scale
 from tests.lab import scene
 from tests.lab.cluster import NODE_NAME
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autopilot.mesh.kube.api import KubeApi, Object
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import HTTP_ROUTE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.resources import HTTP_ROUTE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
-from autopilot.mesh.orders import Actor
 
 ME = Actor(who="ann", why="a test")
 

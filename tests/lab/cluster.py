@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.resources import CRD, Resource
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import CRD, Resource
 from tests.lab import build
 
 NODE = Resource("", "v1", "nodes", "Node")

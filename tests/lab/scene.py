@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.resources import (
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import (
     DEPLOYMENT,
     DESTINATION_RULE,
     HTTP_ROUTE,
@@ -21,7 +21,7 @@ from autopilot.mesh.kube.resources import (
     VIRTUAL_SERVICE,
     Resource,
 )
-from autopilot.mesh.kube.routes import addresses
+from autopilot.mesh.kube.routes.base import addresses
 from tests.lab.cluster import NODE_NAME
 from tests.lab.pods import PORT
 from tests.lab.serve import SIDECAR

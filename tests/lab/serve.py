@@ -25,8 +25,8 @@ from autopilot.local.parts import Part, Probe
 from autopilot.local.record import Condition, PartInfo, Record, write
 from autopilot.local.runner import PartFailed, Runner
 from autopilot.mesh.errors import MeshError
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.resources import POD
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import POD
 from tests.lab import build, cluster, scrape, sidecars, statistics
 from tests.lab.build import LabUnavailable
 from tests.lab.credentials import Credentials

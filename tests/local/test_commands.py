@@ -11,7 +11,7 @@ import pytest
 
 from autopilot.local import stack
 from autopilot.local.record import StackInfo
-from starter.cli import run
+from starter.cli.main import run
 
 # Whoever starts the tests in the background may have told them to ignore Ctrl-C; a terminal's processes do not.
 IN_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 
 REVIEWS = Target(mesh="local", namespace="shop", service="reviews")

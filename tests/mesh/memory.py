@@ -9,8 +9,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from autopilot.mesh.kube.api import Absent, Conflict, KubeApi, Object, Operation
-from autopilot.mesh.kube.resources import Resource
+from autopilot.mesh.kube.client.client import Absent, Conflict, KubeApi, Object, Operation
+from autopilot.mesh.kube.client.resources import Resource
 from tests.mesh.test_kube_marks import NotSo, patched
 
 ROUTES = ("VirtualService", "HTTPRoute", "GRPCRoute", "TrafficSplit")

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from autopilot.mesh.abilities import ABILITIES, FAULTS, ability, fault_change
+from autopilot.mesh.capabilities import ABILITIES, FAULTS, ability, fault_change
 from autopilot.mesh.model import Tier
-from autopilot.spec.faults import Fault
+from autopilot.spec.chaos.faults import Fault
 
 
 def test_it_knows_every_kind_of_fault() -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.mesh.audit import GENESIS, AuditRecord, verify
-from autopilot.mesh.envoy import journal as journal_module
-from autopilot.mesh.envoy.journal import Journal
-from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.state import audit_log as journal_module
+from autopilot.mesh.envoy.state.audit_log import AuditLog
+from autopilot.mesh.envoy.state.ledger import Ledger
 from autopilot.mesh.errors import MeshError, MeshUnavailable
-from autopilot.mesh.orders import Actor
+from autopilot.mesh.leases.overrides import Actor
 from tests.mesh.conftest import REVIEWS, Clock, published, split, take
 
 ANN = Actor(who="ann", verified=True, why="release 7")
@@ -86,7 +86,7 @@ def test_a_changed_or_missing_record_is_found(number: int, data: st.DataObject) 
 
 
 def test_a_torn_line_is_taken_back(tmp_path: Path) -> None:
-    kept = Journal(tmp_path / "audit.jsonl")
+    kept = AuditLog(tmp_path / "audit.jsonl")
     kept.append(chain(1)[0])
     with kept.path.open("a") as stream:
         stream.write('{"sequence": 2, "act')
@@ -100,7 +100,7 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text("{}\n")
     with pytest.raises(MeshError, match=r"audit\.jsonl"):
-        list(Journal(path).read())
+        list(AuditLog(path).read())
 
 
 def test_a_full_disk_stops_changes_but_no_restore_and_the_record_follows(

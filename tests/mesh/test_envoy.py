@@ -16,10 +16,10 @@ from aiohttp import web
 from autopilot.local import envoy, ports
 from autopilot.local.processes import Child, environment, launch
 from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from tests.mesh.conftest import REVIEWS, split
 
 pytestmark = pytest.mark.e2e

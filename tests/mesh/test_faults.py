@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from autopilot.mesh.envoy.faults import PRIME, Laid, fault_routes, sizes
-from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.config.faults import PRIME, Laid, fault_routes, sizes
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeasePending
 from autopilot.mesh.model import Aspect, InjectFault, Lease
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Blackhole,
     Delay,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.irreplaceable import evictable, refuse_losses
-from autopilot.spec.experiment import Drain, PodKill
+from autopilot.mesh.kube.workloads.irreplaceable_pods import evictable, refuse_losses
+from autopilot.spec.chaos.experiment import Drain, PodKill
 
 
 def pod(name: str, owner: str | None = "ReplicaSet", *, controller: bool = True, phase: str = "Running") -> Any:

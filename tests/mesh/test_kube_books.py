@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from autopilot.mesh.audit import link_of
 from autopilot.mesh.errors import UnreadableRecord
-from autopilot.mesh.kube.actions_kept import _shortened, unread_in
-from autopilot.mesh.kube.book import ANNOTATION, OpenBook
-from autopilot.mesh.kube.filters_beside import routes_of
-from autopilot.mesh.kube.pages import from_object, to_object
-from autopilot.mesh.kube.partitions import unread_of
+from autopilot.mesh.kube.envoyfilter.conflicts import routes_of
+from autopilot.mesh.kube.faults.network_policy import unread_of
+from autopilot.mesh.kube.state.target_object import from_object, to_object
+from autopilot.mesh.kube.state.target_record import ANNOTATION, OpenTargetRecord
+from autopilot.mesh.kube.workloads.action_log import _shortened, unread_in
 from autopilot.mesh.model import Lease, Target
 from tests.faults import next_release
 
@@ -43,7 +43,7 @@ def body(said: object) -> dict[str, Any]:
     return {"metadata": meta}
 
 
-def written(opened: OpenBook) -> dict[str, Any]:
+def written(opened: OpenTargetRecord) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(to_object(opened)["metadata"]["annotations"][ANNOTATION])
     return said
 
@@ -51,12 +51,12 @@ def written(opened: OpenBook) -> dict[str, Any]:
 @given(parts=NEW_PARTS)
 def test_what_is_not_understood_goes_back_as_it_came(parts: dict[str, Any]) -> None:
     book, version = from_object(body({"target": TARGET.model_dump(), "fencing": 3, **parts}))
-    opened = OpenBook(book, version)
+    opened = OpenTargetRecord(book, version)
     opened.next_fencing()
     said = written(opened)
     assert said["fencing"] == 4
     assert {name: said[name] for name in parts} == parts
-    assert written(OpenBook(*from_object(to_object(opened) | {"metadata": body(said)["metadata"]}))) == said
+    assert written(OpenTargetRecord(*from_object(to_object(opened) | {"metadata": body(said)["metadata"]}))) == said
     unread = {one.field for one in book.unread}
     assert unread == {name for name, value in parts.items() if value and name != "shards"} | (
         {name for name in ("last",) if name in parts}
@@ -78,14 +78,14 @@ def test_the_end_of_a_lease_needs_no_understanding_of_its_overlay() -> None:
         "leases": [next_release.record(TARGET, fencing=7)],
         "overlays": [NEW_OVERLAY],
     }
-    opened = OpenBook(*from_object(body(said)))
+    opened = OpenTargetRecord(*from_object(body(said)))
     with pytest.raises(UnreadableRecord, match="overlays"):
         opened.overlay_of(lease)
     opened.refuse_unknown_end(lease)
     opened.forget(lease)
     assert (written(opened)["leases"], written(opened)["overlays"]) == ([], [])
     said["overlays"] = [{**NEW_OVERLAY, "phase": "committing"}]
-    opened = OpenBook(*from_object(body(said)))
+    opened = OpenTargetRecord(*from_object(body(said)))
     assert opened.committing(lease)
     with pytest.raises(UnreadableRecord, match="overlays"):
         opened.refuse_unknown_end(lease)
@@ -93,7 +93,7 @@ def test_the_end_of_a_lease_needs_no_understanding_of_its_overlay() -> None:
 
 def test_a_lease_that_may_be_one_is_not_taken_for_none() -> None:
     said = {"target": TARGET.model_dump(), "leases": [NEW_LEASE]}
-    opened = OpenBook(*from_object(body(said)))
+    opened = OpenTargetRecord(*from_object(body(said)))
     lease = Lease.model_validate(next_release.lease(TARGET, fencing=7))
     with pytest.raises(UnreadableRecord):
         opened.lease_of(lease)

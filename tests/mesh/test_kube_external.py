@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.external import refuse_absent
-from autopilot.mesh.kube.faulting import Faulting
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.istio import IstioRoutes
+from autopilot.mesh.kube.client.client import Object
+from autopilot.mesh.kube.faults.driver import FaultDriver
 from autopilot.mesh.kube.mesh import KubeMesh
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.routes import fault_marks
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.routes.service_entries import refuse_absent
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, InjectFault, Target
+from autopilot.spec.chaos.experiment import PodKill
+from autopilot.spec.chaos.faults import Abort, Partition, PathMatch, Scope
 from autopilot.spec.cluster import ClusterMesh
-from autopilot.spec.experiment import PodKill
-from autopilot.spec.faults import Abort, Partition, PathMatch, Scope
 from tests.mesh.memory import Memory, service, shop
 
 HOST = "api.payments.example"
@@ -42,9 +42,9 @@ def to(host: str) -> Object:
     return {"destination": {"host": host}}
 
 
-def over(*objects: Object, driver: str = "plain") -> tuple[Memory, Faulting]:
+def over(*objects: Object, driver: str = "plain") -> tuple[Memory, FaultDriver]:
     api = Memory([*shop("web"), *objects])
-    return api, Faulting(KubeStore(api, "m", "autopilot"), IstioRoutes(api), driver)
+    return api, FaultDriver(KubeStore(api, "m", "autopilot"), IstioRoutes(api), driver)
 
 
 def test_what_a_payment_provider_that_fails_does() -> None:
@@ -86,7 +86,7 @@ def test_copies_of_a_host_whose_name_ends_in_numbers_are_told_apart() -> None:
     faulting.lay(target, HOLDER, [InjectFault(fault=Abort(), scope=Scope(method="POST"))], 100.0)
     body = api.objects["VirtualService", "shop", "payments"]
     del body["metadata"]["annotations"]
-    assert [(mark.service, mark.fencing) for mark in faults.marks_of(body)] == [(host, 7)]
+    assert [(mark.service, mark.fencing) for mark in fault_marks.marks_of(body)] == [(host, 7)]
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.fault_words import Wish, cookie_pattern, duration, wish
-from autopilot.mesh.kube.faults import FIELDS
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.resources import VIRTUAL_SERVICE
-from autopilot.mesh.kube.routes import route_to
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import VIRTUAL_SERVICE
+from autopilot.mesh.kube.faults import rule_patch
+from autopilot.mesh.kube.faults.istio_fields import Wish, cookie_pattern, duration, wish
+from autopilot.mesh.kube.faults.rule_patch import FIELDS
+from autopilot.mesh.kube.routes import fault_marks
+from autopilot.mesh.kube.routes.base import route_to
+from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.model import Holder, Target
-from autopilot.spec.faults import (
+from autopilot.spec.chaos.faults import (
     Abort,
     Cookie,
     Delay,
@@ -161,7 +162,7 @@ def wishes(draw: st.DrawFn) -> list[Wish]:
 
 def laid(body: Object, said: Sequence[Wish], holder: Holder = HOLDER) -> Object:
     shares = ROUTES.shares(TARGET, body)
-    operations, _ = faults.lay(body, said, shares, service="ratings", holder=holder)
+    operations, _ = rule_patch.lay(body, said, shares, service="ratings", holder=holder)
     return patched(body, operations)
 
 
@@ -175,10 +176,10 @@ def attempted(body: Object, said: Sequence[Wish], holder: Holder = HOLDER) -> Ob
 
 
 def restored(body: Object) -> tuple[Object, list[str]]:
-    mark = faults.mark_of(body, "ratings")
+    mark = fault_marks.mark_of(body, "ratings")
     if mark is None:
         return body, []
-    operations, notes = faults.restore(body, mark)
+    operations, notes = rule_patch.restore(body, mark)
     return patched(body, operations), notes
 
 
@@ -195,7 +196,7 @@ def test_what_is_laid_can_be_taken_back_exactly(body: Object, said: list[Wish]) 
 @given(virtual_services(), wishes())
 def test_laying_twice_is_laying_once(body: Object, said: list[Wish]) -> None:
     once = attempted(body, said)
-    operations, _ = faults.lay(once, said, ROUTES.shares(TARGET, once), service="ratings", holder=HOLDER)
+    operations, _ = rule_patch.lay(once, said, ROUTES.shares(TARGET, once), service="ratings", holder=HOLDER)
     assert [one for one in operations if one["op"] != "test"] == []
 
 
@@ -203,7 +204,7 @@ def test_laying_twice_is_laying_once(body: Object, said: list[Wish]) -> None:
 @given(virtual_services(), wishes(), wishes())
 def test_another_step_stands_in_place_of_the_one_before(body: Object, said: list[Wish], then: list[Wish]) -> None:
     one = attempted(body, said)
-    assert faults.rules_of(attempted(one, then)) == faults.rules_of(attempted(body, then))
+    assert fault_marks.rules_of(attempted(one, then)) == fault_marks.rules_of(attempted(body, then))
     assert restored(attempted(one, then, LATER)) == (body, [])
 
 
@@ -214,8 +215,8 @@ def test_a_fault_of_the_users_is_never_lost(body: Object, said: list[Wish]) -> N
         after = laid(body, said)
     except InvalidChange:
         return  # refused, and nothing was written
-    theirs = [rule["fault"] for rule in faults.rules_of(body) if "fault" in rule]
-    still = [rule.get("fault") for rule in faults.rules_of(after)]
+    theirs = [rule["fault"] for rule in fault_marks.rules_of(body) if "fault" in rule]
+    still = [rule.get("fault") for rule in fault_marks.rules_of(after)]
     assert all(one in still for one in theirs)
     assert restored(after) == (body, [])
 
@@ -235,13 +236,13 @@ def edits(draw: st.DrawFn) -> Mapping[str, Any]:
 def test_edits_of_others_are_kept(body: Object, said: list[Wish], edit: Mapping[str, Any], at: int) -> None:
     after = attempted(body, said)
     expected = copy.deepcopy(body)
-    index = at % len(faults.rules_of(body))
+    index = at % len(fault_marks.rules_of(body))
     for one in (after, expected):
-        theirs = [rule for rule in faults.rules_of(one) if not faults.is_copy(rule)][index]
+        theirs = [rule for rule in fault_marks.rules_of(one) if not fault_marks.is_copy(rule)][index]
         if edit["weight"]:
             theirs["route"] = [destination("ratings", "v1", 33), destination("ratings", "v2", 67)]
         if edit["insert"]:
-            faults.rules_of(one).append({"name": "theirs", "route": [destination("details")]})
+            fault_marks.rules_of(one).append({"name": "theirs", "route": [destination("details")]})
         if edit["label"]:
             one["metadata"]["labels"] = {"team": "shop"}
     back, notes = restored(after)
@@ -253,15 +254,17 @@ def test_edits_of_others_are_kept(body: Object, said: list[Wish], edit: Mapping[
 @given(virtual_services(), wishes(), st.integers(0, 3), st.sampled_from(FIELDS))
 def test_a_field_that_somebody_else_set_is_theirs(body: Object, said: list[Wish], at: int, name: str) -> None:
     after = attempted(body, said)
-    mark = faults.mark_of(after, "ratings")
-    rule = [rule for rule in faults.rules_of(after) if not faults.is_copy(rule)][at % len(faults.rules_of(body))]
+    mark = fault_marks.mark_of(after, "ratings")
+    rule = [rule for rule in fault_marks.rules_of(after) if not fault_marks.is_copy(rule)][
+        at % len(fault_marks.rules_of(body))
+    ]
     theirs: Any = "99s" if name == "timeout" else {"theirs": 1}
     rule[name] = theirs
     back, notes = restored(after)
-    assert [one.get(name) for one in faults.rules_of(back)].count(theirs) >= 1
-    assert not any(faults.is_copy(one) for one in faults.rules_of(back))
+    assert [one.get(name) for one in fault_marks.rules_of(back)].count(theirs) >= 1
+    assert not any(fault_marks.is_copy(one) for one in fault_marks.rules_of(back))
     if mark is not None and any(
-        name in one.laid for one in mark.rules if len(mark.rules) == len(faults.rules_of(body))
+        name in one.laid for one in mark.rules if len(mark.rules) == len(fault_marks.rules_of(body))
     ):
         assert any("changed by somebody else" in note for note in notes)
 
@@ -270,13 +273,13 @@ def test_a_field_that_somebody_else_set_is_theirs(body: Object, said: list[Wish]
 @given(virtual_services(), wishes())
 def test_what_a_gitops_tool_wrote_back_is_laid_again(body: Object, said: list[Wish]) -> None:
     after = attempted(body, said)
-    mark = faults.mark_of(after, "ratings")
+    mark = fault_marks.mark_of(after, "ratings")
     assume(mark is not None)
     assert mark is not None
-    assert not faults.reapplied(after, mark)
+    assert not rule_patch.reapplied(after, mark)
     written_back = {**after, "spec": copy.deepcopy(body["spec"])}
-    assert faults.foreign(written_back, mark) == []
-    assert faults.reapplied(written_back, mark) == any(one.laid != one.before for one in mark.rules)
+    assert rule_patch.foreign(written_back, mark) == []
+    assert rule_patch.reapplied(written_back, mark) == any(one.laid != one.before for one in mark.rules)
     assert laid(written_back, said) == after
     assert restored(written_back) == (body, [])
 
@@ -287,7 +290,7 @@ def test_a_mark_that_somebody_took_away_is_written_again() -> None:
     del after["metadata"]["annotations"]
     with pytest.raises(InvalidChange, match="already has a fault"):
         laid(after, [wish(Abort(), EVERYBODY)])
-    operations, _ = faults.lay(
+    operations, _ = rule_patch.lay(
         after,
         [wish(Abort(), EVERYBODY)],
         ROUTES.shares(TARGET, after),
@@ -340,7 +343,7 @@ def _text(matcher: Mapping[str, str] | None, text: str, *, folds: bool = False) 
 
 
 def decides(body: Object, request: Request) -> Object | None:
-    return next((rule for rule in faults.rules_of(body) if takes(rule, request)), None)
+    return next((rule for rule in fault_marks.rules_of(body) if takes(rule, request)), None)
 
 
 requests = st.builds(
@@ -396,7 +399,7 @@ def test_istios_own_example_reads_as_its_users_know_it() -> None:
     """`ratings` of the bookinfo sample, for jason: as in Istio's own documentation, in the user's route."""
     body = service({"route": [destination("ratings", "v1")]})
     after = laid(body, [wish(Delay(delay=7), JASON)])
-    first, second = faults.rules_of(after)
+    first, second = fault_marks.rules_of(after)
     assert first == {
         "name": "autopilot.ratings.3.0",
         "match": [{"headers": {"end-user": {"exact": "jason"}}}],
@@ -404,7 +407,7 @@ def test_istios_own_example_reads_as_its_users_know_it() -> None:
         "route": [destination("ratings", "v1")],
     }
     assert second == {"route": [destination("ratings", "v1")]}
-    (mark,) = faults.marks_of(after)
+    (mark,) = fault_marks.marks_of(after)
     assert (mark.operation, mark.fencing) == (HOLDER.operation, 3)
 
 
@@ -420,11 +423,11 @@ def test_only_one_path_is_slow() -> None:
         {"name": "rest", "route": [destination("ratings", "v1")]},
     )
     checkout = Scope(path=PathMatch(prefix="/api/checkout"), method="POST")
-    api, *kept = faults.rules_of(laid(body, [wish(Delay(delay=2), checkout)]))
+    api, *kept = fault_marks.rules_of(laid(body, [wish(Delay(delay=2), checkout)]))
     assert api["match"] == [{"uri": {"prefix": "/api/checkout"}, "method": {"exact": "POST"}}]
     assert api["rewrite"] == {"uri": "/v2/checkout", "authority": "x"}
     rest = kept.pop(1)
-    assert kept == faults.rules_of(body)
+    assert kept == fault_marks.rules_of(body)
     assert rest["match"] == [{"uri": {"prefix": "/api/checkout"}, "method": {"exact": "POST"}}]
 
 
@@ -434,9 +437,9 @@ def test_only_one_rule_is_slow() -> None:
         {"name": "rest", "route": [destination("ratings", "v1"), destination("details")]},
     )
     after = laid(body, [wish(Delay(delay=2), Scope(rule="api", percentage=20))])
-    api, rest = faults.rules_of(after)
+    api, rest = fault_marks.rules_of(after)
     assert api["fault"]["delay"]["percentage"] == {"value": 20}
-    assert rest == faults.rules_of(body)[1], "also that it leads elsewhere is no reason to refuse"
+    assert rest == fault_marks.rules_of(body)[1], "also that it leads elsewhere is no reason to refuse"
 
 
 paths = st.lists(st.sampled_from(["a", "/", "b"]), max_size=6).map(lambda parts: "/" + "".join(parts))
@@ -473,10 +476,10 @@ def test_two_scopes_at_a_time_meet_where_both_are_meant() -> None:
     body = service({"route": [destination("ratings", "v1")]})
     scope = Scope(headers={"x-a": HeaderMatch(present=True)})
     after = laid(body, [wish(Delay(delay=7), JASON), wish(Abort(status=500), scope)])
-    both, *_ = faults.rules_of(after)
+    both, *_ = fault_marks.rules_of(after)
     assert both["match"] == [{"headers": {"end-user": {"exact": "jason"}, "x-a": {}}}]
     assert both["fault"].keys() == {"delay", "abort"}
-    assert len(faults.rules_of(after)) == 4
+    assert len(fault_marks.rules_of(after)) == 4
 
 
 def test_a_copy_follows_its_rule() -> None:
@@ -484,7 +487,7 @@ def test_a_copy_follows_its_rule() -> None:
     after = laid(service({"route": [destination("ratings", "v1", 90), destination("ratings", "v2", 10)]}), said)
     after["spec"]["http"][1]["route"][0]["weight"] = 40
     after["spec"]["http"][1]["route"][1]["weight"] = 60
-    copied, rule = faults.rules_of(laid(after, said))
+    copied, rule = fault_marks.rules_of(laid(after, said))
     assert copied["route"] == rule["route"]
     assert [one["weight"] for one in copied["route"]] == [40, 60]
 
@@ -493,7 +496,7 @@ def test_copies_without_a_mark_are_known_by_their_names() -> None:
     body = service({"route": [destination("ratings", "v1")]})
     after = laid(body, [wish(Abort(), JASON)])
     del after["metadata"]["annotations"]
-    (mark,) = faults.marks_of(after)
+    (mark,) = fault_marks.marks_of(after)
     assert (mark.service, mark.fencing) == ("ratings", 3)
     assert restored(after) == (body, [])
 
@@ -503,19 +506,19 @@ def test_two_targets_of_one_object_do_not_meet() -> None:
     body = service({"name": "r", "route": [destination("ratings")]}, {"name": "d", "route": [destination("details")]})
     body["spec"]["hosts"] = ["shop.example.com"]
     one = laid(body, [wish(Abort(), JASON)])
-    operations, _ = faults.lay(
+    operations, _ = rule_patch.lay(
         one, [wish(Delay(delay=1), JASON)], ROUTES.shares(other, one), service="details", holder=LATER
     )
     both = patched(one, operations)
-    assert [rule["name"] for rule in faults.rules_of(both)] == [
+    assert [rule["name"] for rule in fault_marks.rules_of(both)] == [
         "autopilot.ratings.3.0",
         "r",
         "autopilot.details.4.0",
         "d",
     ]
-    assert {mark.service for mark in faults.marks_of(both)} == {"ratings", "details"}
+    assert {mark.service for mark in fault_marks.marks_of(both)} == {"ratings", "details"}
     back, _ = restored(both)
-    assert [rule["name"] for rule in faults.rules_of(back)] == ["r", "autopilot.details.4.0", "d"]
+    assert [rule["name"] for rule in fault_marks.rules_of(back)] == ["r", "autopilot.details.4.0", "d"]
 
 
 def test_splits_do_not_see_copies() -> None:
@@ -614,7 +617,7 @@ def test_a_version_that_has_a_rule_of_its_own_can_be_meant() -> None:
         {"match": [{"headers": {"x-tester": {"exact": "yes"}}}], "route": [destination("ratings", "v2")]},
         {"route": [destination("ratings", "v1", 100), destination("ratings", "v2", 0)]},
     )
-    testers, everybody = faults.rules_of(laid(body, [wish(Abort(), Scope(arm="v2"))]))
+    testers, everybody = fault_marks.rules_of(laid(body, [wish(Abort(), Scope(arm="v2"))]))
     assert "fault" in testers
     assert "fault" not in everybody
 
@@ -625,7 +628,7 @@ def test_two_faults_of_one_kind_for_the_same_requests_are_refused() -> None:
         laid(body, [wish(Delay(delay=1), EVERYBODY), wish(Delay(delay=2), JASON)])
     other = Scope(headers={"end-user": HeaderMatch(exact="ann")})
     after = laid(body, [wish(Delay(delay=1), JASON), wish(Delay(delay=2), other)])
-    assert [rule.get("fault", {}).get("delay", {}).get("fixedDelay") for rule in faults.rules_of(after)] == [
+    assert [rule.get("fault", {}).get("delay", {}).get("fixedDelay") for rule in fault_marks.rules_of(after)] == [
         "1s",
         "2s",
         None,

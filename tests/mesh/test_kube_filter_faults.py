@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 
-from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.errors import InvalidChange, MeshUnavailable
-from autopilot.mesh.kube import faults
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.fault_words import Wish, duration, wish
-from autopilot.mesh.kube.filter_faults import FilterFaults
-from autopilot.mesh.kube.filters_standing import FAULTS, FILTER, RELEASE
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.resources import DESTINATION_RULE, ENVOY_FILTER, SERVICE, VIRTUAL_SERVICE, Resource
-from autopilot.mesh.kube.route_faults import RouteFaults
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import DESTINATION_RULE, ENVOY_FILTER, SERVICE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.envoyfilter.standing_filter import FAULTS, FILTER, RELEASE
+from autopilot.mesh.kube.faults.envoyfilter import FilterFaults
+from autopilot.mesh.kube.faults.istio_fields import Wish, duration, wish
+from autopilot.mesh.kube.faults.virtual_service import RouteFaults
+from autopilot.mesh.kube.routes import fault_marks
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import InjectFault
-from autopilot.spec.faults import GRPC_CODES, Abort, Delay, HeaderMatch, PathMatch, Scope, Source
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
+from autopilot.spec.chaos.faults import GRPC_CODES, Abort, Delay, HeaderMatch, PathMatch, Scope, Source
 from tests.mesh.test_kube_faults import (
     EVERYBODY,
     JASON,
@@ -116,7 +116,7 @@ class Route:
 def table(body: Object) -> list[Route]:
     """What Istio makes of the rules."""
     found = []
-    for rule in faults.rules_of(body):
+    for rule in fault_marks.rules_of(body):
         shares = {
             f"outbound|80|{one['destination'].get('subset', '')}|{one['destination']['host'].split('.')[0]}"
             f".{HOST.partition('.')[2]}": one.get("weight", 100)
@@ -209,7 +209,7 @@ def told_apart(body: Object) -> Object:
     """With a name for each rule, as this driver wants them: its own, where no rule before has it."""
     made = copy.deepcopy(body)
     names: set[str] = set()
-    for number, rule in enumerate(faults.rules_of(made)):
+    for number, rule in enumerate(fault_marks.rules_of(made)):
         if rule.get("name", "") in {"", *names}:
             rule["name"] = f"rule-{number}"
         names.add(rule["name"])

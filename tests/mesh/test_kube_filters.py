@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autopilot.mesh.envoy.names import OVERLAY_HEADER
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.backends import service_backend
-from autopilot.mesh.kube.filters_istio import carriage, duration
-from autopilot.mesh.kube.filters_read import Reader, patched, route_names
-from autopilot.mesh.kube.filters_render import FENCING, Laid, Piece, laid_by, overlay, with_deadline
-from autopilot.mesh.kube.filters_standing import FILTER, standing_filter
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Mark
-from autopilot.mesh.kube.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
-from autopilot.mesh.kube.routes import Route, Split, route_to
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
+from autopilot.mesh.kube.envoyfilter.istio_route_to_envoy import carriage, duration
+from autopilot.mesh.kube.envoyfilter.render import FENCING, Laid, OverlaidRule, laid_by, overlay, with_deadline
+from autopilot.mesh.kube.envoyfilter.source_rules import Reader, patched, route_names
+from autopilot.mesh.kube.envoyfilter.standing_filter import FILTER, standing_filter
+from autopilot.mesh.kube.routes.backends import service_backend
+from autopilot.mesh.kube.routes.base import Route, Split, route_to
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.model import Target
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from autopilot.spec.cluster import ClusterSpec
 
 TARGET = Target(mesh="m", namespace="shop", service="reviews")
@@ -80,7 +80,7 @@ def split_of(weights: Mapping[str, float]) -> Split:
     return Split(weights, {arm: (own.model_copy(update={"subset": arm}),) for arm in weights})
 
 
-def pieces_of(body: Object, weights: Mapping[str, float], api: FakeApi | None = None) -> list[Piece]:
+def pieces_of(body: Object, weights: Mapping[str, float], api: FakeApi | None = None) -> list[OverlaidRule]:
     api = api or FakeApi()
     routes, split = IstioRoutes(api), split_of(weights)
     route = route_to(routes, TARGET, VIRTUAL_SERVICE, body, split=split)

@@ -13,11 +13,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.client.client import Object
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, Target
 from tests.drawn import examples
 from tests.mesh.memory import Memory, service, shop

@@ -15,17 +15,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.faulting import Faulting
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.leading import Found, Surroundings
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.resources import Resource
-from autopilot.mesh.kube.route_faults import RouteFaults
-from autopilot.mesh.kube.store import KubeStore
+from autopilot.mesh.kube.client.client import Object
+from autopilot.mesh.kube.client.resources import Resource
+from autopilot.mesh.kube.faults.driver import FaultDriver
+from autopilot.mesh.kube.faults.virtual_service import RouteFaults
+from autopilot.mesh.kube.routes.discovery import Found, RouteDiscovery
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import EVERY_RULE, Holder, InjectFault, RuleChoice, Target
-from autopilot.spec.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort, Scope
 from tests.mesh.memory import Memory, deployment, service, shop, subsets
 
 RBAC = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
@@ -389,7 +389,7 @@ def test_a_whole_service_leads_to_the_canary_too_before_it_has_pods(provider: st
 def test_experiments_are_refused_for_the_same_reasons(name: str) -> None:
     other, said = OTHERS[name]
     api = Memory([*shop("web"), other])
-    faults = Faulting(KubeStore(api, "m", "autopilot"), IstioRoutes(api), "plain")
+    faults = FaultDriver(KubeStore(api, "m", "autopilot"), IstioRoutes(api), "plain")
     with pytest.raises(InvalidChange) as refused:
         faults.check(WEB, [InjectFault(fault=Abort(status=503), scope=Scope(percentage=100))])
     assert said.partition(";")[0].partition(": remove")[0] in str(refused.value)
@@ -400,7 +400,7 @@ def test_a_second_step_is_not_refused_for_what_the_first_laid(route_there: bool)
     """Also where the first had to make a route, which leads to the target and is nobody's."""
     rules = [{"route": [to("web")]}]
     api = Memory([*shop("web"), *([virtual_service(*rules)] if route_there else [])])
-    faults = Faulting(KubeStore(api, "m", "autopilot"), IstioRoutes(api), "plain")
+    faults = FaultDriver(KubeStore(api, "m", "autopilot"), IstioRoutes(api), "plain")
     for status in (500, 503):
         injected = [InjectFault(fault=Abort(status=status), scope=Scope(percentage=100))]
         faults.check(WEB, injected)
@@ -418,4 +418,4 @@ def test_a_fault_does_not_hit_the_neighbour() -> None:
     faults.lay(WEB, HOLDER, wishes)
     web, admin = api.routes["VirtualService", "shop", "web"]["http"]
     assert ("fault" in web, admin) == (True, rules[1])
-    assert Surroundings(api, routes, WEB).refusals() == []
+    assert RouteDiscovery(api, routes, WEB).refusals() == []

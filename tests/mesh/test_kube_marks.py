@@ -13,21 +13,21 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube import marks
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.backends import service_backend
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.marks import Destination, Mark, WeightList
-from autopilot.mesh.kube.resources import (
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import (
     GRPC_ROUTE,
     HTTP_ROUTE,
     TRAFFIC_SPLIT,
     VIRTUAL_SERVICE,
     Resource,
 )
-from autopilot.mesh.kube.routes import Route, Routes, Split, beside, route_to, rule_key
-from autopilot.mesh.kube.smi import SplitRoutes
+from autopilot.mesh.kube.routes import weight_patch
+from autopilot.mesh.kube.routes.backends import service_backend
+from autopilot.mesh.kube.routes.base import Route, Routes, Split, beside, route_to, rule_key
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.routes.smi import SplitRoutes
+from autopilot.mesh.kube.routes.weight_patch import Destination, Mark, WeightList
 from autopilot.mesh.model import Target
 from tests.fuzz.strategies import shares
 
@@ -142,20 +142,20 @@ class Written:
             like = beside(one, route.body, split.stable)
             return self.routes.entry(like, split.arms[arm][0], weight, target.namespace)
 
-        before = marks.mark_of(route.body, target.service)
-        operations, _ = marks.lay(route.body, route.lists, split.weights, new=mark, entry=entry, before=before)
+        before = weight_patch.mark_of(route.body, target.service)
+        operations, _ = weight_patch.lay(route.body, route.lists, split.weights, new=mark, entry=entry, before=before)
         return patched(route.body, operations)
 
     def restore(self, body: Object, target: Target = TARGET) -> tuple[Object, list[str]]:
-        route, mark = self.read(body, target), marks.mark_of(body, target.service)
+        route, mark = self.read(body, target), weight_patch.mark_of(body, target.service)
         assert mark is not None
-        operations, notes = marks.restore(body, route.lists, mark)
+        operations, notes = weight_patch.restore(body, route.lists, mark)
         return patched(body, operations), notes
 
     def foreign(self, body: Object, target: Target = TARGET) -> list[str]:
-        mark = marks.mark_of(body, target.service)
+        mark = weight_patch.mark_of(body, target.service)
         assert mark is not None
-        return marks.foreign(self.read(body, target).lists, mark)
+        return weight_patch.foreign(self.read(body, target).lists, mark)
 
     def rules(self, body: Object) -> list[Object]:
         spec: Object = body["spec"]
@@ -319,7 +319,7 @@ def test_weights_of_others_are_never_written_over_and_always_told(
     written: Written, weights: dict[str, float], data: st.DataObject
 ) -> None:
     body = laid(written, weights)
-    mark = marks.mark_of(body, TARGET.service)
+    mark = weight_patch.mark_of(body, TARGET.service)
     assert mark is not None
     changed = data.draw(st.sampled_from(written.read(body).lists), label="list")
     slot = data.draw(st.sampled_from(sorted(changed.slots)), label="slot")
@@ -328,7 +328,7 @@ def test_weights_of_others_are_never_written_over_and_always_told(
     new = data.draw(
         st.integers(0, 10_001).filter(lambda weight: weight not in (was, of.before.get(slot))), label="weight"
     )
-    index = marks._places(changed)[slot]
+    index = weight_patch._places(changed)[slot]
     edited = patched(body, [{"op": "add", "path": f"{changed.path}/{index}/weight", "value": new}])
     assert written.foreign(edited) == [changed.key]
     after, notes = written.restore(edited)
@@ -337,7 +337,7 @@ def test_weights_of_others_are_never_written_over_and_always_told(
     for one in written.read().lists:
         if one.key != changed.key:
             assert at(after, one.path) == at(written.body, one.path)
-    assert "annotations" not in after["metadata"] or marks.marks_of(after) == []
+    assert "annotations" not in after["metadata"] or weight_patch.marks_of(after) == []
 
 
 @at_leisure
@@ -382,7 +382,7 @@ def test_a_rule_that_is_led_elsewhere_is_told_of_and_the_mark_goes(written: Writ
     after, notes = written.restore(body)
     assert len(notes) == len(written.read().lists)
     assert after["spec"] == before
-    assert marks.marks_of(after) == []
+    assert weight_patch.marks_of(after) == []
 
 
 @at_leisure
@@ -391,9 +391,9 @@ def test_what_a_gitops_tool_writes_back_is_known_as_such(written: Written, weigh
     body = laid(written, weights)
     changed = body["spec"] != written.body["spec"]
     body["spec"] = copy.deepcopy(written.body["spec"])
-    mark = marks.mark_of(body, TARGET.service)
+    mark = weight_patch.mark_of(body, TARGET.service)
     assert mark is not None
-    assert marks.reapplied(written.read(body).lists, mark) == changed
+    assert weight_patch.reapplied(written.read(body).lists, mark) == changed
     assert written.foreign(body) == []
     assert laid(written, weights, body) == laid(written, weights)
     assert written.restore(body) == (written.body, [])
@@ -460,7 +460,7 @@ def test_two_targets_in_one_object_do_not_disturb_each_other(written: Written, d
         weight = data.draw(st.integers(0, 100) | st.none())
         if weight is not None:
             body = written.lay({"stable": 100 - weight, "canary": weight}, body, target)
-        elif marks.mark_of(body, target.service):
+        elif weight_patch.mark_of(body, target.service):
             body, notes = written.restore(body, target)
             assert notes == []
             weight = 50
@@ -468,12 +468,12 @@ def test_two_targets_in_one_object_do_not_disturb_each_other(written: Written, d
             weight = 50
         standing[target] = weight
         for one in (TARGET, OTHER):
-            if marks.mark_of(body, one.service) is None:
+            if weight_patch.mark_of(body, one.service) is None:
                 standing[one] = 50
             rule = written.rules(body)[(TARGET, OTHER).index(one)]
             assert [item["weight"] for item in written.destinations(rule)] == [100 - standing[one], standing[one]]
     for target in (TARGET, OTHER):
-        if marks.mark_of(body, target.service):
+        if weight_patch.mark_of(body, target.service):
             body, _ = written.restore(body, target)
     assert body == written.body
 
@@ -484,7 +484,7 @@ def test_two_targets_in_one_object_do_not_disturb_each_other(written: Written, d
 @at_leisure
 @given(st.lists(st.sampled_from("abcde"), min_size=1, unique=True).flatmap(shares))
 def test_whole_numbers_add_up_and_are_within_one_unit_of_what_was_asked(weights: dict[str, float]) -> None:
-    found = marks.integers(weights)
+    found = weight_patch.integers(weights)
     total = sum(found.values())
     assert total in (100, 1000, 10_000)
     assert found.keys() == weights.keys()
@@ -495,7 +495,7 @@ def test_whole_numbers_add_up_and_are_within_one_unit_of_what_was_asked(weights:
 @at_leisure
 @given(st.lists(st.sampled_from("abcde"), min_size=1, unique=True).flatmap(shares), st.integers(0, 20_000))
 def test_any_number_of_parts_is_given_out_whole(weights: dict[str, float], total: int) -> None:
-    found = marks.apportioned(weights, total)
+    found = weight_patch.apportioned(weights, total)
     assert sum(found.values()) == total
     for arm, weight in weights.items():
         assert abs(found[arm] - weight * total / 100) < 1 + 1e-6
@@ -512,7 +512,7 @@ def test_any_number_of_parts_is_given_out_whole(weights: dict[str, float], total
     ],
 )
 def test_the_coarsest_scale_that_is_exact_is_written(weights: dict[str, float], written: dict[str, int]) -> None:
-    assert marks.integers(weights) == written
+    assert weight_patch.integers(weights) == written
 
 
 def listed(*destinations: tuple[str, int | None], implied: int) -> WeightList:
@@ -547,13 +547,13 @@ def test_shares_are_what_proxies_make_of_weights(one: WeightList, shared: dict[s
 @at_leisure
 @given(st.lists(st.sampled_from(["a", "a#2", "a#3", "b", "", "#2"]), max_size=8))
 def test_told_apart_keys_are_told_apart_and_known_again(keys: list[str]) -> None:
-    found = marks.told_apart(keys)
+    found = weight_patch.told_apart(keys)
     assert len(set(found)) == len(keys)
     assert all(name.startswith(key) for name, key in zip(found, keys, strict=True))
     for index, key in enumerate(keys):
         if keys.index(key) == index:
             assert found[index] == key
-    assert marks.told_apart([*keys, "another"]) == [*found, "another"]
+    assert weight_patch.told_apart([*keys, "another"]) == [*found, "another"]
 
 
 def test_nobodys_name_is_taken_for_a_rule_without_one() -> None:
@@ -625,7 +625,7 @@ def test_a_route_whose_every_rule_was_replaced_is_still_rid_of_the_mark(kind: st
     assert written.foreign(body) == ["all"]
     after, notes = written.restore(body)
     assert notes == ["rule all is gone or leads elsewhere now, so nothing was restored in it"]
-    assert (after["spec"], marks.marks_of(after)) == (body["spec"], [])
+    assert (after["spec"], weight_patch.marks_of(after)) == (body["spec"], [])
 
 
 @KINDS
@@ -641,9 +641,13 @@ def test_half_of_what_was_there_before_is_not_what_was_there_before(kind: str) -
 
 def test_marks_that_were_edited_by_hand_are_left_out() -> None:
     good = Mark(service="reviews", operation="o", fencing=1)
-    notes = {marks.PREFIX + "reviews": good.model_dump_json(), marks.PREFIX + "x": "{", "example.com/x": "{}"}
-    assert marks.marks_of({"metadata": {"annotations": notes}}) == [good]
-    assert marks.marks_of({}) == []
+    notes = {
+        weight_patch.PREFIX + "reviews": good.model_dump_json(),
+        weight_patch.PREFIX + "x": "{",
+        "example.com/x": "{}",
+    }
+    assert weight_patch.marks_of({"metadata": {"annotations": notes}}) == [good]
+    assert weight_patch.marks_of({}) == []
 
 
 def at(body: Object, pointer: str) -> list[Object]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.api import Object
-from autopilot.mesh.kube.narrowing import Narrowing, all_of, narrowed
-from autopilot.mesh.kube.string_matches import both
+from autopilot.mesh.kube.client.client import Object
+from autopilot.mesh.kube.faults.match_narrowing import Narrowing, all_of, narrowed
+from autopilot.mesh.kube.faults.string_matches import both
 
 texts = st.text("ab/", min_size=1, max_size=4)
 matches = st.one_of(

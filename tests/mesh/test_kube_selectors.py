@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autopilot.mesh.kube.label_selectors import selects
+from autopilot.mesh.kube.client.label_selectors import selects
 
 
 def expression(operator: str, *values: str, key: str = "app") -> dict[str, Any]:

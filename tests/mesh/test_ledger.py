@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.base import read_mesh, set_weights
-from autopilot.mesh.envoy.ledger import Ledger
-from autopilot.mesh.envoy.routes import effective_weights
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.config.routes import effective_weights
+from autopilot.mesh.envoy.mesh_file import read_mesh, set_weights
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeaseLost, MeshError, MeshUnavailable
 from autopilot.mesh.model import Aspect, LeasePhase, SplitTraffic, Target
 from tests.mesh.conftest import REVIEWS, Clock, published, split, take

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.mesh.liveness import least_ttl, too_short
-from autopilot.report import CANARY_TTL
-from starter.places import EMBEDDED_HEARTBEAT, HEARTBEAT
+from autopilot.mesh.leases.timing import least_ttl, too_short
+from autopilot.reports.canary import CANARY_TTL
+from starter.client.environment import EMBEDDED_HEARTBEAT, HEARTBEAT
 
 
 @pytest.mark.parametrize("heartbeat", [HEARTBEAT, EMBEDDED_HEARTBEAT])

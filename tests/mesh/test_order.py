@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import LeaseLost, StaleWrite
 from autopilot.mesh.model import Aspect, InjectFault, Lease
-from autopilot.spec.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort, Scope
 from tests.drawn import examples
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 

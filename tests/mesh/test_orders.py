@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.mesh.admission import QUEUE_GRACE, YIELD_GRACE
-from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.ledger import Ledger
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.overrides import Overrides
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseHeld, LeaseLost, LeasePending, TakenOver
+from autopilot.mesh.leases.admission import QUEUE_GRACE, YIELD_GRACE
+from autopilot.mesh.leases.overrides import Actor, Halt
 from autopilot.mesh.model import Aspect, Lease
-from autopilot.mesh.orders import Actor, Halt
 from tests.mesh.conftest import REVIEWS, Clock, published, split, take
 
 ANN = Actor(who="ann", why="paged", net="person")
 
 
 @pytest.fixture
-def commander(ledger: Ledger, clock: Clock) -> Commander:
-    return Commander(ledger, clock)
+def commander(ledger: Ledger, clock: Clock) -> Overrides:
+    return Overrides(ledger, clock)
 
 
 def test_a_halt_without_a_reason_says_so() -> None:
@@ -105,7 +105,7 @@ def test_who_has_stopped_asking_waits_no_more(ledger: Ledger, clock: Clock) -> N
     assert ask(ledger, "canary/c")
 
 
-def test_a_person_takes_a_target_back_until_it_is_handed_back(ledger: Ledger, commander: Commander) -> None:
+def test_a_person_takes_a_target_back_until_it_is_handed_back(ledger: Ledger, commander: Overrides) -> None:
     base = published(ledger)
     lease = take(ledger)
     ledger.apply(lease, split(30))
@@ -122,7 +122,7 @@ def test_a_person_takes_a_target_back_until_it_is_handed_back(ledger: Ledger, co
     assert take(ledger)
 
 
-def test_a_target_may_hand_itself_back(ledger: Ledger, commander: Commander, clock: Clock) -> None:
+def test_a_target_may_hand_itself_back(ledger: Ledger, commander: Overrides, clock: Clock) -> None:
     take(ledger)
     commander.take_over("canary/a", ANN, clock.now + 60)
     with pytest.raises(TakenOver):
@@ -131,7 +131,7 @@ def test_a_target_may_hand_itself_back(ledger: Ledger, commander: Commander, clo
     assert take(ledger)
 
 
-def test_taking_what_nobody_holds_is_named(commander: Commander) -> None:
+def test_taking_what_nobody_holds_is_named(commander: Overrides) -> None:
     with pytest.raises(InvalidChange, match="holds no lease"):
         commander.take_over("canary/a", ANN, None)
 
@@ -140,7 +140,7 @@ def pressed(clock: Clock, **scope: object) -> Halt:
     return Halt(actor=ANN, since=clock.now, **scope)  # type: ignore[arg-type]
 
 
-def test_the_stop_button_holds_rollouts_where_they_are(ledger: Ledger, commander: Commander, clock: Clock) -> None:
+def test_the_stop_button_holds_rollouts_where_they_are(ledger: Ledger, commander: Overrides, clock: Clock) -> None:
     lease = take(ledger)
     ledger.apply(lease, split(30))
     assert commander.halt(pressed(clock)) == []
@@ -160,7 +160,7 @@ def test_the_stop_button_holds_rollouts_where_they_are(ledger: Ledger, commander
     assert ledger.lift(lease) is not None
 
 
-def test_the_stop_button_never_stops_a_restore(ledger: Ledger, commander: Commander, clock: Clock) -> None:
+def test_the_stop_button_never_stops_a_restore(ledger: Ledger, commander: Overrides, clock: Clock) -> None:
     base = published(ledger)
     lease = take(ledger)
     ledger.apply(lease, split(30))
@@ -171,7 +171,7 @@ def test_the_stop_button_never_stops_a_restore(ledger: Ledger, commander: Comman
 
 @pytest.mark.parametrize(("operation", "restore"), [("chaos/a", False), ("canary/a", True)])
 def test_the_stop_button_heals(
-    ledger: Ledger, commander: Commander, clock: Clock, operation: str, *, restore: bool
+    ledger: Ledger, commander: Overrides, clock: Clock, operation: str, *, restore: bool
 ) -> None:
     base = published(ledger)
     lease = ask(ledger, operation)
@@ -184,7 +184,7 @@ def test_the_stop_button_heals(
 
 
 @pytest.mark.parametrize("scope", [{"kind": "chaos"}, {"namespace": "bank"}])
-def test_the_stop_button_has_a_scope(ledger: Ledger, commander: Commander, clock: Clock, scope: dict[str, str]) -> None:
+def test_the_stop_button_has_a_scope(ledger: Ledger, commander: Overrides, clock: Clock, scope: dict[str, str]) -> None:
     commander.halt(pressed(clock, **scope))
     lease = take(ledger)
     ledger.apply(lease, split(30))
@@ -219,7 +219,7 @@ def test_what_the_proxies_gave_up_is_taken_anew_under_a_higher_number(ledger: Le
     assert ledger.weights(REVIEWS)["v2"] == 30
 
 
-def test_damaged_orders_are_named(ledger: Ledger, commander: Commander, clock: Clock, mesh_file: Path) -> None:
+def test_damaged_orders_are_named(ledger: Ledger, commander: Overrides, clock: Clock, mesh_file: Path) -> None:
     commander.halt(pressed(clock))
     path = next((mesh_file.parent / "autopilot" / "orders").glob("halt.*"))
     path.write_text("{")

@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.mesh.envoy.names import DEADLINES, LUA_FILTER, OVERLAY_HEADER
-from autopilot.mesh.envoy.render import render
-from autopilot.mesh.envoy.routes import effective_weights, virtual_host
+from autopilot.mesh.envoy.config.names import DEADLINES, LUA_FILTER
+from autopilot.mesh.envoy.config.render import render
+from autopilot.mesh.envoy.config.routes import effective_weights, virtual_host
+from autopilot.mesh.leases.records import Overlay
 from autopilot.mesh.model import Aspect, Holder, Lease, LeasePhase, SplitTraffic, Target
-from autopilot.mesh.records import Overlay
+from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from autopilot.spec.mesh import Mesh, MeshService
 
 ARMS = ("v1", "v2", "v3")

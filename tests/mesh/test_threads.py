@@ -6,8 +6,8 @@ import asyncio
 import threading
 from typing import Any, cast
 
+from autopilot.mesh.ledger_mesh import Ledger, LedgerMesh, Overrides
 from autopilot.mesh.model import Aspect, Holder, Lease
-from autopilot.mesh.threaded import Commander, Ledger, ThreadedMesh
 from tests.mesh.conftest import REVIEWS
 
 LEASE = Lease(
@@ -35,7 +35,7 @@ class Hanging:
 
 async def test_a_restore_waits_for_no_step_that_hangs() -> None:
     ledger = Hanging()
-    mesh = ThreadedMesh(cast("Ledger", ledger), cast("Commander", ledger))
+    mesh = LedgerMesh(cast("Ledger", ledger), cast("Overrides", ledger))
     writes = [asyncio.create_task(mesh.apply(LEASE, ())) for _ in range(40)]
     await asyncio.sleep(0)  # all are given to threads
     try:

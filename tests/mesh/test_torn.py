@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from autopilot.mesh.audit import verify
-from autopilot.mesh.envoy import journal
-from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
-from autopilot.mesh.orders import Actor, Halt
+from autopilot.mesh.envoy.state import audit_log
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.overrides import Overrides
+from autopilot.mesh.envoy.state.store import Store
+from autopilot.mesh.leases.overrides import Actor, Halt
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 
 ANN = Actor(who="ann", net="person")
@@ -46,7 +46,7 @@ def dying_at(number: int, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     with patch.context() as patched:
         patched.setattr(Path, "replace", deadly(Path.replace))
         patched.setattr(Path, "unlink", deadly(Path.unlink))
-        patched.setattr(journal.os, "write", deadly(journal.os.write))
+        patched.setattr(audit_log.os, "write", deadly(audit_log.os.write))
         yield done
 
 
@@ -61,8 +61,8 @@ STEPS: dict[str, Step] = {
     "condemn": lambda ledger, lease: ledger.condemn(lease, "harm"),
     "commit": lambda ledger, lease: ledger.commit(lease),
     "lift": lambda ledger, lease: ledger.lift(lease),
-    "take over": lambda ledger, lease: Commander(ledger, ledger._clock).take_over("canary/a", ANN, None),
-    "halt": lambda ledger, lease: Commander(ledger, ledger._clock).halt(Halt(restore=True, actor=ANN, since=0)),
+    "take over": lambda ledger, lease: Overrides(ledger, ledger._clock).take_over("canary/a", ANN, None),
+    "halt": lambda ledger, lease: Overrides(ledger, ledger._clock).halt(Halt(restore=True, actor=ANN, since=0)),
 }
 
 

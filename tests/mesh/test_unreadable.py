@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopilot.mesh.audit import AuditRecord
-from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.overrides import Overrides
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import (
     Halted,
     LeaseHeld,
@@ -27,8 +27,8 @@ from autopilot.mesh.errors import (
     TargetUnreadable,
     UnreadableRecord,
 )
+from autopilot.mesh.leases.overrides import Actor, Halt
 from autopilot.mesh.model import Aspect, Lease, LeasePhase, Target
-from autopilot.mesh.orders import Actor, Halt
 from tests.faults import next_release
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 
@@ -318,7 +318,7 @@ def test_a_halt_that_cannot_be_read_stops_what_its_name_covers(ledger: Ledger, c
     take(ledger)
     with pytest.raises(Halted, match=r"halt\.chaos\.all\.json cannot be read"):
         ledger.acquire(RATINGS, [Aspect.FAULTS], operation="chaos/local/shop/x", token="t", ttl=9, planned_end=None)
-    commander = Commander(ledger, clock)
+    commander = Overrides(ledger, clock)
     assert commander.unhalt("chaos", "", Actor(who="ann"))
     assert not path.exists(), "a person may remove it"
 
@@ -328,7 +328,7 @@ def test_a_halt_restores_the_others_beside_one_that_cannot_be_ended(ledger: Ledg
     path.write_text(path.read_text().replace('"phase":"active"', '"phase":"promoting"'))
     other = ledger.acquire(RATINGS, [Aspect.TRAFFIC], operation="canary/r", token="t", ttl=60, planned_end=None)
     with pytest.raises(UnreadableRecord):
-        Commander(ledger).halt(Halt(restore=True, actor=Actor(who="ann"), since=0))
+        Overrides(ledger).halt(Halt(restore=True, actor=Actor(who="ann"), since=0))
     assert [status.lease.holder for status in ledger.leases()] == [foreign.holder]
     assert ledger.store.lease_of(other) is None
 

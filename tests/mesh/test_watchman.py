@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from autopilot.mesh.envoy.ledger import Ledger
 from autopilot.mesh.envoy.mesh import EnvoyMesh
-from autopilot.mesh.watchman import Watchman
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.leases.stale import StaleLeases
 from tests.mesh.conftest import REVIEWS, Clock, published, split, take
 
 
 def test_silence_counts_from_the_last_change_that_was_seen(ledger: Ledger, clock: Clock) -> None:
     own = Clock(0)
-    watchman = Watchman(own)
+    watchman = StaleLeases(own)
     lease = take(ledger, ttl=10)
     ledger.apply(lease, split(10))
     assert watchman.silent(ledger.store.leases()) == []
@@ -33,7 +33,7 @@ async def test_a_sweep_restores_what_nobody_renews(ledger: Ledger, mesh_file: Pa
     base = published(ledger)
     mesh = EnvoyMesh(mesh_file)
     own = Clock(0)
-    mesh._watchman = Watchman(own)
+    mesh._watchman = StaleLeases(own)
     lease = take(Ledger(mesh.store), ttl=10)
     mesh.ledger.apply(lease, split(10))
     assert await mesh.sweep() == []
@@ -53,7 +53,7 @@ async def test_of_several_guards_one_restores_and_none_complains(ledger: Ledger,
     own = Clock(0)
     guards = [EnvoyMesh(mesh_file) for _ in range(4)]
     for guard in guards:
-        guard._watchman = Watchman(own)
+        guard._watchman = StaleLeases(own)
     lease = take(Ledger(guards[0].store), ttl=10)
     guards[0].ledger.apply(lease, split(10))
     for guard in guards:

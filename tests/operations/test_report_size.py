@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from autopilot.evidence.hypothesis import KEPT, Look
+from autopilot.evidence.chaos.hypothesis import KEPT, Look
 from autopilot.evidence.model import Advance, Evidence, StepRule
-from autopilot.findings import Acted, Amplification, ExperimentReport, StepFinding
 from autopilot.mesh.model import Holder, Receipt, Target
 from autopilot.operations.bounds import LINE, SPEC, TEXT, TIMELINE, WHOLE, Timeline, news
 from autopilot.operations.common import Event, Exposure, Outcome, Phase
-from autopilot.operations.experiment_status import Effect, ExperimentStatus, ProbeRecord, Verdict
-from autopilot.report import CanaryReport, StepReport, WatchRecord
-from autopilot.report_size import fitted_canary, fitted_experiment, fitted_status
+from autopilot.operations.experiment_status import Acted, Effect, ExperimentStatus, ProbeRecord, Verdict
+from autopilot.reports.canary import CanaryReport, StepReport, WatchRecord
+from autopilot.reports.experiment import Amplification, ExperimentReport, StepFinding
+from autopilot.reports.size import fitted_canary, fitted_experiment, fitted_status
 from autopilot.spec.canary import Analysis, PromQL
-from autopilot.spec.experiment import ExperimentSpec
+from autopilot.spec.chaos.experiment import ExperimentSpec
 from tests.drawn import examples
 
 FITS = examples(15)

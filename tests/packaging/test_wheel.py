@@ -37,8 +37,9 @@ def test_runs_in_a_clean_environment(environment: Environment) -> None:
 def test_imports_come_from_the_wheel(environment: Environment) -> None:
     probe = (
         "from autopilot._bootstrap import bootstrap; print(bootstrap())\n"
-        "import starter.cli, workflows.canary, activities.signatures, worker.main\n"
-        "for module in (starter.cli, workflows.canary, activities.signatures, worker.main): print(module.__file__)"
+        "import starter.cli.main, workflows.canary.workflow, activities.contracts.operation, worker.main\n"
+        "for module in (starter.cli.main, workflows.canary.workflow, activities.contracts.operation, worker.main):"
+        " print(module.__file__)"
     )
     done = environment.run("python", "-c", probe)
     assert done.returncode == 0, done.stderr

@@ -17,18 +17,18 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.meshes import Attached, Meshes
-from activities.schedule_book import change
-from activities.schedules import ScheduleActivities
-from autopilot.findings import ExperimentInput
+from activities.schedules.activities import ScheduleActivities
+from activities.schedules.temporal_schedules import change
 from autopilot.mesh.port import Mesh
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Command
-from autopilot.operations.queues import operation_queue, watch_queue
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.experiment import ExperimentSpec
-from autopilot.timetable import RunRecord, ScheduledInput
-from starter import schedules, scheduling
-from workflows.scheduled import ScheduledRun
+from autopilot.operations.task_queues import operation_queue, watch_queue
+from autopilot.reports.experiment import ExperimentInput
+from autopilot.reports.schedule_rules import RunRecord, ScheduledInput
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from autopilot.spec.chaos.limits import Ceilings
+from starter.client import schedules, start_schedule
+from workflows.chaos.scheduled_run import ScheduledRun
 
 _NUMBERS = itertools.count(1)
 
@@ -102,7 +102,7 @@ class Stage:
         self.mesh = PlayedMesh()
         self.now: datetime | None = None
         """None: the clock goes."""
-        meshes = Meshes({"local": Attached(mesh=cast("Mesh", self.mesh), proxies=None)})
+        meshes = Meshes({"local": AttachedMesh(mesh=cast("Mesh", self.mesh), proxies=None)})
         self.activities = ScheduleActivities(client, meshes, folder, self.clock)
 
     def clock(self) -> float:
@@ -113,7 +113,7 @@ class Stage:
 
         `since` is when it was made by the test's own clock.
         """
-        made = await scheduling.put(self.client, wanted)
+        made = await start_schedule.put(self.client, wanted)
 
         def end(there: Schedule, given: ScheduledInput) -> tuple[Schedule, ScheduledInput]:
             there.spec.end_at = at("2022-01-01 00:00")

@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.schedule_signatures import StartRequest
+from activities.contracts.schedule import StartRequest
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, LeasePhase, LeaseStatus, Target, Tier
-from autopilot.timetable import RunRecord
+from autopilot.reports.schedule_rules import RunRecord
 from tests.schedules.conftest import PlayedMesh, Stage, at, experiment
 
 pytestmark = pytest.mark.devserver

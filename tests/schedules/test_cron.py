@@ -9,8 +9,8 @@ import pytest
 from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec, ScheduleState
 from temporalio.testing import WorkflowEnvironment
 
-from autopilot.spec.clock_changes import clock_changes
-from autopilot.spec.cron import between, checked
+from autopilot.spec.values.clock_changes import clock_changes
+from autopilot.spec.values.cron import between, checked
 from tests.schedules.conftest import at
 
 pytestmark = pytest.mark.devserver
@@ -59,7 +59,7 @@ async def test_temporal_counts_the_same_times(
 async def test_temporal_counts_a_time_that_comes_twice_once_or_twice(
     dev_server: WorkflowEnvironment, zone: str, due: int
 ) -> None:
-    """Why runs look for themselves whether the time was dealt with (`autopilot.timetable.decide`)."""
+    """Why runs look for themselves whether the time was dealt with (`autopilot.reports.schedule_rules.decide`)."""
     (change,) = clock_changes("30 1,2 * * *", zone, at("2027-09-01 00:00"), at("2027-12-01 00:00"))
     (wall,) = change.walls
     handle = await dev_server.client.create_schedule(

@@ -29,17 +29,17 @@ from temporalio.client import (
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from activities.meshes import Meshes
-from activities.schedules import ScheduleActivities
-from autopilot.findings import ExperimentInput
+from activities.schedules.activities import ScheduleActivities
 from autopilot.local.ports import allocate
 from autopilot.local.temporal import command
-from autopilot.operations.queues import operation_queue
-from starter import schedules, scheduling
+from autopilot.mesh_registry.meshes import Meshes
+from autopilot.operations.task_queues import operation_queue
+from autopilot.reports.experiment import ExperimentInput
+from starter.client import schedules, start_schedule
 from tests.conftest import binary
 from tests.schedules.conftest import experiment
 from worker.plugin import AutopilotPlugin
-from workflows.scheduled import ScheduledRun
+from workflows.chaos.scheduled_run import ScheduledRun
 
 pytestmark = [pytest.mark.devserver, pytest.mark.timeout(180)]
 
@@ -141,7 +141,7 @@ async def until_begun(handle: ScheduleHandle, count: int) -> ScheduleDescription
 async def test_an_outage_of_temporal_is_no_storm(server: Server, tmp_path: Path) -> None:
     wanted = experiment(cron="* * * * *", catchUp=CATCH_UP)
     client = await server.start()
-    ours = client.get_schedule_handle(await scheduling.put(client, wanted))
+    ours = client.get_schedule_handle(await start_schedule.put(client, wanted))
     await every_second(ours)
     control = await made_as_others_do(client)
     async with working(client, tmp_path):

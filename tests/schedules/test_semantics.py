@@ -16,16 +16,16 @@ import pytest
 from temporalio.client import ScheduleBackfill
 from temporalio.worker import Replayer
 
-from activities.schedule_signatures import PauseRequest
+from activities.contracts.schedule import PauseRequest
 from autopilot.operations.common import Caller
-from autopilot.operations.queues import operation_queue
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.schedule import Freeze
-from autopilot.timetable import Hand
-from starter import schedules, scheduling
+from autopilot.operations.task_queues import operation_queue
+from autopilot.reports.schedule_rules import ManualRun
+from autopilot.spec.chaos.limits import Ceilings
+from autopilot.spec.chaos.schedule import Freeze
+from starter.client import schedules, start_schedule
 from tests.schedules.conftest import PlayedChaos, Stage, at, experiment
 from worker.plugin import AutopilotPlugin
-from workflows.scheduled import ScheduledRun
+from workflows.chaos.scheduled_run import ScheduledRun
 
 pytestmark = pytest.mark.devserver
 ANN = Caller(who="ann")
@@ -139,7 +139,7 @@ async def test_overlap_queue_lets_one_wait_and_tells_of_the_others(stage: Stage)
     second = await stage.due(schedule, at("2020-03-02 09:01"))
     assert "waiting for its end" in (await stage.waiting(second)).reason
     third = await stage.due(schedule, at("2020-03-02 09:02"))
-    by_hand = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN))
+    by_hand = await start_schedule.trigger(stage.client, schedule, ManualRun(caller=ANN))
     assert (by_hand.decision, by_hand.by) == ("skipped", "ann")
     assert f"{second} already waits for it" in by_hand.reason
     stage.now = at("2020-03-02 09:04")
@@ -251,7 +251,7 @@ async def test_a_day_of_cron_times_at_once_is_no_storm(stage: Stage) -> None:
 async def test_what_a_pause_kept_from_running_has_the_pauses_reason(stage: Stage) -> None:
     soon = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=10)
     wanted = experiment(cron=f"{soon.minute} * * * *", timeZone="UTC")
-    schedule = await scheduling.put(stage.client, wanted)
+    schedule = await start_schedule.put(stage.client, wanted)
     assert await schedules.pause(stage.client, schedule, ANN, "the database is being moved")
     assert not await schedules.pause(stage.client, schedule, ANN, "again")
     row = await _row(stage, schedule)
@@ -279,12 +279,12 @@ async def _row(stage: Stage, schedule: str) -> schedules.ScheduleRow:
 
 async def test_a_refuted_hypothesis_pauses_it_once(stage: Stage) -> None:
     wanted = experiment()
-    schedule = await scheduling.put(stage.client, wanted)
+    schedule = await start_schedule.put(stage.client, wanted)
     request = PauseRequest(schedule=schedule, note="chaos/local/shop/slow refuted its hypothesis: p99")
     assert await stage.activities.pause_after(request) == "paused"
     assert await stage.activities.pause_after(request) == "the schedule was paused already"
     assert (await _row(stage, schedule)).note == request.note
-    await scheduling.put(stage.client, wanted)
+    await start_schedule.put(stage.client, wanted)
     assert (await _row(stage, schedule)).paused, "putting it again must not let it go on"
     await schedules.delete(stage.client, schedule)
     assert await stage.activities.pause_after(request) == "the schedule no longer exists"
@@ -295,14 +295,14 @@ async def test_a_person_passes_windows_but_no_freeze(stage: Stage) -> None:
     wanted = experiment(windows=HOURS, freeze=freeze)
     schedule = await stage.put(wanted)
     stage.now = at("2020-03-08 03:00")
-    refused = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN))
+    refused = await start_schedule.trigger(stage.client, schedule, ManualRun(caller=ANN))
     frozen = "2020-03-08 to 2020-03-08 are frozen (schedule.freeze): sale"
     assert (refused.decision, refused.reason) == ("skipped", frozen)
-    forced = await scheduling.trigger(stage.client, schedule, Hand(caller=ANN, force=True, reason="a drill"))
+    forced = await start_schedule.trigger(stage.client, schedule, ManualRun(caller=ANN, force=True, reason="a drill"))
     assert (forced.decision, forced.reason) == ("started", "asked for by ann: a drill")
     assert await stage.end(wanted) == f"{schedule} ann: over"
     stage.now = at("2020-03-07 03:00")
-    assert (await scheduling.trigger(stage.client, schedule, Hand(caller=ANN))).decision == "started"
+    assert (await start_schedule.trigger(stage.client, schedule, ManualRun(caller=ANN))).decision == "started"
     assert [each.by for each in await _listed(stage, schedule, 3)] == ["ann", "ann", "ann"]
 
 
@@ -317,10 +317,10 @@ async def _listed(stage: Stage, schedule: str, count: int) -> list[Any]:
 
 async def test_put_again_brings_it_up_to_date(stage: Stage) -> None:
     wanted = experiment()
-    schedule = await scheduling.put(stage.client, wanted)
+    schedule = await start_schedule.put(stage.client, wanted)
     before = await schedules.wish(stage.client, schedule)
     other = experiment(name=wanted.name, cron="30 11 * * *", catchUp="1m")
-    assert await scheduling.put(stage.client, other) == schedule
+    assert await start_schedule.put(stage.client, other) == schedule
     found = await stage.client.get_schedule_handle(schedule).describe()
     assert found.schedule.policy.catchup_window == timedelta(minutes=1)
     assert (await schedules.wish(stage.client, schedule)).since > before.since
@@ -334,7 +334,7 @@ async def test_what_is_not_there_is_said_to_be_missing(stage: Stage) -> None:
         schedules.delete(stage.client, gone),
         schedules.pause(stage.client, gone, ANN, "x"),
         schedules.resume(stage.client, gone, ANN),
-        scheduling.trigger(stage.client, gone, Hand()),
+        start_schedule.trigger(stage.client, gone, ManualRun()),
     ):
         with pytest.raises(schedules.ScheduleError, match=f"there is no {gone}"):
             await command

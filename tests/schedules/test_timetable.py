@@ -13,14 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from autopilot.operations.common import Caller
-from autopilot.spec.cron import MOST, between, checked
-from autopilot.spec.errors import SpecError
-from autopilot.spec.load import load
-from autopilot.spec.schedule import Freeze, ScheduleSpec
-from autopilot.timetable import (
+from autopilot.reports.schedule_rules import (
     MOST_MISSED,
     Counted,
-    Hand,
+    ManualRun,
     Pause,
     Running,
     Situation,
@@ -28,13 +24,17 @@ from autopilot.timetable import (
     decide,
     missed,
 )
+from autopilot.spec.chaos.schedule import Freeze, ScheduleSpec
+from autopilot.spec.errors import SpecError
+from autopilot.spec.load import load
+from autopilot.spec.values.cron import MOST, between, checked
 from tests.drawn import examples
 
 SCHEDULE = "chaos-schedule/local/shop/slow"
 EXPERIMENT = "chaos/local/shop/slow"
 BERLIN = ZoneInfo("Europe/Berlin")
-ANN = Hand(caller=Caller(who="ann"), reason="a drill")
-FORCED = Hand(caller=Caller(who="ann"), reason="a drill", force=True)
+ANN = ManualRun(caller=Caller(who="ann"), reason="a drill")
+FORCED = ManualRun(caller=Caller(who="ann"), reason="a drill", force=True)
 OFFICE = [{"start": "09:00", "end": "17:00"}]
 EVENING = {"start": "22:00", "end": "24:00"}
 HOLIDAYS = [{"start": "2026-12-20", "end": "2027-01-06", "reason": "holidays"}]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from autopilot.spec.allowed import beyond, share_allowed
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.experiment import ExperimentSpec
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from autopilot.spec.chaos.limit_checks import beyond, share_allowed
+from autopilot.spec.chaos.limits import Ceilings
 
 TODAY = date(2026, 12, 24)
 

@@ -14,11 +14,11 @@ from ruamel.yaml import YAML
 
 from autopilot.spec.base import SpecModel
 from autopilot.spec.canary import CanarySpec, MeshCanary
-from autopilot.spec.crd_rules import RULES, SOME
-from autopilot.spec.crd_values import FRACTION, PERCENT, SECONDS, Unit, number_or_text
-from autopilot.spec.experiment import ExperimentSpec, MeshExperiment
-from autopilot.spec.structural import structural
-from autopilot.spec.units import parse_fraction, parse_percent, parse_seconds
+from autopilot.spec.chaos.experiment import ExperimentSpec, MeshExperiment
+from autopilot.spec.crd.mixed_values import FRACTION, PERCENT, SECONDS, Unit, number_or_text
+from autopilot.spec.crd.rules import RULES, SOME
+from autopilot.spec.crd.structural_schema import structural
+from autopilot.spec.values.units import parse_fraction, parse_percent, parse_seconds
 
 Schema = dict[str, Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from autopilot.spec.crd import RESOURCES, crd
-from starter.cli import run
-from starter.commands.crds import to_yaml
+from autopilot.spec.crd.emit import RESOURCES, crd
+from starter.cli.commands.crds import to_yaml
+from starter.cli.main import run
 
 GOLDEN = Path(__file__).parent / "golden"
 AGAIN = "autopilot crds --output tests/spec/golden"

@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from autopilot.operations.common import Outcome, Phase
-from autopilot.spec.crd import CATEGORY, GROUP, RESOURCES, ResourceKind, crd
-from autopilot.spec.crd_rules import RULES, SOME, UNSAID
-from autopilot.spec.crd_status import CanaryResourceStatus
-from autopilot.spec.crd_words import LONGEST
+from autopilot.spec.crd.descriptions import LONGEST
+from autopilot.spec.crd.emit import CATEGORY, GROUP, RESOURCES, ResourceKind, crd
+from autopilot.spec.crd.rules import RULES, SOME, UNSAID
+from autopilot.spec.crd.status import CanaryResourceStatus
 from autopilot.spec.load import KINDS
 from autopilot.spec.mesh import Mesh
 

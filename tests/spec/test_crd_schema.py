@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, BeforeValidator, Field
 
-from autopilot.spec.crd_lengths import longest
-from autopilot.spec.crd_union import Unsayable
-from autopilot.spec.crd_values import hidden
-from autopilot.spec.crd_words import LONGEST
-from autopilot.spec.structural import structural
-from autopilot.spec.units import Fraction, Name, Seconds
+from autopilot.spec.crd.descriptions import LONGEST
+from autopilot.spec.crd.lengths import longest
+from autopilot.spec.crd.mixed_values import hidden
+from autopilot.spec.crd.structural_schema import structural
+from autopilot.spec.crd.unions import NotStructural
+from autopilot.spec.values.units import Fraction, Name, Seconds
 
 
 class Inner(BaseModel):
@@ -203,6 +203,6 @@ def odd(value: Any) -> Any:
     ids=lambda value: value if isinstance(value, str) else "",  # a type's text may hold an address in memory
 )
 def test_what_cannot_be_said_is_refused(annotation: Any, said: str) -> None:
-    with pytest.raises(Unsayable) as refused:
+    with pytest.raises(NotStructural) as refused:
         of(annotation)
     assert str(refused.value).startswith(said)

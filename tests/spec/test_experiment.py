@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from autopilot.spec.chaos.experiment import MeshExperiment
+from autopilot.spec.chaos.faults import describe, describe_scope
 from autopilot.spec.errors import SpecError
-from autopilot.spec.experiment import MeshExperiment
-from autopilot.spec.faults import describe, describe_scope
 from autopilot.spec.load import load
 
 HEAD = "apiVersion: meshautopilot.io/v1alpha1\nkind: MeshExperiment\nmetadata: {name: a}\nspec:\n"

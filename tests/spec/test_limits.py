@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autopilot.spec.bounded import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from autopilot.spec.errors import SpecError
+from autopilot.spec.input_safety.yaml_limits import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from autopilot.spec.load import load
 from tests.spec.attacks import BODY, GOOD, HEAD, wrong
 

@@ -9,11 +9,11 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from autopilot.spec.credentials import carries_a_credential, credential_in_url
+from autopilot.spec.chaos.experiment import MeshExperiment
+from autopilot.spec.chaos.probes import HttpProbe, Probe, secrets_of
 from autopilot.spec.errors import SpecError
-from autopilot.spec.experiment import MeshExperiment
+from autopilot.spec.input_safety.credentials import carries_a_credential, credential_in_url
 from autopilot.spec.load import load
-from autopilot.spec.probes import HttpProbe, Probe, secrets_of
 from autopilot.spec.secret_ref import SecretRef, SecretText, described
 from tests.spec.test_credentials import SECRETS
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load
-from autopilot.spec.units import format_seconds, parse_fraction, parse_percent, parse_seconds
+from autopilot.spec.values.units import format_seconds, parse_fraction, parse_percent, parse_seconds
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autopilot.telemetry.difference import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer, HubTick
 from autopilot.telemetry.model import Counters, SeriesSample
 from tests.drawn import examples
 from tests.telemetry.fakes import sample, seen

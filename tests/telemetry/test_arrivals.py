@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.bypass import LEAST
-from autopilot.telemetry.arrivals import Arrived, Unsent
-from autopilot.telemetry.difference import Differencer, HubTick, merge
+from autopilot.evidence.unproxied import LEAST
+from autopilot.telemetry.counter_deltas import Differencer, HubTick, merge
 from autopilot.telemetry.model import Arrivals, Observation
+from autopilot.telemetry.unproxied_requests import Arrived, Unsent
 from tests.telemetry.fakes import REVIEWS, counters, sample
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.cost import scrape_cost
+from autopilot.telemetry.scrape_cost import scrape_cost
 
 
 def test_in_words():

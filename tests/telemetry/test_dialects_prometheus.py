@@ -17,7 +17,7 @@ from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Observation, Subject
-from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.fakes import REVIEWS
 from tests.telemetry.meshes import (
     ROUTE_BEGUN,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.difference import FORGET, Differencer, Gap, HubTick, merge
+from autopilot.telemetry.counter_deltas import FORGET, Differencer, Gap, HubTick, merge
 from autopilot.telemetry.model import Counters
 from tests.telemetry.fakes import counters, sample, seen
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from autopilot.telemetry.difference import HubTick
-from autopilot.telemetry.envoy_stats import EnvoyStats
+from autopilot.telemetry.counter_deltas import HubTick
+from autopilot.telemetry.envoy.stats import EnvoyStats
 from autopilot.telemetry.exposure import tally
 from autopilot.telemetry.hub import Feed, Hub
 from autopilot.telemetry.model import SeriesSample, Subject

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from autopilot.telemetry.difference import Gap, HubTick
+from autopilot.telemetry.counter_deltas import Gap, HubTick
 from autopilot.telemetry.hub import Feed, Hub
 from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
 from tests.telemetry.fakes import RATINGS, REVIEWS, ScriptedSource, counters, sample, seen

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from autopilot.telemetry.counter_deltas import Differencer, HubTick
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import Linkerd
-from autopilot.telemetry.difference import Differencer, HubTick
-from autopilot.telemetry.native_histograms import expanded
-from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.prometheus.native_histograms import expanded
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.running import running
 from tests.telemetry.test_stores import REVIEWS, istio_series, recorded, store
 

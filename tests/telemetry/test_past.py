@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.difference import Differencer
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import SeriesSample
-from autopilot.telemetry.past import observations, ticks
+from autopilot.telemetry.prometheus.history import observations, ticks
 from tests.telemetry.fakes import REVIEWS, counters, sample
 
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry import pod_stats
 from autopilot.telemetry.dialects.istio import Istio
+from autopilot.telemetry.envoy import pod_stats
+from autopilot.telemetry.envoy.pod_stats import PodStats, matrix_of
 from autopilot.telemetry.model import Subject, TelemetryError
-from autopilot.telemetry.pod_stats import PodStats, matrix_of
 
 SUBJECT = Subject(mesh="lab", namespace="shop", service="reviews", arms=("v1", "v2"))
 LABELS = (

@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from autopilot.telemetry.counter_deltas import Differencer, HubTick
 from autopilot.telemetry.dialects.envoy import Envoy, parse_matrix, selector
-from autopilot.telemetry.difference import Differencer, HubTick
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import HistorySource, Observation, QuerySource, Subject, TelemetryError, TelemetrySource
-from autopilot.telemetry.past import ticks
-from autopilot.telemetry.prometheus import PrometheusSource
+from autopilot.telemetry.prometheus.history import ticks
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.conftest import Lab, free_ports
 from tests.telemetry.running import running
 
@@ -87,7 +87,7 @@ def test_one_selector_for_all_subjects():
 
 async def test_counters_are_those_envoy_gives_itself(envoy: Lab):
     """The same Envoy read both ways: directly, and as Prometheus scrapes it."""
-    from autopilot.telemetry.envoy_stats import EnvoyStats  # noqa: PLC0415
+    from autopilot.telemetry.envoy.stats import EnvoyStats  # noqa: PLC0415
 
     await envoy.get("/v1/flaky", 2)
     await envoy.get("/v1/fail", 1)
@@ -197,7 +197,7 @@ async def test_errors_name_the_address_and_what_to_do():
 
 def test_the_client_is_not_loaded_before_it_is_needed():
     code = (
-        "import sys, autopilot.telemetry.prometheus as p; p.PrometheusSource('http://x'); "
+        "import sys, autopilot.telemetry.prometheus.source as p; p.PrometheusSource('http://x'); "
         "print('requests' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)

@@ -10,8 +10,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.prometheus import PrometheusSource
-from autopilot.telemetry.scrapes import WIDE, interval_of, window_for, within
+from autopilot.telemetry.prometheus.scrape_interval import WIDE, interval_of, window_for, within
+from autopilot.telemetry.prometheus.source import PrometheusSource
 from tests.telemetry.fakes import REVIEWS
 from tests.telemetry.test_prometheus import serving
 

@@ -23,23 +23,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
 
-from activities.schedule_signatures import ScheduledInput
-from autopilot.findings import ExperimentInput
+from activities.contracts.schedule import ScheduledInput
 from autopilot.operations.common import Caller, Command, Outcome
-from autopilot.report import CanaryInput
+from autopilot.reports.canary import CanaryInput
+from autopilot.reports.experiment import ExperimentInput
 from autopilot.spec.canary import CanarySpec
-from autopilot.spec.experiment import ExperimentSpec
-from starter import operations, schedules, scheduling
-from starter.cli import run
+from autopilot.spec.chaos.experiment import ExperimentSpec
+from starter.cli.main import run
+from starter.client import operations, schedules, start_schedule
 from tests.conftest import start_dev_server
 from tests.worker.aes import AesCodec
 from tests.workflows.conftest import effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, Hold, World
 from worker.codecs import GROUP, VARIABLE, CodecError, named_codec
-from worker.connection import connect
 from worker.converter import with_codec
 from worker.plugin import WORKFLOWS, AutopilotPlugin
-from workflows.canary import CanaryWorkflow
+from worker.temporal_client import connect
+from workflows.canary.workflow import CanaryWorkflow
 
 PLAIN = ("plain-stable", "plain reason", "plain-person", "plain failure", '"state":"held"', "plain-query")
 """What no history may show: of the spec, of a command, of a failure, of a heartbeat."""
@@ -191,7 +191,7 @@ async def test_a_schedule_keeps_its_experiment_to_itself(
         "schedule": {"cron": "0 10 1 1 *"},
     }
     wanted = ExperimentInput(mesh="local", namespace="shop", name="secret", spec=ExperimentSpec.model_validate(spec))
-    schedule = await scheduling.put(client, wanted)
+    schedule = await start_schedule.put(client, wanted)
     assert await schedules.pause(client, schedule, Caller(who="ann"), "a note")
     (row,) = await schedules.list_schedules(client)
     assert "a note" in row.note

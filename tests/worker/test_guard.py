@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from activities.metrics import REGISTRY
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Aspect, Target
+from autopilot.observability.metrics import REGISTRY
 from tests.faults import next_release
 from tests.mesh.conftest import MESH, REVIEWS, split
-from worker import guard
+from worker import guard_process
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ async def test_leases_of_each_mesh_are_exported_beside_the_others(named: Callabl
     first, second = named("first"), named("second")
     for mesh in (first, second):
         take_of(mesh)
-        await guard.sweep(mesh.name, mesh)
+        await guard_process.sweep(mesh.name, mesh)
     assert expiry("first")
     assert expiry("second")
     first.ledger.lift(first.store.leases()[0].lease)
-    await guard.sweep("first", first)
+    await guard_process.sweep("first", first)
     assert expiry("first") is None
     assert expiry("second")
 
@@ -91,13 +91,13 @@ async def test_a_dead_operation_is_restored_beside_records_of_another_version(
     done: list[str] = []
     async with asyncio.timeout(20):
         while not done:
-            done = await guard.sweep(mesh.name, mesh)
+            done = await guard_process.sweep(mesh.name, mesh)
             await asyncio.sleep(0.05)
     assert "restored" in done[0]
     assert mesh.ledger.weights(target)["v2"] == 0
     with capture_logs() as logs:
-        found = await guard.look_for_unreadable(mesh.name, mesh)
-        assert await guard.look_for_unreadable(mesh.name, mesh, found) == found
+        found = await guard_process.look_for_unreadable(mesh.name, mesh)
+        assert await guard_process.look_for_unreadable(mesh.name, mesh, found) == found
     assert len(found) == len(written.files) + 1 == len(logs), "each is said once"
     assert any("leases/shop.other.1.json" in line["where"] for line in logs)
     assert REGISTRY.get_sample_value("autopilot_unreadable_records", {"mesh": "older"}) == len(found)
@@ -127,11 +127,11 @@ async def test_a_slow_mesh_delays_no_other_and_no_failure_ends_the_guard(monkeyp
         "away": Played(is_away),
         "healthy": Played(works),
     }
-    monkeypatch.setattr(guard, "open_meshes", lambda *_: meshes)
-    monkeypatch.setattr(guard, "stop_signal", lambda: stop)
-    monkeypatch.setattr(guard, "_LAST_ROUND", 0.1)
+    monkeypatch.setattr(guard_process, "open_meshes", lambda *_: meshes)
+    monkeypatch.setattr(guard_process, "stop_signal", lambda: stop)
+    monkeypatch.setattr(guard_process, "_LAST_ROUND", 0.1)
     with capture_logs() as logs:
-        running = asyncio.create_task(guard.run([], every=0.01))
+        running = asyncio.create_task(guard_process.run([], every=0.01))
         async with asyncio.timeout(20):
             while any(meshes[name].rounds < 3 for name in ("faulty", "away", "healthy")):
                 assert not running.done()

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from activities.metrics import REGISTRY
 from autopilot.local.ports import allocate
 from autopilot.mesh.envoy.prepare import prepare
+from autopilot.observability.metrics import REGISTRY
 from tests.mesh.conftest import MESH
 from worker import main
 from worker.sdk_metrics import SdkMetrics

@@ -15,14 +15,14 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.heartbeats import HeartbeatActivities
+from activities.last_heartbeat import HeartbeatActivities
 from autopilot.operations.common import Command
-from autopilot.operations.queues import restore_queue, watch_queue
-from autopilot.report import CanaryInput, CanaryReport
+from autopilot.operations.task_queues import restore_queue, watch_queue
+from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from tests.workflows.fakes import World
 from worker.plugin import WORKFLOWS
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 _NUMBERS = itertools.count(1)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import (
+from activities.contracts.operation import (
     AcquireRequest,
     ApplyRequest,
     CountRequest,
@@ -26,11 +26,11 @@ from activities.signatures import (
     WatchResult,
 )
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
+from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Holder, Lease, Receipt, SplitTraffic
-from autopilot.mesh.orders import Actor
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Exposure
-from autopilot.report import CanaryReport
+from autopilot.reports.canary import CanaryReport
 
 ADVANCE = Advance(reason="enough good evidence")
 HARM = Harm(metric="errors", reason="errors: 20 % against 0 %")

@@ -15,12 +15,12 @@ from temporalio.testing import WorkflowEnvironment
 
 from autopilot.operations.bounds import NAME, TEXT, WHOLE
 from autopilot.operations.common import Approval, Caller, Command, Outcome, Phase, Promotion
-from starter.operations import OperationError
-from starter.starting import refuse_large, start_experiment
+from starter.client.operations import OperationError
+from starter.client.start import refuse_large, start_experiment
 from tests.workflows.conftest import Handle, Lab, canary, effects_on, lab_on, watches_on
 from tests.workflows.fakes import ADVANCE, HALTED, HARM, NO_DATA, Hold, World
 from tests.workflows.test_chaos import experiment
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = pytest.mark.devserver
 ANN = Caller(who="ann")

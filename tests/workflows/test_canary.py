@@ -8,8 +8,8 @@ import pytest
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import Learned
-from autopilot.evidence.setup import UNKNOWN, boundaries_of, open_boundaries
+from activities.contracts.operation import Learned
+from autopilot.evidence.configuration import UNKNOWN, boundaries_of, open_boundaries
 from autopilot.operations.common import Approval, Caller, Command, Outcome, Promotion
 from tests.workflows.conftest import Lab, canary
 from tests.workflows.fakes import ADVANCE, HARM, NO_DATA, NO_TIME, Hold

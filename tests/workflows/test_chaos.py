@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
-from activities.experiment_signatures import (
+from activities.contracts.chaos import (
     ActRequest,
     ExperimentSignatures,
     Held,
@@ -29,17 +29,17 @@ from activities.experiment_signatures import (
     Steady,
     SteadyRequest,
 )
-from activities.heartbeats import HeartbeatActivities
-from activities.schedule_signatures import PauseRequest, ScheduleSignatures
-from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
-from autopilot.findings import Acted, ExperimentInput, ExperimentReport
+from activities.contracts.operation import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
+from activities.contracts.schedule import PauseRequest, ScheduleSignatures
+from activities.last_heartbeat import HeartbeatActivities
 from autopilot.mesh.model import FaultSign, Holder, Lease, Receipt
 from autopilot.operations.common import Caller, Command, Exposure, Outcome
-from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord, Verdict
-from autopilot.spec.experiment import ExperimentSpec
+from autopilot.operations.experiment_status import Acted, ChaosProgress, Effect, ProbeRecord, Verdict
+from autopilot.reports.experiment import ExperimentInput, ExperimentReport
+from autopilot.spec.chaos.experiment import ExperimentSpec
 from tests.workflows.conftest import restores_on, watches_on
 from worker.plugin import WORKFLOWS, AutopilotPlugin
-from workflows.chaos import ChaosWorkflow
+from workflows.chaos.workflow import ChaosWorkflow
 
 _NUMBERS = itertools.count(1)
 ANN = Caller(who="ann")

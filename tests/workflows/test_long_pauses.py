@@ -9,11 +9,11 @@ import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
-from activities.signatures import WatchBeat, WatchRequest, WatchResult
+from activities.contracts.operation import WatchBeat, WatchRequest, WatchResult
 from autopilot.evidence.model import Inconclusive
 from autopilot.operations.common import Caller, Command, Outcome, Promotion
 from autopilot.spec.canary import Analysis
-from starter.operations import progress
+from starter.client.operations import progress
 from tests.activities.hours import Hour
 from tests.activities.test_long_watches import HARM_ALONE
 from tests.activities.test_watch import request

@@ -14,11 +14,11 @@ import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
-from activities.signatures import AcquireRequest, ApplyRequest, Ended, EndRequest
-from autopilot.mesh.envoy.base import read_mesh
-from autopilot.mesh.envoy.ledger import Ledger
+from activities.contracts.operation import AcquireRequest, ApplyRequest, Ended, EndRequest
+from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.envoy.prepare import prepare
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import StaleWrite
 from autopilot.mesh.model import Lease, Receipt
 from autopilot.operations.common import Outcome

@@ -13,12 +13,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer
 
 from autopilot.operations.common import Caller, Command, Outcome, Promotion
-from starter.operations import KIND, OUTCOME, PHASE, list_operations, progress
-from starter.starting import OperationRunning, start_canary
+from starter.client.operations import KIND, OUTCOME, PHASE, list_operations, progress
+from starter.client.start import OperationRunning, start_canary
 from tests.workflows.conftest import Lab, canary, effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
 from worker.plugin import WORKFLOWS, AutopilotPlugin
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = pytest.mark.devserver
 ANN = Caller(who="ann")
@@ -95,7 +95,7 @@ async def test_a_reset_rollout_keeps_its_lease_and_adopts_its_guard(real_lab: La
 
 
 async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starter.starting.operation_queue", lambda _mesh: real_lab.queue)
+    monkeypatch.setattr("starter.client.start.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [HARM]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)
@@ -116,7 +116,7 @@ async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch
 async def test_a_second_rollout_of_the_same_name_names_the_first(
     real_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starter.starting.operation_queue", lambda _mesh: real_lab.queue)
+    monkeypatch.setattr("starter.client.start.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [Hold()]
     spec = canary()
     handle = await start_canary(real_lab.client, spec)

@@ -15,26 +15,26 @@ import pytest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleHandle, WorkflowHandle, WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
 
-from activities.meshes import Attached, Meshes
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Aspect, Receipt, Target
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Approval, Caller, Outcome
-from autopilot.operations.queues import EARLIER_QUEUE, EARLIER_WATCH_QUEUE, operation_queue, watch_queue
-from autopilot.report import CanaryInput
+from autopilot.operations.task_queues import EARLIER_QUEUE, EARLIER_WATCH_QUEUE, operation_queue, watch_queue
+from autopilot.reports.canary import CanaryInput
+from autopilot.reports.schedule_rules import RunRecord, ScheduledInput
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Observation, Subject
-from autopilot.timetable import RunRecord, ScheduledInput
-from starter import scheduling, starting
-from starter.commands import apply, doctor
-from starter.operations import progress
+from starter.cli.commands import apply, doctor
+from starter.client import start, start_schedule
+from starter.client.operations import progress
 from tests.mesh.conftest import MESH
 from tests.schedules.conftest import experiment
 from tests.telemetry.fakes import Script, ScriptedSource, counters, sample, seen
 from tests.workflows.conftest import canary
 from worker.main import working
-from workflows.canary import CanaryWorkflow
-from workflows.guard import GuardInput, GuardWorkflow
+from workflows.canary.workflow import CanaryWorkflow
+from workflows.operation.guard import GuardInput, GuardWorkflow
 
 pytestmark = pytest.mark.devserver
 STEP = {"hold": 0.5, "minRequests": 1}
@@ -69,7 +69,7 @@ class Fleet:
         meshes = Meshes()
         for name in names:
             mesh = Unproxied(self.file(name))
-            meshes.attached[name] = Attached(mesh=mesh, proxies=Hub(ScriptedSource(self._traffic(mesh))))
+            meshes.attached[name] = AttachedMesh(mesh=mesh, proxies=Hub(ScriptedSource(self._traffic(mesh))))
         async with working(self.client, meshes, reports=self.folder / "reports"):
             yield meshes
         await meshes.close()
@@ -105,8 +105,8 @@ def watches(history: WorkflowHistory) -> list[str]:
 
 def earlier_version(patch: pytest.MonkeyPatch) -> None:
     """Workflows schedule what they did before each mesh had queues."""
-    patch.setattr("autopilot.operations.queues.watch_queue", lambda _mesh: EARLIER_WATCH_QUEUE)
-    patch.setattr("autopilot.operations.queues.restore_queue", lambda _mesh: EARLIER_QUEUE)
+    patch.setattr("autopilot.operations.task_queues.watch_queue", lambda _mesh: EARLIER_WATCH_QUEUE)
+    patch.setattr("autopilot.operations.task_queues.restore_queue", lambda _mesh: EARLIER_QUEUE)
 
 
 async def test_a_rollout_that_an_earlier_version_started_goes_on_to_its_end(fleet: Fleet) -> None:
@@ -137,7 +137,7 @@ async def test_a_rollout_that_an_earlier_version_started_goes_on_to_its_end(flee
 async def test_a_schedule_that_an_earlier_version_made_still_runs(fleet: Fleet) -> None:
     wanted = experiment(name="scheduled-earlier").model_copy(update={"mesh": "scheduled"})
     given = ScheduledInput(experiment=wanted, since=time.time())
-    made = scheduling._schedule(given)
+    made = start_schedule._schedule(given)
     assert isinstance(made.action, ScheduleActionStartWorkflow)
     made = dataclasses.replace(made, action=dataclasses.replace(made.action, task_queue=EARLIER_QUEUE))
     schedule = await fleet.client.create_schedule(given.id, made)
@@ -167,16 +167,16 @@ async def test_a_worker_takes_nothing_of_a_mesh_that_it_does_not_drive(
     async def connect() -> Client:
         return fleet.client
 
-    monkeypatch.setattr("starter.operations.connect", connect)
+    monkeypatch.setattr("starter.client.operations.connect", connect)
     theirs = rollout("other")
     async with fleet.worker("ours"):
-        handle = await starting.start_canary(fleet.client, theirs)
-        ours = await starting.start_canary(fleet.client, rollout("ours"))
+        handle = await start.start_canary(fleet.client, theirs)
+        ours = await start.start_canary(fleet.client, rollout("ours"))
         report = await asyncio.wait_for(ours.result(), 40)
         assert report.outcome is Outcome.PROMOTED
-        polled = await starting.workers(fleet.client, "ours")
+        polled = await start.workers(fleet.client, "ours")
         assert all(polled.values()), polled
-        assert set((await starting.workers(fleet.client, "other")).values()) == {0}
+        assert set((await start.workers(fleet.client, "other")).values()) == {0}
         assert not [
             event
             for event in (await handle.fetch_history()).events

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from tests.histories.regenerate import without_machine
 from worker.plugin import WORKFLOWS, AutopilotPlugin
 
 CORPUS = sorted((Path(__file__).parent.parent / "histories").rglob("*.json"))
@@ -16,6 +18,12 @@ CORPUS = sorted((Path(__file__).parent.parent / "histories").rglob("*.json"))
 def test_there_is_a_corpus_of_every_workflow() -> None:
     assert {path.parent.name for path in CORPUS} == {"Canary", "Chaos", "Guard", "ScheduledRun"}
     assert len(WORKFLOWS) == 4, "a new workflow needs histories: `make histories`"
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_history_tells_nothing_of_the_machine_it_was_made_on(path: Path) -> None:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert without_machine(kept) == kept
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from autopilot.operations.common import Caller, Command, Outcome
 from tests.workflows.conftest import Handle, Lab, canary, guards_of
 from tests.workflows.fakes import Hold
-from workflows.canary import CanaryWorkflow
+from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = pytest.mark.devserver
 

@@ -15,17 +15,17 @@ from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from activities.meshes import Attached, Meshes
-from activities.signatures import RESTORE_HEARTBEAT, AcquireRequest, CountRequest, Totals
+from activities.contracts.operation import RESTORE_HEARTBEAT, AcquireRequest, CountRequest, Totals
+from autopilot.mesh.leases.overrides import Actor
+from autopilot.mesh.leases.unreadable import Unreadable
 from autopilot.mesh.model import Aspect, Holder, Lease, LeaseStatus, Receipt, Target
-from autopilot.mesh.orders import Actor
-from autopilot.mesh.unreadable import Unreadable
+from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Caller, Command, Outcome
-from autopilot.operations.queues import operation_queue
+from autopilot.operations.task_queues import operation_queue
 from tests.workflows.conftest import canary, lab_on
 from tests.workflows.fakes import Hold, World
 from worker.main import working
-from workflows.guard import GuardInput, GuardWorkflow
+from workflows.operation.guard import GuardInput, GuardWorkflow
 
 pytestmark = pytest.mark.devserver
 SLOTS = 20
@@ -107,7 +107,7 @@ class SlowMesh:
 async def test_a_restore_that_takes_long_is_not_started_twice(dev_server: WorkflowEnvironment, tmp_path: Path) -> None:
     """Its heartbeats leave as they come: held back by the SDK, most of the time-out would be over already."""
     mesh, client = SlowMesh(), dev_server.client
-    meshes = Meshes({mesh.name: Attached(mesh=mesh, proxies=None)})  # type: ignore[arg-type]
+    meshes = Meshes({mesh.name: AttachedMesh(mesh=mesh, proxies=None)})  # type: ignore[arg-type]
     holder = Holder(operation="canary/slots/shop/reviews", fencing=1)
     lease = Lease(target=TARGET, aspects=(Aspect.TRAFFIC,), holder=holder, ttl=120, max_unattended=120)
     async with working(client, meshes, reports=tmp_path):

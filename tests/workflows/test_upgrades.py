@@ -9,7 +9,7 @@ import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
-from activities.signatures import WatchRequest, WatchResult
+from activities.contracts.operation import WatchRequest, WatchResult
 from autopilot.operations.common import Caller, Command, Outcome
 from tests.workflows.conftest import Handle, Lab, canary, effects_on, watches_on
 from tests.workflows.fakes import World

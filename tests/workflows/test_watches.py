@@ -10,10 +10,10 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.signatures import WatchBeat, WatchRequest, WatchResult
+from activities.contracts.operation import WatchBeat, WatchRequest, WatchResult
 from autopilot.operations.canary_status import Progress
 from autopilot.operations.common import Approval, Caller, Command, Exposure, Outcome
-from starter.operations import progress
+from starter.client.operations import progress
 from tests.workflows import test_chaos
 from tests.workflows.conftest import Handle, Lab, canary, effects_on, watches_on
 from tests.workflows.fakes import ADVANCE, Hold, World

@@ -1,0 +1,1 @@
+"""The mesh of plain Envoys that follow files."""

@@ -13,16 +13,21 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.capabilities import ABILITIES
 from autopilot.mesh.envoy.admin import AdminClient
-from autopilot.mesh.envoy.commander import Commander
-from autopilot.mesh.envoy.faults import Laid, clusters, sign_of
-from autopilot.mesh.envoy.inventory import inventory
-from autopilot.mesh.envoy.ledger import Ledger
-from autopilot.mesh.envoy.names import APPLICATION
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.config.faults import Laid, clusters, sign_of
+from autopilot.mesh.envoy.config.names import APPLICATION
+from autopilot.mesh.envoy.state.ledger import Ledger
+from autopilot.mesh.envoy.state.overrides import Overrides
+from autopilot.mesh.envoy.state.store import Store
+from autopilot.mesh.envoy.state.unreadable import inventory
 from autopilot.mesh.errors import ClockSkew, InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
+from autopilot.mesh.leases.overrides import NOBODY, Actor, Halt, LeaseOrders, Tombstone
+from autopilot.mesh.leases.records import Overlay, Spare
+from autopilot.mesh.leases.stale import StaleLeases
+from autopilot.mesh.leases.unreadable import Unreadable
+from autopilot.mesh.ledger_mesh import LedgerMesh
 from autopilot.mesh.model import (
     EVERY_RULE,
     ArmState,
@@ -40,13 +45,8 @@ from autopilot.mesh.model import (
     TargetState,
     Tier,
 )
-from autopilot.mesh.orders import NOBODY, Actor, Halt, Standing, Tombstone
-from autopilot.mesh.records import Overlay, Spare
-from autopilot.mesh.threaded import ThreadedMesh
-from autopilot.mesh.unreadable import Unreadable
-from autopilot.mesh.watchman import Watchman
-from autopilot.spec.ceilings import Ceilings
-from autopilot.spec.experiment import Action
+from autopilot.spec.chaos.experiment import Action
+from autopilot.spec.chaos.limits import Ceilings
 from autopilot.spec.mesh import MeshSpec, Proxy
 
 _POLL = 0.005
@@ -57,7 +57,7 @@ MAX_SKEW = 1.0
 SWEEPER = Actor(who="autopilot guard", net="guard", why="what was due")
 
 
-class EnvoyMesh(ThreadedMesh):
+class EnvoyMesh(LedgerMesh):
     """A standalone mesh of Envoys on one host or one shared volume, described by a `mesh.yaml`.
 
     Safe to use from many tasks; writes of all processes are ordered by a lock file. `clock` gives seconds since the
@@ -72,10 +72,10 @@ class EnvoyMesh(ThreadedMesh):
     ) -> None:
         self.store = Store(mesh_file)
         self.ledger = Ledger(self.store, clock, told)
-        super().__init__(self.ledger, Commander(self.ledger, clock))
+        super().__init__(self.ledger, Overrides(self.ledger, clock))
         self._clock = clock
         self._admin = AdminClient()
-        self._watchman = Watchman()
+        self._watchman = StaleLeases()
 
     @property
     def name(self) -> str:
@@ -234,7 +234,7 @@ class EnvoyMesh(ThreadedMesh):
                 )
             await asyncio.sleep(_POLL)
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         """Renews the lease."""
         # A deadline by a clock that proxies do not share could bind them for hours: better let the old one pass.
         falls = await self.in_thread(self.ledger.falls_soon, lease)

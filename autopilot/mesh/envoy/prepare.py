@@ -6,9 +6,9 @@ import json
 import time
 from pathlib import Path
 
-from autopilot.mesh.envoy.bootstrap import bootstrap
-from autopilot.mesh.envoy.files import write_atomically
-from autopilot.mesh.envoy.store import Store
+from autopilot.mesh.envoy.atomic_files import write_atomically
+from autopilot.mesh.envoy.config.bootstrap import bootstrap
+from autopilot.mesh.envoy.state.store import Store
 
 
 def prepare(mesh_file: Path) -> dict[str, Path]:

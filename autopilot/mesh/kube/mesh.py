@@ -13,29 +13,33 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from autopilot.mesh.abilities import ABILITIES
 from autopilot.mesh.audit import AuditRecord
+from autopilot.mesh.capabilities import ABILITIES
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable, UnreadableRecord
-from autopilot.mesh.kube.api import KubeApi, Object
-from autopilot.mesh.kube.backends import Arms, service_backend
-from autopilot.mesh.kube.commander import KubeCommander
-from autopilot.mesh.kube.ending import injected_of, split_of
-from autopilot.mesh.kube.external import refuse_absent
-from autopilot.mesh.kube.faulting import Faulting
-from autopilot.mesh.kube.filters import FilterOverlayer
-from autopilot.mesh.kube.gateway_api import GatewayRoutes
-from autopilot.mesh.kube.inventory import inventory
-from autopilot.mesh.kube.istio import IstioRoutes
-from autopilot.mesh.kube.ledger import KubeLedger
-from autopilot.mesh.kube.marks import mark_of
-from autopilot.mesh.kube.overlayer import Overlayer
-from autopilot.mesh.kube.overlays import Overlays
-from autopilot.mesh.kube.readiness import Readiness
-from autopilot.mesh.kube.resources import NETWORK_POLICY, Resource
-from autopilot.mesh.kube.routes import Route, Routes, addresses, arms_of, ip_of
-from autopilot.mesh.kube.smi import SplitRoutes
-from autopilot.mesh.kube.store import KubeStore
-from autopilot.mesh.kube.workloads import Workloads
+from autopilot.mesh.kube.client.client import KubeApi, Object
+from autopilot.mesh.kube.client.resources import NETWORK_POLICY, Resource
+from autopilot.mesh.kube.envoyfilter.overlay import FilterOverlayer
+from autopilot.mesh.kube.faults.driver import FaultDriver
+from autopilot.mesh.kube.leases.ledger import KubeLedger
+from autopilot.mesh.kube.leases.overrides import KubeOverrides
+from autopilot.mesh.kube.leases.restore import injected_of, split_of
+from autopilot.mesh.kube.leases.unreadable import inventory
+from autopilot.mesh.kube.routes.backends import Arms, service_backend
+from autopilot.mesh.kube.routes.base import Route, Routes, addresses, arms_of, ip_of
+from autopilot.mesh.kube.routes.driver import Overlayer
+from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
+from autopilot.mesh.kube.routes.istio import IstioRoutes
+from autopilot.mesh.kube.routes.overlay import Overlays
+from autopilot.mesh.kube.routes.service_entries import refuse_absent
+from autopilot.mesh.kube.routes.smi import SplitRoutes
+from autopilot.mesh.kube.routes.weight_patch import mark_of
+from autopilot.mesh.kube.state.store import KubeStore
+from autopilot.mesh.kube.workloads.actions import Workloads
+from autopilot.mesh.kube.workloads.endpoints import Readiness
+from autopilot.mesh.leases.overrides import Actor, Halt, LeaseOrders, Tombstone
+from autopilot.mesh.leases.stale import StaleLeases
+from autopilot.mesh.leases.unreadable import Unreadable
+from autopilot.mesh.ledger_mesh import LedgerMesh
 from autopilot.mesh.model import (
     ArmState,
     Capability,
@@ -47,13 +51,9 @@ from autopilot.mesh.model import (
     Target,
     TargetState,
 )
-from autopilot.mesh.orders import Actor, Halt, Standing, Tombstone
-from autopilot.mesh.threaded import ThreadedMesh
-from autopilot.mesh.unreadable import Unreadable
-from autopilot.mesh.watchman import Watchman
-from autopilot.spec.ceilings import Ceilings
+from autopilot.spec.chaos.experiment import Action
+from autopilot.spec.chaos.limits import Ceilings
 from autopilot.spec.cluster import ClusterMesh, ClusterProvider
-from autopilot.spec.experiment import Action
 
 _POLL = 0.1
 VERIFY_LIMIT = 10.0
@@ -66,7 +66,7 @@ _ROUTES: dict[ClusterProvider, Callable[[KubeApi], Routes]] = {
 }
 
 
-class KubeMesh(ThreadedMesh):
+class KubeMesh(LedgerMesh):
     """A mesh of one cluster.
 
     Args:
@@ -93,12 +93,12 @@ class KubeMesh(ThreadedMesh):
         overlays: Overlays = Overlayer(store, self.routes)
         if self.spec.driver == "envoyfilter":
             overlays = FilterOverlayer(store, self.routes, self.spec.filters_namespace, clock)
-        faults = Faulting(store, self.routes, self.spec.driver, self.spec.filters_namespace)
+        faults = FaultDriver(store, self.routes, self.spec.driver, self.spec.filters_namespace)
         self.ledger = KubeLedger(store, overlays, self.spec.max_unattended, clock, told, faults=faults)
-        self._commander = KubeCommander(self.ledger, clock)
+        self._commander = KubeOverrides(self.ledger, clock)
         super().__init__(self.ledger, self._commander)
         self._readiness = Readiness(self.api, self.routes)
-        self._watchman = Watchman()
+        self._watchman = StaleLeases()
         self.sweep_every = 1.0
         """Seconds between two rounds of a guard at the least."""
         self._swept = -math.inf
@@ -242,7 +242,7 @@ class KubeMesh(ThreadedMesh):
         routes = self.ledger.overlayer.found(receipt.target)
         return [said for route in routes if route.name in receipt.versions and (said := self.routes.unready(route))]
 
-    async def renew(self, lease: Lease) -> Standing:
+    async def renew(self, lease: Lease) -> LeaseOrders:
         """Says that the operation lives."""
         return await self.in_thread(self.ledger.renew, lease)
 

@@ -1,0 +1,1 @@
+"""How meshes name what they measure."""

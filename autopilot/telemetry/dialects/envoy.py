@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autopilot.telemetry import envoy_names as names
 from autopilot.telemetry.arms import named
+from autopilot.telemetry.dialects import envoy_names as names
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
 from autopilot.telemetry.model import SeriesSample, Subject
 

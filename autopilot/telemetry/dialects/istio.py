@@ -36,9 +36,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from autopilot.spec.arms import name_of
+from autopilot.spec.values.arms import name_of
 from autopilot.telemetry.arms import ArmSelector, Resolver, named, narrowed
-from autopilot.telemetry.dialects import grpc, told
+from autopilot.telemetry.dialects import grpc
+from autopilot.telemetry.dialects import reporters as told
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
 from autopilot.telemetry.dialects.envoy import BOUNDS
 from autopilot.telemetry.model import SeriesSample, Subject

@@ -25,9 +25,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from autopilot.spec.arms import name_of
+from autopilot.spec.values.arms import name_of
 from autopilot.telemetry.arms import Alternative, ArmSelector, Resolver, named, narrowed
-from autopilot.telemetry.dialects import grpc, told
+from autopilot.telemetry.dialects import grpc, reporters
 from autopilot.telemetry.dialects.dialect import Matrix, Reading
 from autopilot.telemetry.model import SeriesSample, Subject
 
@@ -87,7 +87,7 @@ class Linkerd:
         grpc_failures: Collection[int] = grpc.FAILURES,
     ) -> None:
         self._grpc_failures = frozenset(grpc.NAMES[code] for code in grpc_failures)
-        self._language = told.Language(
+        self._language = reporters.Language(
             tellers=tuple(tellers), meaning=self._meaning, own=_OWN, outcome=_OUTCOME, arms=arms, unseen=_UNSEEN
         )
 
@@ -114,26 +114,26 @@ class Linkerd:
         # One place has none of the other's labels: an absent label matches the empty alternative.
         either = {**narrowed(routes), **narrowed(endpoints), "direction": "outbound"}
         patterns = {label: f"{pattern}|" for label, pattern in sorted(either.items())}
-        return told.written({"__name__": named(self.metrics(latency=latency)), **patterns}, window, name)
+        return reporters.written({"__name__": named(self.metrics(latency=latency)), **patterns}, window, name)
 
     def newest(self, result: Matrix, subjects: Sequence[Subject]) -> list[Reading]:
         """See `Dialect.newest`."""
-        return told.newest(self._language, result, subjects)
+        return reporters.newest(self._language, result, subjects)
 
     def history(self, result: Matrix, subject: Subject) -> dict[str, list[SeriesSample]]:
         """See `Dialect.history`."""
-        return told.history(self._language, result, subject)
+        return reporters.history(self._language, result, subject)
 
-    def _meaning(self, labels: Mapping[str, str]) -> told.Meaning | None:
+    def _meaning(self, labels: Mapping[str, str]) -> reporters.Meaning | None:
         name = labels["__name__"]
         teller = ROUTE if name.startswith(_ROUTES) else ENDPOINT
         if teller not in self._language.tellers or (teller == ENDPOINT and labels.get("direction") != "outbound"):
             return None
         if name in _ROUTE_BUCKET or name == _BUCKET:
             bound = float(labels["le"]) / (1.0 if teller == ROUTE else 1000.0)
-            return None if math.isnan(bound) else told.Meaning(teller, bound=bound)
+            return None if math.isnan(bound) else reporters.Meaning(teller, bound=bound)
         if name in _ROUTE_BEGUN or name == _BEGUN:
-            return told.Meaning(teller, begun=True)
+            return reporters.Meaning(teller, begun=True)
         failed: bool | None = None
         spoken = status = ""
         if name in _ROUTE_ENDED:
@@ -145,7 +145,7 @@ class Linkerd:
         if failed is None:
             return None
         client = not failed and (status.startswith("4") or spoken in _GRPC_CLIENT)
-        return told.Meaning(teller, failed=failed, client=client)
+        return reporters.Meaning(teller, failed=failed, client=client)
 
     def _failed_at_route(self, labels: Mapping[str, str]) -> bool | None:
         if labels.get("error"):

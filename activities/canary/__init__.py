@@ -1,0 +1,1 @@
+"""Activities of a rollout: the history baseline, the analysis of a step."""

@@ -1,0 +1,1 @@
+"""Activities of an experiment: the steady state, the watch while faults are laid."""

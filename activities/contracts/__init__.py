@@ -1,0 +1,1 @@
+"""Signatures and wire models of activities: all that workflows import of them."""

@@ -1,0 +1,1 @@
+"""Probes of experiments: how each kind looks, and how its value is judged."""

@@ -1,0 +1,1 @@
+"""Judgement of experiments: hypotheses, tolerances, blast radius."""

@@ -1,0 +1,1 @@
+"""The statistics that judgement rests on: arrays in, evidence out."""

@@ -1,0 +1,1 @@
+"""What Autopilot keeps on disk: leases, overlays, overrides, the audit log."""

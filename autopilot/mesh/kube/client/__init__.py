@@ -1,0 +1,1 @@
+"""The API server's client, and how objects are read and patched."""

@@ -1,0 +1,1 @@
+"""Overlays as EnvoyFilters of our own, which expire in the proxies."""

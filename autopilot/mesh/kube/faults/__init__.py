@@ -1,0 +1,1 @@
+"""Faults in a cluster: in VirtualServices, as EnvoyFilters, and as NetworkPolicies."""

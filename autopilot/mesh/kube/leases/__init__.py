@@ -1,0 +1,1 @@
+"""Leases in a cluster: taken, renewed, restored, overridden."""

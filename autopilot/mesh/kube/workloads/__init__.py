@@ -1,0 +1,1 @@
+"""Pods and nodes: actions on them, and which endpoints are ready."""

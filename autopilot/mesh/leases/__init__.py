@@ -1,0 +1,1 @@
+"""Rules of leases that are the same for every provider."""

@@ -1,0 +1,1 @@
+"""The meshes that a process drives, each with its telemetry."""

@@ -1,0 +1,1 @@
+"""Autopilot's own metrics and audit stream."""

@@ -1,0 +1,1 @@
+"""What operations are told when they start, and the reports that they leave: wire models."""

@@ -1,0 +1,1 @@
+"""MeshExperiment: hypotheses, faults, limits, schedules."""

@@ -1,0 +1,1 @@
+"""What makes input safe to read, keep and show."""

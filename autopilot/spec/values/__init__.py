@@ -1,0 +1,1 @@
+"""Values that documents hold: units, names of arms, addresses, cron times."""

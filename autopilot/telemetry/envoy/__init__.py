@@ -1,0 +1,1 @@
+"""Counters read directly from Envoys."""

@@ -1,0 +1,1 @@
+"""Whether faults take effect, and what callers get meanwhile."""

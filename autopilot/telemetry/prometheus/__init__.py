@@ -1,0 +1,1 @@
+"""Counters, histograms and queries from a Prometheus or its like."""

@@ -1,0 +1,1 @@
+"""What any program may call: start, watch and command operations."""

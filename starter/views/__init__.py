@@ -1,0 +1,1 @@
+"""Pictures of operations, plans and the stack."""

@@ -1,0 +1,1 @@
+"""The chaos experiment, and its scheduled runs."""

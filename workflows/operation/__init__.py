@@ -1,0 +1,1 @@
+"""What every operation does: lease, commands, watch, clean-up, report."""

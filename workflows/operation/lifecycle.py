@@ -1,0 +1,468 @@
+"""What every operation does: take a lease, start a guard, do its work, and clean up in every case."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+
+from activities.contracts.operation import RESTORE_HEARTBEAT, AcquireRequest, EndRequest, MeshSignatures
+from autopilot.mesh.leases.overrides import Actor
+from autopilot.mesh.model import Aspect, Lease, Target
+from autopilot.operations.bounds import cut
+from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase
+from workflows.operation.commands import Commanded
+from workflows.operation.guard import GuardInput, GuardWorkflow
+from workflows.operation.outcomes import (
+    OUTCOMES,
+    Ending,
+    EndOperation,
+    LeaseExpired,
+    failure_type,
+    is_already_started,
+    reason_of,
+)
+from workflows.operation.restore import EFFECT, PROMPT, lift
+
+_TAKES_OVER = timedelta(seconds=10)
+"""Limit for taking over what the run before a reset held, where this run is to end at once."""
+_REGAINS = 5
+"""How often an operation takes a lost lease again before it ends."""
+_AT_THE_END = (Phase.RESTORING, Phase.CHECKING)
+"""Phases of the clean-up."""
+
+
+class Operation(Commanded):
+    """Base of all operations; `operate` is what a kind of operation adds."""
+
+    def __init__(self, caller: Caller | None = None, *, temporal_grace: float = 0.0) -> None:
+        super().__init__(caller)
+        self.lease: Lease | None = None
+        self.started = workflow.time()
+        self.restore_seconds: float | None = None
+        self.patience = timedelta(seconds=temporal_grace + 60)
+        """Limit for a short write with all its retries: longer than Temporal may be away."""
+        self._restored: Lease | None = None
+        self.audited: list[str] = []
+        """Digests of the audit records of every change made."""
+        self._closing: Ending | None = None
+        """Set once the ending is decided. A cancelled task may not notice its cancellation: an activity that completes
+        in spite of it swallows the cancellation."""
+        self._canceled: str | None = None
+        """Why Temporal was asked to cancel the workflow, once it was."""
+        self._deadline: float | None = None
+        """Seconds since the epoch; None until the operation has its target."""
+        self._late = False
+        self._guards: list[str] = []
+        self._was_reset = False
+        """A reset was heard of, and what it asks for is not done yet."""
+        self._came_of_reset = False
+        self._disarmed = False
+        workflow.register_random_seed_callback(self._hear_reset)
+        self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
+        self._writes = 0
+        self._regained = 0
+
+    @property
+    def held(self) -> Lease:
+        """The lease; it exists for as long as `operate` runs."""
+        if self.lease is None:
+            raise RuntimeError("the operation has no lease yet; read `held` only inside `operate`")
+        return self.lease
+
+    def next_write(self) -> Lease:
+        """The lease, presented for the next write: each has a number of its own, whoever retries it.
+
+        Numbers are milliseconds of Temporal's clock, so that they go on where a reset begins again: what the run before
+        it had written after that point came earlier.
+        """
+        self._writes = max(self._writes + 1, round(workflow.time() * 1000))
+        self.lease = self.held.for_write(self._writes)
+        return self.lease
+
+    def enter(self, phase: Phase, text: str, who: str = "") -> None:
+        """Changes the phase. Once the ending is decided, what is still under way says nothing more of going on."""
+        if self._closing is not None and phase not in _AT_THE_END and workflow.patched("no-phase-after-the-ending"):
+            return
+        super().enter(phase, text, who)
+
+    # What a kind of operation provides
+
+    async def operate(self) -> Ending:
+        """Does the work under the lease `held`; whatever it leaves uncommitted is restored by `execute`.
+
+        It may raise `EndOperation`, and failures of activities.
+        """
+        raise NotImplementedError
+
+    def at_base(self) -> None:
+        """Runs when the base is restored."""
+
+    async def put_back(self) -> None:
+        """Undoes what no lease covers, however the operation ended; the restore guarantee does not include it."""
+
+    async def aftermath(self, ending: Ending) -> Ending:
+        """Runs once the mesh is restored and the lease is released; may change the ending. A cancel ends it."""
+        return ending
+
+    async def conclude(self, ending: Ending) -> None:
+        """Makes the report and archives it: the last thing an operation does, however it ended."""
+
+    # What every operation does
+
+    async def execute(
+        self,
+        target: Target,
+        aspects: tuple[Aspect, ...],
+        *,
+        ttl: float,
+        lasting: float,
+        queue: bool = False,
+    ) -> Ending:
+        """Acquires, guards, operates, restores unless the operation committed, and concludes.
+
+        A cancel interrupts none of it: it is one more reason to end, and no reason once the ending is decided.
+
+        Args:
+            target: what is operated on.
+            aspects: the sides of it that are changed.
+            ttl: seconds without renewal after which guards restore.
+            lasting: seconds within which the operation ends in any case, counted from when it has the target.
+            queue: whether to wait in turn where another operation holds the target.
+
+        Raises:
+            CancelledError: the operation ended because it was cancelled; its report is archived.
+        """
+        self._claim = lambda: self._acquire(target, aspects, ttl, lasting, queue=queue)
+        if queue:
+            self.enter(Phase.QUEUED, f"waiting in turn for {target}")
+        whole = asyncio.create_task(self._from_lease_to_report(lasting))
+        rearming = asyncio.create_task(self._rearm())
+        await self._absorbing_cancels(whole.done)
+        rearming.cancel()
+        ending = whole.result()
+        await self._absorbing_cancels(workflow.all_handlers_finished)
+        if ending.canceled:
+            raise asyncio.CancelledError(ending.reason)
+        return ending
+
+    async def _absorbing_cancels(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            try:
+                await workflow.wait_condition(condition)
+            except asyncio.CancelledError:
+                self._canceled = workflow.cancellation_reason() or "no reason given"
+
+    async def _from_lease_to_report(self, lasting: float) -> Ending:
+        begin = asyncio.create_task(self._begin())
+        ending = await self._until_begun(begin)
+        work: asyncio.Task[Ending] | None = None
+        if ending is None and self.lease is not None:
+            self._deadline = self.started + lasting if self.lease.planned_end is None else self.lease.planned_end
+            work = asyncio.create_task(self.operate())
+            ending = await self._until_ended(work, self._deadline)
+        assert ending is not None  # noqa: S101 - for the type checker: without a lease there is an ending
+        return await self._clean_up(ending, work)
+
+    async def _clean_up(self, ending: Ending, work: asyncio.Task[Ending] | None) -> Ending:
+        """The only way to end: restores first, then tidies up, then reports."""
+        ending = replace(ending, reason=cut(ending.reason))
+        self._closing = ending
+        if ending.outcome is not Outcome.PROMOTED:
+            # Restore first: the mesh is written before a watch is cancelled or anything is reported.
+            await self._restore(ending)
+        if work is not None:
+            await _stop(work)
+        if ending.outcome is not Outcome.PROMOTED and _holder(self.lease) != _holder(self._restored):
+            await self._restore(ending)  # the lease was being taken (again) when the operation ended
+        await workflow.wait_condition(lambda: not self._was_reset)  # a guard that is being started is disarmed, too
+        await self._disarm()
+        await self.put_back()
+        ending = await self._aftermath(ending)
+        ending = replace(ending, reason=cut(ending.reason))
+        self._end(ending)
+        if not ending.canceled or workflow.patched("report-when-canceled"):
+            await self.conclude(ending)
+        return ending
+
+    async def _aftermath(self, ending: Ending) -> Ending:
+        if self._canceled is not None:
+            return ending
+        checking = asyncio.create_task(self.aftermath(ending))
+        await workflow.wait_condition(lambda: checking.done() or self._canceled is not None)
+        if checking.done():
+            return checking.result()
+        await _stop(checking)
+        self.note(f"{_cancellation(self._canceled)}: nothing more is checked")
+        return ending
+
+    async def _begin(self) -> Ending | None:
+        """Takes the lease and starts its guard; returns an ending where the lease cannot be taken."""
+        try:
+            self.lease = await self._claim()
+        except ActivityError as error:
+            outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
+            return Ending(Outcome.FAILED if outcome is Outcome.INCONCLUSIVE else outcome, reason_of(error))
+        self.audited.append(self.lease.audit)
+        await self._start_guard(self.lease)
+        return None
+
+    async def _until_begun(self, begin: asyncio.Task[Ending | None]) -> Ending | None:
+        """Waits for the lease; an operation that waits in turn can be ended."""
+        await workflow.wait_condition(lambda: begin.done() or self.due() is not None)
+        if begin.done():
+            try:
+                return begin.result()
+            except (FailureError, ValidationError) as error:  # no guard, no operation
+                return Ending(Outcome.FAILED, reason_of(error))
+        due = self.due()
+        if self._came_of_reset and workflow.patched("takes-over-before-it-ends"):
+            # The run before may hold the target, and its guard is not cancelled: only a lease of this run ends that.
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(begin.done, timeout=_TAKES_OVER)
+        await _stop(begin)
+        return due
+
+    def due(self) -> Ending | None:
+        """The ending that a person, a cancel or the deadline orders; None while a commit can only be completed."""
+        if self.phase is Phase.COMMITTING:
+            return None
+        if self._aborted is not None:
+            reason = self._aborted.reason.strip() or f"aborted, {NO_REASON}"
+            return Ending(Outcome.ABORTED, reason, self._aborted.caller)
+        if self._canceled is not None:
+            return Ending(Outcome.ABORTED, _cancellation(self._canceled), canceled=True)
+        if self._deadline is not None and (self._late or workflow.time() >= self._deadline):
+            return Ending(Outcome.INCONCLUSIVE, "the operation did not finish before its deadline")
+        return None
+
+    def go_on(self) -> None:
+        """Call this before anything is written or started, and at each change of phase.
+
+        Raises:
+            Over: the ending is decided, or it is due: nothing more may be written or started.
+        """
+        ending = self._closing or self.due()
+        if ending is not None:
+            raise EndOperation(ending)
+
+    async def regain(self, gone: LeaseExpired) -> None:
+        """Takes a lost lease again, under a higher fencing number and with a new guard.
+
+        Raises:
+            Over: the lease cannot be taken, or was lost too often.
+        """
+        self.go_on()
+        self._regained += 1
+        if self._regained > _REGAINS:
+            raise EndOperation(
+                Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times; at last: {gone}")
+            )
+        self.note(f"the lease was lost: {gone}; taking it again")
+        try:
+            self.lease = await self._claim()
+        except ActivityError as error:
+            outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
+            raise EndOperation(
+                Ending(outcome, f"the lost lease could not be taken again: {reason_of(error)}")
+            ) from error
+        self.audited.append(self.lease.audit)
+        self.go_on()  # if the operation has ended meanwhile, `execute` lifts this lease
+        await self._start_guard(self.lease)
+
+    async def _until_ended(self, work: asyncio.Task[Ending], deadline: float) -> Ending:
+        while not work.done():
+            if (due := self.due()) is not None:
+                return due
+            committing, canceled = self.phase is Phase.COMMITTING, self._canceled
+            # After a cancel while committing the timer is not set again: earlier versions did not.
+            left = None if committing or self._late else timedelta(seconds=max(0.0, deadline - workflow.time()))
+            try:
+                await workflow.wait_condition(
+                    functools.partial(self._is_news, work, committing=committing, canceled=canceled),
+                    timeout=left,
+                    timeout_summary="deadline of the operation",
+                )
+            except TimeoutError:
+                self._late = True
+                if self.phase is Phase.COMMITTING and not workflow.patched("deadline-while-committing"):
+                    self._deadline = None  # the earlier version that began this commit forgot it
+        return self._ending_of(work)
+
+    def _is_news(self, work: asyncio.Task[Ending], *, committing: bool, canceled: str | None) -> bool:
+        refused = committing and self.phase is not Phase.COMMITTING
+        return work.done() or self.due() is not None or refused or self._canceled != canceled
+
+    def _ending_of(self, work: asyncio.Task[Ending]) -> Ending:
+        try:
+            return work.result()
+        except EndOperation as over:
+            return over.ending
+        except LeaseExpired as gone:
+            return Ending(Outcome.INCONCLUSIVE, f"the lease was lost: {gone}")
+        except ValidationError as error:
+            return Ending(Outcome.FAILED, f"a result of a later or an earlier version cannot be read: {error}")
+        except FailureError as error:
+            outcome = OUTCOMES.get(failure_type(error), Outcome.FAILED)
+            lost = "the lease was lost: " if outcome is Outcome.INCONCLUSIVE else ""
+            return Ending(outcome, lost + reason_of(error))
+
+    async def _acquire(
+        self, target: Target, aspects: tuple[Aspect, ...], ttl: float, lasting: float, *, queue: bool
+    ) -> Lease:
+        info = workflow.info()
+        return await workflow.execute_activity_method(
+            MeshSignatures.acquire,
+            AcquireRequest(
+                target=target,
+                aspects=aspects,
+                operation=info.workflow_id,
+                token=info.run_id,
+                ttl=ttl,
+                planned_end=None if queue else self.started + lasting,
+                lasting=lasting if queue else None,
+                queue=queue,
+                by=self.by("takes the lease"),
+            ),
+            start_to_close_timeout=EFFECT,
+            schedule_to_close_timeout=timedelta(days=30) if queue else self.patience,
+            retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"take the lease on {target}",
+        )
+
+    async def _start_guard(self, lease: Lease) -> None:
+        """Starts the child that restores if this run of the workflow is terminated."""
+        guard_id = f"guard/{lease.holder.operation}/{lease.holder.fencing}"
+        if workflow.patched("guard-per-run"):
+            guard_id += f"/{workflow.uuid4().hex[:8]}"
+        try:
+            guard = await workflow.start_child_workflow(
+                GuardWorkflow.run,
+                GuardInput(lease=lease),
+                id=guard_id,
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+                static_summary=f"restores {lease.target} if {lease.holder} is terminated",
+            )
+            guard.add_done_callback(_nobody_waits)
+        except FailureError as error:
+            if not is_already_started(error):
+                raise
+        self._guards.append(guard_id)
+
+    def _hear_reset(self, _: int) -> None:
+        """Temporal gives a run that begins by a reset random numbers of its own."""
+        self._was_reset = self._came_of_reset = True
+
+    async def _rearm(self) -> None:
+        """After a reset: starts a guard of this run. The run before had its own, which Temporal does not cancel."""
+        while True:
+            await workflow.wait_condition(lambda: self._was_reset)
+            # Asked last: a reset run of an earlier version has used the guard of the run before it, and goes on so.
+            try:
+                if self.lease is not None and not self._disarmed and workflow.patched("guard-after-reset"):
+                    await self._start_guard(self.lease)
+            except FailureError as error:
+                workflow.logger.warning("no guard could be started after a reset: %s", reason_of(error))
+            finally:
+                self._was_reset = False
+
+    async def _disarm(self) -> None:
+        self._disarmed = True
+        for guard_id in self._guards:
+            try:
+                await workflow.get_external_workflow_handle(guard_id).signal(GuardWorkflow.disarm)
+            except FailureError as error:
+                workflow.logger.info("guard %s could not be disarmed, it has ended already: %s", guard_id, error)
+
+    async def _restore(self, ending: Ending) -> None:
+        if self.lease is None:
+            return
+        lease = self._restored = self.lease
+        self.enter(Phase.RESTORING, f"restoring: {ending.reason}")
+        by = self.by(ending.reason, ending.caller)
+        ended = await lift(EndRequest(lease=lease, by=by), f"restore {lease.target}")
+        if ended.receipt is not None:
+            self.audited.append(ended.receipt.audit)
+        self.restore_seconds = ended.seconds
+        self.at_base()
+        kept = ended.receipt.notes if ended.receipt is not None else ()
+        self.note(
+            "our changes are removed; changes made by others were kept"
+            if kept
+            else "the base configuration is restored, confirmed by the proxies"
+        )
+        for note in kept:
+            self.note(note)
+
+    async def commit(self) -> None:
+        """Makes the overlay the base configuration. From here on every recovery completes the commit.
+
+        Raises:
+            LeaseGone: the lease was lost before the commit began.
+            ActivityError: a halt came before it began (type `Halted`), or the target was taken over.
+        """
+        self.go_on()
+        before = self.phase
+        self.enter(Phase.COMMITTING, "committing")
+        try:
+            ended = await workflow.execute_activity_method(
+                MeshSignatures.commit,
+                EndRequest(lease=self.held, by=self.by("promoted")),
+                start_to_close_timeout=EFFECT,
+                heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
+                retry_policy=PROMPT,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"commit {self.held.target}",
+            )
+        except ActivityError as error:
+            self.enter(before, f"not committed: {reason_of(error)}")
+            if failure_type(error) == "LeaseLost":
+                raise LeaseExpired(reason_of(error)) from error
+            raise
+        if ended.receipt is not None:
+            self.audited.append(ended.receipt.audit)
+
+    def by(self, why: str, caller: Caller | None = None) -> Actor:
+        """The actor to record for a change: whoever gave the command, else whoever started the operation."""
+        asked = caller or self.caller
+        return Actor(who=asked.who, verified=asked.verified, why=why)
+
+
+def _nobody_waits(guard: asyncio.Future[Any]) -> None:
+    """A guard ends when it likes; how is in its own history."""
+    if not guard.cancelled():
+        guard.exception()
+
+
+def _holder(lease: Lease | None) -> str:
+    return str(lease.holder) if lease is not None else ""
+
+
+async def _unclaimed() -> Lease:
+    raise RuntimeError("no lease was requested yet; call `execute` first")
+
+
+def _cancellation(reason: str | None) -> str:
+    return f"cancelled: {reason}"
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        task.cancel()
+    try:
+        await task
+    except (EndOperation, LeaseExpired) as error:
+        workflow.logger.info("ignored, since the operation has ended: %s", error)
+    except (asyncio.CancelledError, FailureError) as error:
+        if not is_cancelled_exception(error) and failure_type(error) not in OUTCOMES:
+            workflow.logger.warning("a task failed after the operation had ended: %s", reason_of(error))
