@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from temporalio import activity
 
-from activities.contracts.operation import ReportSignatures
+from activities.contracts.operation import KeepRequest, OperationReportSignatures, ReportSignatures
 from autopilot.observability.metrics import OPERATIONS, forget_canary
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryReport
@@ -22,10 +23,11 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def keep(self, workflow_id: str, run_id: str, kind: str, outcome: Outcome, report: BaseModel) -> str:
-        """Writes a report, and counts its outcome; returns the file's name."""
+    async def keep(self, workflow_id: str, run_id: str, kind: str, outcome: Outcome, report: BaseModel | str) -> str:
+        """Writes a report, a model or JSON, and counts its outcome; returns the file's name."""
         name = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', workflow_id)}.{run_id}.json"
-        await asyncio.to_thread(self._write, name, report.model_dump_json(indent=1))
+        content = report if isinstance(report, str) else report.model_dump_json(indent=1)
+        await asyncio.to_thread(self._write, name, content)
         OPERATIONS.labels(kind, outcome.value).inc()
         return name
 
@@ -34,6 +36,19 @@ class Archive:
         temporary = self.folder / f".{name}.{os.getpid()}"
         temporary.write_text(content, encoding="utf-8")
         temporary.replace(self.folder / name)
+
+
+class OperationReports(OperationReportSignatures):
+    """Reports of operations of any kind."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    @activity.defn(name="operation.archive")
+    async def archive(self, request: KeepRequest) -> str:
+        """Writes the report, and counts the outcome; returns the file's name."""
+        run_id, content = activity.info().workflow_run_id or "", json.dumps(request.report, indent=1)
+        return await self._archive.keep(request.workflow_id, run_id, request.kind, request.outcome, content)
 
 
 class ReportActivities(ReportSignatures):

@@ -26,7 +26,7 @@ from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from starter.client.environment import EMBEDDED_HEARTBEAT
 from starter.client.operations import status
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from worker.temporal_client import connect
 
 ROUNDS = 7
@@ -87,7 +87,7 @@ async def one(client: Client, meter: Meter, number: int) -> None:
         spec=CanarySpec.model_validate(spec),
         heartbeat_timeout=EMBEDDED_HEARTBEAT,
     )
-    await start_canary(client, canary)
+    await start_operation(client, canary)
     rollout = canary.workflow_id
     await reach(client, rollout, Phase.WAITING, 1)
     meter.run("list")

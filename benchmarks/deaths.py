@@ -23,7 +23,7 @@ reexecuted()
 from recording import record  # noqa: E402
 
 from autopilot.mesh.kube.client.client import KubeApi  # noqa: E402
-from starter.client.start import start_canary  # noqa: E402
+from starter.client.start import start_operation  # noqa: E402
 from tests.conftest import start_dev_server  # noqa: E402
 from tests.kube.stage import Stage, staged  # noqa: E402
 from tests.lab.cluster import make_namespace  # noqa: E402
@@ -35,7 +35,7 @@ TTL = 8.0
 async def shifted(stage: Stage, name: str) -> Any:
     """A rollout that stands at 20 %."""
     asked = stage.rollout(name, [{"weight": 20, "hold": 120, "minRequests": 20}])
-    handle = await start_canary(stage.client, asked.model_copy(update={"ttl": TTL, "heartbeat_timeout": 2.0}))
+    handle = await start_operation(stage.client, asked.model_copy(update={"ttl": TTL, "heartbeat_timeout": 2.0}))
     await stage.until(lambda: stage.written()[0][1] == 20, 60)
     return handle
 

@@ -25,7 +25,7 @@ from autopilot.mesh.envoy.prepare import prepare
 from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from starter.client.environment import EMBEDDED_HEARTBEAT
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from worker.temporal_client import connect
 
 NORMAL: dict[str, Any] = {"errors": 0.0, "delay": 0.0, "hang": False}
@@ -93,7 +93,7 @@ class Field:
             spec=CanarySpec.model_validate(spec),
             heartbeat_timeout=EMBEDDED_HEARTBEAT,
         )
-        handle = await start_canary(self.client, canary)
+        handle = await start_operation(self.client, canary)
         later = [asyncio.create_task(_after(seconds, change)) for seconds, change in changes]
         try:
             return await asyncio.wait_for(handle.result(), LONGEST)

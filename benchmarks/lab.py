@@ -25,7 +25,7 @@ from recording import record  # noqa: E402
 
 from autopilot.mesh.kube.client.client import KubeApi  # noqa: E402
 from autopilot.operations.common import Outcome  # noqa: E402
-from starter.client.start import start_canary  # noqa: E402
+from starter.client.start import start_operation  # noqa: E402
 from tests.conftest import start_dev_server  # noqa: E402
 from tests.kube.stage import Stage, staged  # noqa: E402
 from tests.lab import scrape  # noqa: E402
@@ -44,7 +44,7 @@ async def once(stage: Stage, number: int) -> dict[str, float]:
     await stage.flowing()
     await stage.behave("v2", errors=ERRORS)
     clients, served = await stage.counts(), await stage.served("v2")
-    handle = await start_canary(stage.client, stage.rollout(f"bad-{number}", [{"weight": WEIGHT, "hold": 600}]))
+    handle = await start_operation(stage.client, stage.rollout(f"bad-{number}", [{"weight": WEIGHT, "hold": 600}]))
     meeting = Meeting(served)
     watching = asyncio.create_task(meeting.follow(stage))
     report = await handle.result()

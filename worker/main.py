@@ -12,13 +12,13 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.canary.activities import TelemetryActivities
-from activities.chaos.activities import ExperimentActivities
 from activities.last_heartbeat import HeartbeatActivities
 from activities.mesh import MeshActivities
-from activities.report_archive import Archive, ReportActivities
+from activities.registry import Tools
+from activities.report_archive import Archive, OperationReports
 from activities.schedules.activities import ScheduleActivities
 from activities.temporal_health import TemporalHealth
+from autopilot.kinds import kinds
 from autopilot.mesh_registry.meshes import Meshes, attach
 from autopilot.observability.audit_stream import stream
 from autopilot.observability.metrics import serve
@@ -29,7 +29,7 @@ from autopilot.operations.task_queues import (
     restore_queue,
     watch_queue,
 )
-from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.plugin import AutopilotPlugin, all_workflows
 from worker.sdk_metrics import SdkMetrics
 from worker.search_attributes import ensure_search_attributes
 from worker.shutdown import stop_signal
@@ -109,34 +109,29 @@ async def working(
         raise ValueError("this client has no AutopilotPlugin: connect it with plugins=[AutopilotPlugin()]")
     pulse = TemporalHealth()
     archive = Archive(reports)
-    mesh, telemetry = MeshActivities(meshes), TelemetryActivities(meshes, pulse)
-    chaos = ExperimentActivities(meshes, pulse, archive)
-    schedules = ScheduleActivities(client, meshes, reports)
-    heartbeats = HeartbeatActivities(client)
+    mesh, heartbeats = MeshActivities(meshes), HeartbeatActivities(client)
+    archived, schedules = OperationReports(archive), ScheduleActivities(client, meshes, reports)
+    tools = Tools(meshes, pulse, archive)
+    registered = [kind.load("activities")(tools) for kind in kinds() if kind.activities]
 
     def effects(queue: str) -> Worker:
         return Worker(
             client,
             task_queue=queue,
-            workflows=WORKFLOWS,
+            workflows=all_workflows(),
             activities=[
                 mesh.acquire,
                 mesh.apply,
                 mesh.commit,
                 mesh.lift,
                 mesh.held,
-                telemetry.count,
-                telemetry.learn,
                 heartbeats.last,
-                ReportActivities(archive).archive,
-                chaos.preflight,
-                chaos.act,
-                chaos.undo,
-                chaos.archive,
+                archived.archive,
                 schedules.ask,
                 schedules.start,
                 schedules.archive,
                 schedules.pause_after,
+                *(each for one in registered for each in one.effects),
             ],
             max_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
             default_heartbeat_throttle_interval=_EFFECT_HEARTBEAT,
@@ -160,7 +155,7 @@ async def working(
         return Worker(
             client,
             task_queue=queue,
-            activities=[telemetry.watch, chaos.steady, chaos.hold, schedules.wait],
+            activities=[schedules.wait, *(each for one in registered for each in one.watches)],
             max_concurrent_activities=_WATCHES,
             max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
             default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),

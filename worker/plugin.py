@@ -10,15 +10,20 @@ from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.error_mapping import ErrorInterceptor
+from autopilot.kinds import kinds
 from worker.converter import keeping_codec
 from worker.signal_arguments import FirstArgumentOnly
-from workflows.canary.workflow import CanaryWorkflow
 from workflows.chaos.scheduled_run import ScheduledRun
-from workflows.chaos.workflow import ChaosWorkflow
 from workflows.operation.guard import GuardWorkflow
 
-WORKFLOWS = [CanaryWorkflow, ChaosWorkflow, GuardWorkflow, ScheduledRun]
-"""Given to the worker of the workflow queue and to replayers; not to every worker, as a plugin would."""
+
+def all_workflows() -> list[type]:
+    """Those of every kind, and those that all share: for the worker of the workflow queue and for replayers.
+
+    They are not part of the plugin, which would give them to every worker.
+    """
+    return [*(kind.load("workflow") for kind in kinds()), GuardWorkflow, ScheduledRun]
+
 
 _PASSED_THROUGH = (
     "autopilot",

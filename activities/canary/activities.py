@@ -22,12 +22,21 @@ from activities.contracts.operation import (
     WatchResult,
 )
 from activities.heartbeat import heartbeating
+from activities.registry import Registered, Tools
+from activities.report_archive import ReportActivities
 from activities.temporal_health import TemporalHealth
 from autopilot.evidence.model import Inconclusive
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.telemetry.exposure import tally
 from autopilot.telemetry.first_look import without_histogram
+
+
+def register(tools: Tools) -> Registered:
+    """The activities of rollouts."""
+    telemetry = TelemetryActivities(tools.meshes, tools.health)
+    reports = ReportActivities(tools.archive)
+    return Registered((telemetry.count, telemetry.learn, reports.archive), (telemetry.watch,))
 
 
 class TelemetryActivities(TelemetrySignatures):

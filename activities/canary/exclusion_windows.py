@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from autopilot.kinds import kind_of
 from autopilot.mesh.audit import AuditRecord
-from autopilot.operations.common import kind_of
 from autopilot.telemetry.model import Observation
 
 Span = tuple[float, float]

@@ -30,12 +30,13 @@ from activities.heartbeat import heartbeating
 from activities.lease_renewal import LeaseRenewer
 from activities.probes.runner import ProbeRunner, allowed_probes
 from activities.probes.secrets import Allowed
+from activities.registry import Registered, Tools
 from activities.report_archive import Archive
 from activities.temporal_health import TemporalHealth
+from autopilot.kinds import kind_of
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault, Lease, Target
 from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
-from autopilot.operations.common import kind_of
 from autopilot.operations.experiment_status import Acted, Effect
 from autopilot.reports.experiment import CHAOS_GRACE, Amplification, ExperimentReport
 from autopilot.spec.chaos.experiment import ExperimentSpec
@@ -47,6 +48,12 @@ BASELINE = 2.0
 
 BEGUN = ("delay", "abort", "grpcAbort", "bandwidth", "blackhole")
 """Kinds that are counted when a request meets them; with others, requests in flight are counted later."""
+
+
+def register(tools: Tools) -> Registered:
+    """The activities of experiments."""
+    chaos = ExperimentActivities(tools.meshes, tools.health, tools.archive)
+    return Registered((chaos.preflight, chaos.act, chaos.undo, chaos.archive), (chaos.steady, chaos.hold))
 
 
 class ExperimentActivities(ExperimentSignatures):

@@ -14,7 +14,7 @@ from autopilot.evidence.model import StepRule, Verdict
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
 from autopilot.operations.canary_status import Progress
-from autopilot.operations.common import Exposure, Wire
+from autopilot.operations.common import Exposure, Outcome, Wire
 from autopilot.reports.canary import CanaryReport
 from autopilot.spec.canary import Analysis, CanaryArms
 
@@ -255,8 +255,28 @@ class HeartbeatSignatures:
         signature_only()
 
 
+class KeepRequest(Wire):
+    """Archives the report of an operation of any kind."""
+
+    kind: str
+    """As documents say it."""
+    workflow_id: str
+    outcome: Outcome
+    report: dict[str, Any]
+    """As JSON."""
+
+
+class OperationReportSignatures:
+    """Archives reports of kinds without an archive of their own."""
+
+    @activity.defn(name="operation.archive")
+    async def archive(self, request: KeepRequest) -> str:
+        """Writes the report to the archive and counts the outcome; returns where."""
+        signature_only()
+
+
 class ReportSignatures:
-    """Archives reports beyond Temporal's retention."""
+    """Archives rollouts' reports beyond Temporal's retention."""
 
     @activity.defn(name="report.archive")
     async def archive(self, report: CanaryReport) -> str:

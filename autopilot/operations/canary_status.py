@@ -44,6 +44,11 @@ class CanaryStatus(Wire):
     """When the last watch ended, whose evidence this is, seconds since the epoch; `Progress` has the one under way."""
     timeline: tuple[Event, ...] = ()
 
+    @property
+    def standing(self) -> str:
+        """How far it has come, in a few words."""
+        return f"step {self.step} of {len(self.steps)}, {self.weight:g} %"
+
 
 class Progress(Wire):
     """The step under way, as its watch last heartbeat it."""

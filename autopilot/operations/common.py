@@ -6,6 +6,7 @@ A command line that only commands an operation imports this module and no specif
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -106,6 +107,60 @@ class Event(Wire):
     """Of the line in its operation, from 1: what is told once is told apart by it. 0 in lines of earlier versions."""
 
 
-def kind_of(operation: str) -> str:
-    """What kind of operation a workflow id names: its first part (`canary`, `chaos`, `security`, …)."""
-    return operation.partition("/")[0]
+class ProgressLike(Protocol):
+    """A watch under way, of any kind of operation."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """As plain values."""
+
+
+class StatusLike(ProgressLike, Protocol):
+    """An operation as it stands, of any kind."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Its id."""
+
+    @property
+    def phase(self) -> Phase:
+        """What it is doing."""
+
+    @property
+    def started(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def timeline(self) -> tuple[Event, ...]:
+        """What happened."""
+
+    @property
+    def standing(self) -> str:
+        """How far it has come, in a few words."""
+
+
+class ReportLike(ProgressLike, Protocol):
+    """The result of an operation of any kind."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Its id."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+
+    @property
+    def started(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def ended(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def timeline(self) -> tuple[Event, ...]:
+        """What happened."""

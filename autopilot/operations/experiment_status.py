@@ -92,6 +92,11 @@ class ExperimentStatus(Wire):
     left_out: tuple[str, ...] = ()
     """What is not in it, since it would be too large."""
 
+    @property
+    def standing(self) -> str:
+        """How far it has come, in a few words."""
+        return f"step {self.step} of {len(self.steps)}"
+
 
 class ChaosProgress(Wire):
     """The step under way, as its watch last heartbeat it."""

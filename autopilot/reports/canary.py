@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from autopilot.evidence.model import Evidence, StepRule, Verdict
 from autopilot.mesh.model import Receipt
+from autopilot.operations.asked import Asked
 from autopilot.operations.common import Caller, Event, Exposure, Outcome, Wire
-from autopilot.spec.canary import Analysis, CanarySpec
+from autopilot.spec.canary import Analysis, CanarySpec, MeshCanary
 
 CANARY_TTL = 120.0
 """Seconds without renewal after which guards restore a rollout."""
@@ -35,6 +36,25 @@ class CanaryInput(Wire):
     def workflow_id(self) -> str:
         """One live rollout a resource."""
         return canary_id(self.mesh, self.namespace, self.name)
+
+    @property
+    def summary(self) -> str:
+        """What Temporal's UI shows beside the id."""
+        arms = self.spec.arms
+        return f"{self.namespace}/{self.spec.target.service}: {arms.stable} → {arms.canary}"
+
+
+def request(document: MeshCanary, asked: Asked) -> CanaryInput:
+    """What starts a rollout."""
+    return CanaryInput(
+        mesh=asked.mesh,
+        namespace=document.metadata.namespace,
+        name=document.metadata.name,
+        spec=document.spec,
+        caller=asked.caller,
+        queue=asked.queue,
+        heartbeat_timeout=asked.heartbeat_timeout,
+    )
 
 
 def canary_id(mesh: str, namespace: str, name: str) -> str:

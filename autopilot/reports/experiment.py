@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 from autopilot.mesh.model import Receipt
+from autopilot.operations.asked import Asked
 from autopilot.operations.common import Caller, Event, Exposure, Outcome, Wire
 from autopilot.operations.experiment_status import Acted, Effect, ProbeRecord, Verdict
-from autopilot.spec.chaos.experiment import ExperimentSpec
+from autopilot.spec.chaos.experiment import ExperimentSpec, MeshExperiment
 
 CHAOS_TTL = 30.0
 """Seconds without renewal after which guards restore an experiment."""
@@ -40,6 +41,25 @@ class ExperimentInput(Wire):
     def workflow_id(self) -> str:
         """One live experiment a resource."""
         return experiment_id(self.mesh, self.namespace, self.name)
+
+    @property
+    def summary(self) -> str:
+        """What Temporal's UI shows beside the id."""
+        target = f"{self.namespace}/{self.spec.target.service}"
+        said = self.spec.title or self.spec.hypothesis.title
+        return f"{target}: {said}" if said else target
+
+
+def request(document: MeshExperiment, asked: Asked) -> ExperimentInput:
+    """What starts an experiment. Its heartbeats are as frequent as its lease needs, whatever the machine's settings."""
+    return ExperimentInput(
+        mesh=asked.mesh,
+        namespace=document.metadata.namespace,
+        name=document.metadata.name,
+        spec=document.spec,
+        caller=asked.caller,
+        queue=asked.queue,
+    )
 
 
 def experiment_id(mesh: str, namespace: str, name: str) -> str:

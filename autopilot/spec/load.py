@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from autopilot.kinds import kinds
 from autopilot.spec.base import API_VERSION, SpecModel
 from autopilot.spec.canary import MeshCanary
 from autopilot.spec.chaos.experiment import MeshExperiment
@@ -20,20 +21,20 @@ from autopilot.spec.validation_messages import explain, nearest
 from autopilot.spec.values.units import WRITTEN, shown
 from autopilot.spec.yaml_source import Source, read_documents
 
-Document = MeshCanary | MeshExperiment | Mesh | ClusterMesh
+Operation = MeshCanary | MeshExperiment
+"""Documents of the kinds of operations that are built in; those of others' kinds are like them."""
+Document = Operation | Mesh | ClusterMesh
 """Any kind that may stand in a file."""
-
-KINDS: dict[str, type[Document]] = {
-    "MeshCanary": MeshCanary,
-    "MeshExperiment": MeshExperiment,
-    "Mesh": Mesh,
-}
-"""Every kind by its name; a new one joins here and in `Document`."""
 
 STDIN = Path("-")
 
 _ENVELOPE = frozenset({"apiVersion", "kind"})
 _Kind = TypeVar("_Kind", bound=SpecModel)
+
+
+def models() -> dict[str, type[Document]]:
+    """The model of every kind of document, by its name."""
+    return {kind.document: kind.load("model") for kind in kinds()} | {"Mesh": Mesh}
 
 
 def load(source: Path | str, source_name: str | None = None) -> list[Document]:
@@ -78,7 +79,7 @@ def _load(text: str, file: str) -> list[Document]:
     _refuse_large(len(text), file)
     sources, problems = read_documents(text, file)
     if not sources and not problems:
-        raise SpecError([Problem("is empty", file, hint=f"write a document of kind {' or '.join(KINDS)}")])
+        raise SpecError([Problem("is empty", file, hint=f"write a document of kind {' or '.join(models())}")])
     documents: list[Document] = []
     seen: dict[tuple[str, str, str], int] = {}
     for source in sources:
@@ -109,7 +110,7 @@ def _document(source: Source, problems: list[Problem]) -> Document | None:
     envelope = _envelope(data, source)
     problems.extend(envelope)
     kind = data.get("kind")
-    model = KINDS.get(kind) if isinstance(kind, str) else None
+    model = models().get(kind) if isinstance(kind, str) else None
     if model is Mesh and in_a_cluster(data):
         model = ClusterMesh
     if model is None:
@@ -143,11 +144,11 @@ def _envelope(data: dict[str, Any], source: Source) -> list[Problem]:
     elif version != API_VERSION:
         problems.append(source.problem(("apiVersion",), f"{shown(version)} is not known", hint=f"write {API_VERSION}"))
     if kind is None:
-        problems.append(source.problem(("kind",), "is missing", hint=f"known: {', '.join(KINDS)}"))
+        problems.append(source.problem(("kind",), "is missing", hint=f"known: {', '.join(models())}"))
     elif not isinstance(kind, str):
         problems.append(source.problem(("kind",), f"expects text, got {shown(kind)}"))
-    elif kind not in KINDS:
-        problems.append(source.problem(("kind",), f"{shown(kind)} is not known", hint=nearest(kind, list(KINDS))))
+    elif kind not in models():
+        problems.append(source.problem(("kind",), f"{shown(kind)} is not known", hint=nearest(kind, list(models()))))
     return problems
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from autopilot.spec.canary import MeshCanary
-from autopilot.spec.chaos.experiment import ExperimentSpec, MeshExperiment
+from autopilot.kinds import Kind, of_document
 from autopilot.spec.errors import Problem, SpecError
-from autopilot.spec.load import STDIN, load
+from autopilot.spec.load import STDIN, Operation, load
 from starter.client.errors import CommandError
 
 if TYPE_CHECKING:
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Manifest:
     """One operation as asked for, and the file it came from."""
 
     file: str
-    document: MeshCanary | MeshExperiment
+    document: Operation
+    kind: Kind
 
     @property
     def ref(self) -> str:
@@ -30,13 +30,13 @@ class Wish:
         return f"{self.document.metadata.namespace}/{self.document.metadata.name}"
 
 
-def read(files: Sequence[Path]) -> list[Wish]:
+def read(files: Sequence[Path]) -> list[Manifest]:
     """Every operation of the files.
 
     Raises:
         SpecError: something is wrong in any of them.
     """
-    wishes: list[Wish] = []
+    manifests: list[Manifest] = []
     problems: list[Problem] = []
     for file in files:
         name = "<stdin>" if file == STDIN else str(file)
@@ -46,40 +46,40 @@ def read(files: Sequence[Path]) -> list[Wish]:
             problems += error.problems
             continue
         for document in documents:
-            if isinstance(document, MeshCanary | MeshExperiment):
-                wishes.append(Wish(name, document))
+            if (kind := of_document(document.kind)) is not None:
+                manifests.append(Manifest(name, cast("Operation", document), kind))
             else:
                 where = f"{document.kind} {document.metadata.name} describes a mesh, not an operation"
                 problems.append(Problem(where, name, hint=f"use it with `--mesh {name}`"))
-    problems += _rivals(wishes)
+    problems += _rivals(manifests)
     if problems:
         raise SpecError(problems)
-    return wishes
+    return manifests
 
 
-def _rivals(wishes: Sequence[Wish]) -> list[Problem]:
+def _rivals(manifests: Sequence[Manifest]) -> list[Problem]:
     """Operations on one service in one go: only one could have it."""
-    seen: dict[tuple[str, str], Wish] = {}
+    seen: dict[tuple[str, str], Manifest] = {}
     problems = []
-    for wish in wishes:
-        spec = wish.document.spec
-        if isinstance(spec, ExperimentSpec) and spec.schedule is not None:
+    for manifest in manifests:
+        spec = manifest.document.spec
+        if getattr(spec, "schedule", None) is not None:
             continue  # its runs come one by one
-        target = (wish.document.metadata.namespace, spec.target.service)
+        target = (manifest.document.metadata.namespace, spec.target.service)
         if first := seen.get(target):
-            message = f"{wish.ref} and {first.ref} (in {first.file}) both want {'/'.join(target)}"
-            problems.append(Problem(message, wish.file, hint="apply one of them"))
-        seen.setdefault(target, wish)
+            message = f"{manifest.ref} and {first.ref} (in {first.file}) both want {'/'.join(target)}"
+            problems.append(Problem(message, manifest.file, hint="apply one of them"))
+        seen.setdefault(target, manifest)
     return problems
 
 
-async def check_all(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False) -> None:
+async def check_all(mesh: Mesh, manifests: Sequence[Manifest], *, queue: bool = False) -> None:
     """Looks whether the mesh can do all of it; who would `queue` may find its target held.
 
     Raises:
         CommandError: it cannot; every problem is named.
     """
-    found = await problems_of(mesh, wishes, queue=queue)
+    found = await problems_of(mesh, manifests, queue=queue)
     if found:
         raise CommandError(
             "\n".join(found),
@@ -87,18 +87,10 @@ async def check_all(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False) 
         )
 
 
-async def problems_of(mesh: Mesh, wishes: Sequence[Wish], *, queue: bool = False) -> list[str]:
+async def problems_of(mesh: Mesh, manifests: Sequence[Manifest], *, queue: bool = False) -> list[str]:
     """What stands against starting, one line each."""
-    from starter.client import preflight, prometheus  # noqa: PLC0415
-
     found = []
-    for wish in wishes:
-        if isinstance(wish.document, MeshExperiment):
-            problems = await preflight.check_experiment(mesh, wish.document, queue=queue)
-        else:
-            problems = [
-                *await preflight.check(mesh, wish.document, queue=queue),
-                *await prometheus.check(mesh, wish.document),
-            ]
-        found += [f"{wish.file}: {wish.ref}: {problem}" for problem in problems]
+    for manifest in manifests:
+        problems = await manifest.kind.load("check")(mesh, manifest.document, queue=queue)
+        found += [f"{manifest.file}: {manifest.ref}: {problem}" for problem in problems]
     return found

@@ -14,10 +14,7 @@ from starter.client.errors import ERROR
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from autopilot.operations.canary_status import CanaryStatus, Progress
-    from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
-    from autopilot.reports.canary import CanaryReport
-    from autopilot.reports.experiment import ExperimentReport
+    from autopilot.operations.common import ProgressLike, ReportLike, StatusLike
 
 UNDECIDED = 3
 CODES = {
@@ -41,9 +38,9 @@ class Snapshot:
     """An operation at one moment: running with a status, or ended with a report."""
 
     workflow_id: str
-    status: CanaryStatus | ExperimentStatus | None = None
-    progress: Progress | ChaosProgress | None = None
-    report: CanaryReport | ExperimentReport | None = None
+    status: StatusLike | None = None
+    progress: ProgressLike | None = None
+    report: ReportLike | None = None
     note: str = ""
     """Why there is no status, where a running operation does not answer."""
 

@@ -23,16 +23,13 @@ from temporalio.client import (
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
+from autopilot.kinds import Kind, of_operation
 from autopilot.local.address import temporal_address
 from autopilot.local.layout import Layout
 from worker import temporal_client
 
 if TYPE_CHECKING:
-    from autopilot.operations.canary_status import CanaryStatus, Progress
-    from autopilot.operations.common import Approval, Command, Promotion
-    from autopilot.operations.experiment_status import ChaosProgress, ExperimentStatus
-    from autopilot.reports.canary import CanaryReport
-    from autopilot.reports.experiment import ExperimentReport
+    from autopilot.operations.common import Approval, Command, ProgressLike, Promotion, ReportLike, StatusLike
 
 KIND = SearchAttributeKey.for_keyword("AutopilotKind")
 TARGET = SearchAttributeKey.for_keyword("AutopilotTarget")
@@ -41,8 +38,6 @@ PHASE = SearchAttributeKey.for_keyword("AutopilotPhase")
 OUTCOME = SearchAttributeKey.for_keyword("AutopilotOutcome")
 
 _ANSWER = timedelta(seconds=10)
-_WATCHES = ("telemetry.watch", "chaos.hold")
-"""Activities that heartbeat the step under way."""
 
 
 class OperationError(Exception):
@@ -109,7 +104,7 @@ async def resolve(client: Client, text: str) -> str:
     raise OperationError(f"{text!r} is ambiguous: {', '.join(ids)}; give the full id")
 
 
-async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentStatus:
+async def status(client: Client, workflow_id: str) -> StatusLike:
     """An operation as it stands, also after its end.
 
     Raises:
@@ -117,8 +112,8 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
     """
     handle = client.get_workflow_handle(workflow_id)
     try:
-        found: CanaryStatus | ExperimentStatus = await handle.query(
-            "status", result_type=_status_type(workflow_id), rpc_timeout=_ANSWER
+        found: StatusLike = await handle.query(
+            "status", result_type=_kind(workflow_id).load("status"), rpc_timeout=_ANSWER
         )
     except WorkflowQueryFailedError as error:
         raise OperationError(f"{workflow_id} did not answer the status query: {error}") from error
@@ -127,31 +122,14 @@ async def status(client: Client, workflow_id: str) -> CanaryStatus | ExperimentS
     return found
 
 
-def _status_type(workflow_id: str) -> type[CanaryStatus | ExperimentStatus]:
-    from autopilot.operations.common import kind_of  # noqa: PLC0415
-
-    if kind_of(workflow_id) == "chaos":
-        from autopilot.operations.experiment_status import ExperimentStatus  # noqa: PLC0415
-
-        return ExperimentStatus
-    from autopilot.operations.canary_status import CanaryStatus  # noqa: PLC0415
-
-    return CanaryStatus
+def _kind(workflow_id: str) -> Kind:
+    kind = of_operation(workflow_id)
+    if kind is None:
+        raise OperationError(f"{workflow_id} is of no kind that is installed here; see `autopilot list`")
+    return kind
 
 
-def _report_type(workflow_id: str) -> type[CanaryReport | ExperimentReport]:
-    from autopilot.operations.common import kind_of  # noqa: PLC0415
-
-    if kind_of(workflow_id) == "chaos":
-        from autopilot.reports.experiment import ExperimentReport  # noqa: PLC0415
-
-        return ExperimentReport
-    from autopilot.reports.canary import CanaryReport  # noqa: PLC0415
-
-    return CanaryReport
-
-
-async def progress(client: Client, workflow_id: str) -> Progress | ChaosProgress | None:
+async def progress(client: Client, workflow_id: str) -> ProgressLike | None:
     """The step under way, as its watch last heartbeat it; None while nothing is watched.
 
     Raises:
@@ -161,24 +139,17 @@ async def progress(client: Client, workflow_id: str) -> Progress | ChaosProgress
         description = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=_ANSWER)
     except RPCError as error:
         raise _explained(error, workflow_id) from error
+    kind = _kind(workflow_id)
     for pending in description.raw_description.pending_activities:
-        if pending.activity_type.name in _WATCHES and pending.heartbeat_details.payloads:
+        model = kind.progress_model(pending.activity_type.name)
+        if model is not None and pending.heartbeat_details.payloads:
             (beat,) = await client.data_converter.decode(pending.heartbeat_details.payloads, [dict])
-            return _progress(pending.activity_type.name, beat["progress"])
+            found: ProgressLike = model.model_validate(beat["progress"])
+            return found
     return None
 
 
-def _progress(activity: str, found: object) -> Progress | ChaosProgress:
-    if activity == "chaos.hold":
-        from autopilot.operations.experiment_status import ChaosProgress  # noqa: PLC0415
-
-        return ChaosProgress.model_validate(found)
-    from autopilot.operations.canary_status import Progress  # noqa: PLC0415
-
-    return Progress.model_validate(found)
-
-
-async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentReport:
+async def report(client: Client, workflow_id: str) -> ReportLike:
     """The report of a finished operation.
 
     Raises:
@@ -193,9 +164,9 @@ async def report(client: Client, workflow_id: str) -> CanaryReport | ExperimentR
         raise _explained(error, workflow_id) from error
     if description.status is WorkflowExecutionStatus.RUNNING:
         raise OperationUnfinished(f"{workflow_id} is running; its report is written when it ends")
-    handle = client.get_workflow_handle(workflow_id, result_type=_report_type(workflow_id))
+    handle = client.get_workflow_handle(workflow_id, result_type=_kind(workflow_id).load("report"))
     try:
-        found: CanaryReport | ExperimentReport = await handle.result(rpc_timeout=_ANSWER)
+        found: ReportLike = await handle.result(rpc_timeout=_ANSWER)
     except WorkflowFailureError as error:
         status = description.status.name.lower() if description.status else "closed"
         raise OperationClosed(

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any, Protocol
 
+from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -19,15 +21,10 @@ from temporalio.common import (
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from autopilot.kinds import of_operation
 from autopilot.operations.bounds import SPEC
 from autopilot.operations.task_queues import operation_queue, restore_queue, watch_queue
-from autopilot.reports.canary import CanaryInput, CanaryReport
-from autopilot.reports.experiment import ExperimentInput, ExperimentReport
-from autopilot.spec.canary import CanarySpec
-from autopilot.spec.chaos.experiment import ExperimentSpec
 from starter.client.operations import KIND, MESH, TARGET, OperationError
-from workflows.canary.workflow import CanaryWorkflow
-from workflows.chaos.workflow import ChaosWorkflow
 
 _ANSWER = timedelta(seconds=10)
 
@@ -40,59 +37,66 @@ class OperationRunning(OperationError):
         self.workflow_id = workflow_id
 
 
-async def start_canary(client: Client, canary: CanaryInput) -> WorkflowHandle[CanaryWorkflow, CanaryReport]:
-    """Starts a rollout; returns at once.
+class Input(Protocol):
+    """What starts an operation of any kind."""
+
+    @property
+    def mesh(self) -> str:
+        """Name of the mesh."""
+
+    @property
+    def namespace(self) -> str:
+        """Of the target."""
+
+    @property
+    def spec(self) -> Any:
+        """With a `target.service`."""
+
+    @property
+    def workflow_id(self) -> str:
+        """One live operation a resource."""
+
+    @property
+    def summary(self) -> str:
+        """What Temporal's UI shows beside the id."""
+
+
+async def start_operation(client: Client, given: Input) -> WorkflowHandle[Any, Any]:
+    """Starts an operation of the kind that its id names; returns at once.
 
     Raises:
-        OperationError: its specification is too large.
+        OperationError: its specification is too large, or its kind is not known.
         OperationRunning: one of that name is under way.
     """
-    refuse_large(canary.spec)
-    target = f"{canary.namespace}/{canary.spec.target.service}"
-    arms = canary.spec.arms
+    kind = of_operation(given.workflow_id)
+    if kind is None:
+        raise OperationError(f"{given.workflow_id} is of no kind that is installed here")
+    refuse_large(given.spec)
+    attributes = (
+        (KIND, kind.document),
+        (TARGET, f"{given.namespace}/{given.spec.target.service}"),
+        (MESH, given.mesh),
+    )
     try:
         return await client.start_workflow(
-            CanaryWorkflow.run,
-            canary,
-            id=canary.workflow_id,
-            task_queue=operation_queue(canary.mesh),
+            kind.load("workflow").run,
+            given,
+            id=given.workflow_id,
+            task_queue=operation_queue(given.mesh),
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=_attributes("MeshCanary", target, canary.mesh),
-            static_summary=f"{target}: {arms.stable} → {arms.canary}",
+            search_attributes=TypedSearchAttributes([SearchAttributePair(*pair) for pair in attributes]),
+            static_summary=given.summary,
         )
     except WorkflowAlreadyStartedError as error:
-        raise _running(canary.workflow_id) from error
+        raise OperationRunning(
+            f"{given.workflow_id} is already running: follow it with `autopilot watch {given.workflow_id}`, "
+            f"or end it with `autopilot abort {given.workflow_id}`",
+            given.workflow_id,
+        ) from error
 
 
-async def start_experiment(
-    client: Client, experiment: ExperimentInput
-) -> WorkflowHandle[ChaosWorkflow, ExperimentReport]:
-    """Starts an experiment; returns at once.
-
-    Raises:
-        OperationError: its specification is too large.
-        OperationRunning: one of that name is under way.
-    """
-    refuse_large(experiment.spec)
-    target = f"{experiment.namespace}/{experiment.spec.target.service}"
-    said = experiment.spec.title or experiment.spec.hypothesis.title
-    try:
-        return await client.start_workflow(
-            ChaosWorkflow.run,
-            experiment,
-            id=experiment.workflow_id,
-            task_queue=operation_queue(experiment.mesh),
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=_attributes("MeshExperiment", target, experiment.mesh),
-            static_summary=f"{target}: {said}" if said else target,
-        )
-    except WorkflowAlreadyStartedError as error:
-        raise _running(experiment.workflow_id) from error
-
-
-def refuse_large(spec: CanarySpec | ExperimentSpec) -> None:
+def refuse_large(spec: BaseModel) -> None:
     """Refuses a specification that, as part of each report, would make reports too large for Temporal.
 
     Raises:
@@ -104,19 +108,6 @@ def refuse_large(spec: CanarySpec | ExperimentSpec) -> None:
             f"the specification has {size:,} bytes as JSON, and at most {SPEC:,} are supported: "
             "use fewer or shorter probes, or split it"
         )
-
-
-def _attributes(kind: str, target: str, mesh: str) -> TypedSearchAttributes:
-    pairs = ((KIND, kind), (TARGET, target), (MESH, mesh))
-    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in pairs])
-
-
-def _running(workflow_id: str) -> OperationRunning:
-    return OperationRunning(
-        f"{workflow_id} is already running: follow it with `autopilot watch {workflow_id}`, "
-        f"or end it with `autopilot abort {workflow_id}`",
-        workflow_id,
-    )
 
 
 async def workers(client: Client, mesh: str) -> dict[str, int]:

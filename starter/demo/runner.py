@@ -179,7 +179,7 @@ class _Stage:
                 heartbeat_timeout=EMBEDDED_HEARTBEAT,
                 ttl=CANARY_TTL if scenario.ttl is None else scenario.ttl,
             )
-            rollout = await start.start_canary(self._client, canary)
+            rollout = await start.start_operation(self._client, canary)
             return rollout.id, rollout.first_execution_run_id or ""
         experiment = ExperimentInput(
             mesh=topology.MESH,
@@ -189,7 +189,7 @@ class _Stage:
             caller=who,
             ttl=CHAOS_TTL if scenario.ttl is None else scenario.ttl,
         )
-        started = await start.start_experiment(self._client, experiment)
+        started = await start.start_operation(self._client, experiment)
         return started.id, started.first_execution_run_id or ""
 
     async def _reset(self, service: str) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from autopilot.operations.common import kind_of
+from autopilot.kinds import of_operation
+from starter.views import operation
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,10 +26,6 @@ def snapshot(value: Snapshot, *, timeline: int | None = TIMELINE) -> RenderableT
     """
     if value.report is None and value.status is None:
         return Text.assemble((value.workflow_id, "bold"), "  ", (value.note, "yellow"))
-    if kind_of(value.workflow_id) == "chaos":
-        from starter.views import experiment  # noqa: PLC0415
-
-        return experiment.snapshot(value, timeline=timeline)
-    from starter.views import canary  # noqa: PLC0415
-
-    return canary.snapshot(value, timeline=timeline)
+    kind = of_operation(value.workflow_id)
+    picture: RenderableType = (kind.load("draw") if kind else operation.snapshot)(value, timeline=timeline)
+    return picture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -14,27 +14,27 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault, Target
 from autopilot.reports.experiment import experiment_id
 from autopilot.reports.schedule_rules import clock_notes
-from autopilot.spec.chaos.experiment import Action, Cordon, Drain, MeshExperiment, PodKill, Scale
+from autopilot.spec.chaos.experiment import Action, Cordon, Drain, PodKill, Scale
 from autopilot.spec.chaos.faults import describe, describe_scope
 from autopilot.spec.chaos.limit_checks import doubtful, share_allowed
 from autopilot.spec.chaos.probes import secrets_of
 from autopilot.spec.secret_ref import described
 from autopilot.spec.values.units import format_seconds
-from starter.client.manifests import Wish, problems_of
+from starter.client.experiment_check import check_actions, faults_of
 from starter.views.output import table
 from starter.views.plan_parts import outlook, written
 
 if TYPE_CHECKING:
     from autopilot.mesh.port import Mesh
+    from autopilot.spec.chaos.experiment import MeshExperiment
+    from starter.client.manifests import Manifest
 
 
-async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, Any]:
+async def plan(mesh: Mesh, manifest: Manifest, problems: list[str]) -> dict[str, Any]:
     """The plan of one experiment, for programs; writes nothing."""
-    from starter.client.preflight import check_actions, faults_of  # noqa: PLC0415
-
+    experiment = cast("MeshExperiment", manifest.document)
     spec, namespace = experiment.spec, experiment.metadata.namespace
     target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
-    problems = await problems_of(mesh, [wish])
     abilities = {ability.change: ability for ability in await mesh.capabilities()}
     _, unknown = await check_actions(mesh, target, spec)
     planned, diff = None, ""
@@ -47,7 +47,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
             diff = planned.diff
     except InvalidChange as error:
         if not problems:  # otherwise the check has named it
-            problems.append(f"{wish.file}: {wish.ref}: {error}")
+            problems.append(f"{manifest.file}: {manifest.ref}: {error}")
     faults = []
     for number, step in enumerate(spec.method, start=1):
         for change in faults_of(spec, number):
@@ -77,7 +77,7 @@ async def one(mesh: Mesh, wish: Wish, experiment: MeshExperiment) -> dict[str, A
         ]
     return {
         "workflow_id": experiment_id(mesh.name, namespace, experiment.metadata.name),
-        "file": wish.file,
+        "file": manifest.file,
         "target": str(target),
         "title": spec.title or spec.hypothesis.title,
         "faults": faults,

@@ -182,7 +182,7 @@ def starting(stage: Stage) -> ModuleType:
     """`starter.client.start`, played."""
     module = ModuleType("starter.client.start")
 
-    async def start_canary(_client: object, canary: CanaryInput) -> None:
+    async def start_operation(_client: object, canary: CanaryInput) -> None:
         stage.fail("start_canary")
         stage.fail(f"start_canary {canary.name}")
         stage.started.append(canary)
@@ -190,7 +190,7 @@ def starting(stage: Stage) -> ModuleType:
     async def workers(_client: object, _mesh: str) -> dict[str, int]:
         return stage.workers
 
-    for function in (start_canary, workers):
+    for function in (start_operation, workers):
         setattr(module, function.__name__, function)
     module.OperationRunning = OperationRunning  # type: ignore[attr-defined]
     return module

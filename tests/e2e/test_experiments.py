@@ -23,7 +23,7 @@ from autopilot.reports.experiment import ExperimentInput, ExperimentReport
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.chaos.experiment import ExperimentSpec
 from starter.client import operations
-from starter.client.start import start_canary, start_experiment
+from starter.client.start import start_operation
 from tests.e2e.conftest import TOOLS, Lab, parsed
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -70,7 +70,7 @@ def experiment(name: str, fault: dict[str, Any], scope: dict[str, Any] | None = 
 
 
 async def run(lab: Lab, wanted: ExperimentInput, limit: float = 60) -> ExperimentReport:
-    return await asyncio.wait_for((await start_experiment(lab.client, wanted)).result(), limit)
+    return await asyncio.wait_for((await start_operation(lab.client, wanted)).result(), limit)
 
 
 async def at_rest(lab: Lab) -> None:
@@ -204,7 +204,7 @@ async def test_the_stop_button_heals_a_running_experiment_within_two_seconds(lab
         {"type": "delay", "delay": 0.2},
         method=[{"faults": [{"fault": {"type": "delay", "delay": 0.2}}], "hold": 60}],
     )
-    handle = await start_experiment(lab.client, wanted)
+    handle = await start_operation(lab.client, wanted)
     await holding(lab, wanted)
     began = time.monotonic()
     ended = await lab.mesh.halt(Halt(kind="chaos", actor=Actor(who="test", why="enough"), since=time.time()))
@@ -256,7 +256,7 @@ async def test_an_abort_is_restored_before_it_is_answered(lab: Lab) -> None:
         {"type": "abort", "status": 500},
         method=[{"faults": [{"fault": {"type": "abort", "status": 500}}], "hold": 60}],
     )
-    handle = await start_experiment(lab.client, wanted)
+    handle = await start_operation(lab.client, wanted)
     await holding(lab, wanted)
     await operations.abort(lab.client, wanted.workflow_id, Command(caller=Caller(who="ann"), reason="enough"))
     await at_rest(lab)
@@ -271,7 +271,7 @@ async def test_a_paused_experiment_holds_and_is_still_guarded(lab: Lab) -> None:
         {"type": "delay", "delay": 0.05},
         method=[{"faults": [{"fault": {"type": "delay", "delay": 0.05}}], "hold": 2}],
     )
-    handle = await start_experiment(lab.client, wanted)
+    handle = await start_operation(lab.client, wanted)
     await holding(lab, wanted)
     await operations.pause(lab.client, wanted.workflow_id, Command(caller=Caller(who="ann")))
     async with asyncio.timeout(20):
@@ -300,10 +300,10 @@ async def test_a_rollout_does_not_erase_a_fault_for_it_is_refused_and_the_revers
     canary = CanaryInput(
         mesh="local", namespace="shop", name="rival", spec=CanarySpec.model_validate(spec), heartbeat_timeout=5
     )
-    running = await start_experiment(lab.client, chaos)
+    running = await start_operation(lab.client, chaos)
     await holding(lab, chaos)
     # A rollout goes before an experiment: it asks it to give way, and gets the target once that has restored.
-    rollout = await start_canary(lab.client, canary)
+    rollout = await start_operation(lab.client, canary)
     report = await asyncio.wait_for(running.result(), 30)
     assert report.outcome is Outcome.TAKEN_OVER
     assert canary.workflow_id in report.reason
@@ -326,7 +326,7 @@ async def test_security_goes_before_an_experiment(lab: Lab) -> None:
         {"type": "delay", "delay": 0.05},
         method=[{"faults": [{"fault": {"type": "delay", "delay": 0.05}}], "hold": 60}],
     )
-    handle = await start_experiment(lab.client, wanted)
+    handle = await start_operation(lab.client, wanted)
     await holding(lab, wanted)
     lease = None
     async with asyncio.timeout(20):
@@ -351,7 +351,7 @@ async def test_experiments_at_a_time_are_limited(lab: Lab) -> None:
         method=[{"faults": [{"fault": {"type": "delay", "delay": 0.02}}], "hold": 60}],
     )
     second = experiment("two", {"type": "delay", "delay": 0.02}, target={"service": "reviews"})
-    handle = await start_experiment(lab.client, first)
+    handle = await start_operation(lab.client, first)
     await holding(lab, first)
     report = await run(lab, second)
     assert (report.verdict, report.outcome) == (Verdict.VOID, Outcome.VOID)
@@ -408,7 +408,7 @@ async def test_a_secret_that_a_server_repeats_is_nowhere(lab: Lab, tmp_path: Pat
         "failures": 5,
     }
     wanted = experiment("secret", {"type": "delay", "delay": 0.05}, hypothesis={"probes": [probe]})
-    handle = await start_experiment(lab.client, wanted)
+    handle = await start_operation(lab.client, wanted)
     stored = b""
     async with asyncio.timeout(60):
         while (described := await handle.describe()).close_time is None:

@@ -22,7 +22,7 @@ from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Lease
 from autopilot.operations.common import Command, Outcome
 from starter.client.operations import progress
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.e2e.conftest import REVIEWS, Lab, parsed
 from tests.e2e.test_rollouts import rollout, watched
 from workflows.canary.workflow import CanaryWorkflow
@@ -96,7 +96,7 @@ async def held(lab: Lab) -> Lease:
 
 async def test_without_temporal_for_longer_than_a_lease_lives_no_weight_moves(lab: Lab) -> None:
     before = await lab.counts()
-    handle = await start_canary(lab.client, rollout("no-temporal", hold=100, ttl=6))
+    handle = await start_operation(lab.client, rollout("no-temporal", hold=100, ttl=6))
     await watched(lab, handle.id)
     lease = await held(lab)
     await lab.command("temporal", "kill")
@@ -112,7 +112,7 @@ async def test_without_temporal_for_longer_than_a_lease_lives_no_weight_moves(la
 
 async def test_temporal_gone_for_longer_than_its_grace_lets_the_mesh_heal(lab: Lab) -> None:
     spec = rollout("temporal-gone", hold=100, ttl=4).model_copy(update={"temporal_grace": 3.0})
-    handle = await start_canary(lab.client, spec)
+    handle = await start_operation(lab.client, spec)
     await watched(lab, handle.id)
     await lab.command("temporal", "kill")
 
@@ -132,7 +132,7 @@ async def test_temporal_gone_for_longer_than_its_grace_lets_the_mesh_heal(lab: L
 
 async def test_workers_restarted_one_after_the_other_move_no_weight(lab: Lab) -> None:
     before = await lab.counts()
-    handle = await start_canary(lab.client, rollout("rolling", hold=100, ttl=30))
+    handle = await start_operation(lab.client, rollout("rolling", hold=100, ttl=30))
     await watched(lab, handle.id)
     lease = await held(lab)
     async with second_worker(lab) as second:
@@ -151,7 +151,7 @@ async def test_workers_restarted_one_after_the_other_move_no_weight(lab: Lab) ->
 
 
 async def test_a_worker_that_wakes_after_its_lease_went_changes_nothing(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("zombie", hold=100, ttl=4))
+    handle = await start_operation(lab.client, rollout("zombie", hold=100, ttl=4))
     await watched(lab, handle.id)
     old = await held(lab)
     zombie = lab.info.parts["worker"].pid
@@ -175,7 +175,7 @@ async def test_a_worker_that_wakes_after_its_lease_went_changes_nothing(lab: Lab
 
 
 async def test_the_stop_button_works_with_temporal_down_and_holds_what_runs(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("halted", hold=8, ttl=30))
+    handle = await start_operation(lab.client, rollout("halted", hold=8, ttl=30))
     await watched(lab, handle.id)
     await lab.command("temporal", "kill")
     pressed = await asyncio.to_thread(lab.cli, "halt", "--reason", "database on fire", "--who", "ann", "-o", "json")
@@ -200,7 +200,7 @@ async def test_the_stop_button_works_with_temporal_down_and_holds_what_runs(lab:
 
 
 async def test_a_person_takes_the_target_and_the_rollout_says_by_whom(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("lifted", hold=100, ttl=30))
+    handle = await start_operation(lab.client, rollout("lifted", hold=100, ttl=30))
     await watched(lab, handle.id)
     lifted = await asyncio.to_thread(lab.cli, "leases", "--lift", "lifted", "--reason", "looks odd", "--who", "ann")
     assert lifted.returncode == 0, lifted.stderr
@@ -221,7 +221,7 @@ async def test_a_person_takes_the_target_and_the_rollout_says_by_whom(lab: Lab) 
 
 
 async def test_a_rollout_gives_way_to_security_and_says_to_whom(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("preempted", hold=100, ttl=30))
+    handle = await start_operation(lab.client, rollout("preempted", hold=100, ttl=30))
     await watched(lab, handle.id)
     asked = time.monotonic()
     while True:
@@ -241,9 +241,9 @@ async def test_a_rollout_gives_way_to_security_and_says_to_whom(lab: Lab) -> Non
 
 
 async def test_who_queues_starts_when_the_target_is_free(lab: Lab) -> None:
-    first = await start_canary(lab.client, rollout("first", hold=3, ttl=30))
+    first = await start_operation(lab.client, rollout("first", hold=3, ttl=30))
     await watched(lab, first.id)
-    second = await start_canary(lab.client, rollout("second", hold=1, ttl=30).model_copy(update={"queue": True}))
+    second = await start_operation(lab.client, rollout("second", hold=1, ttl=30).model_copy(update={"queue": True}))
     assert (await asyncio.wait_for(first.result(), 60)).outcome is Outcome.PROMOTED
     report = await asyncio.wait_for(second.result(), 60)
     assert report.started < (await first.result()).ended < report.steps[0].started

@@ -16,7 +16,7 @@ from autopilot.operations.common import Command, Outcome, Phase
 from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
 from starter.client.operations import progress
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.e2e.conftest import Lab, parsed, quiet
 from workflows.canary.workflow import CanaryWorkflow
 
@@ -74,7 +74,7 @@ async def test_the_demo_promotes_the_good_and_rolls_back_the_bad(lab: Lab) -> No
 
 async def test_a_killed_worker_comes_back_and_finishes_the_same_rollout(lab: Lab) -> None:
     before = await lab.counts()
-    handle = await start_canary(lab.client, rollout("killed-worker", hold=8))
+    handle = await start_operation(lab.client, rollout("killed-worker", hold=8))
     await watched(lab, handle.id)
     killed = lab.info.parts["worker"].pid
     assert killed
@@ -91,7 +91,7 @@ async def test_a_killed_worker_comes_back_and_finishes_the_same_rollout(lab: Lab
 
 async def test_with_everything_of_ours_killed_the_split_dies_at_its_deadline(lab: Lab) -> None:
     before = await lab.counts()
-    handle = await start_canary(lab.client, rollout("all-killed", hold=100, ttl=8))
+    handle = await start_operation(lab.client, rollout("all-killed", hold=100, ttl=8))
     await watched(lab, handle.id)
     for name in ("worker", "guard", "temporal"):
         await lab.command(name, "kill")
@@ -148,7 +148,7 @@ async def test_a_held_target_is_refused_by_name_and_nothing_is_written(lab: Lab)
 
 
 async def test_our_own_metrics_are_scraped(lab: Lab) -> None:
-    handle = await start_canary(lab.client, rollout("metrics", hold=2))
+    handle = await start_operation(lab.client, rollout("metrics", hold=2))
     await handle.result()
     if lab.info.prometheus is None:
         pytest.fail("there is no Prometheus; `make install` says why")
@@ -175,10 +175,10 @@ def through_prometheus(name: str, **analysis: object) -> CanaryInput:
 
 async def test_prometheus_judges_as_the_proxies_do(lab: Lab) -> None:
     await lab.behave("reviews-v2", errors=0.5)
-    bad = await (await start_canary(lab.client, through_prometheus("prometheus-bad"))).result()
+    bad = await (await start_operation(lab.client, through_prometheus("prometheus-bad"))).result()
     assert (bad.outcome, bad.evidence[0].metric) == (Outcome.ROLLED_BACK, "errors")
     await lab.behave("reviews-v2", errors=0.0)
-    good = await (await start_canary(lab.client, through_prometheus("prometheus-good"))).result()
+    good = await (await start_operation(lab.client, through_prometheus("prometheus-good"))).result()
     assert good.outcome is Outcome.PROMOTED
     assert good.exposure.requests > 40
 
@@ -188,7 +188,7 @@ async def test_a_threshold_of_the_users_own_is_harm(lab: Lab) -> None:
         'sum(envoy_cluster_upstream_rq_completed{envoy_cluster_name="outbound/{{namespace}}/{{service}}/{{stable}}"})'
     )
     metric = {"type": "promql", "name": "ours", "query": query, "max": 0, "interval": "500ms", "failures": 2}
-    report = await (await start_canary(lab.client, through_prometheus("threshold", metrics=[metric]))).result()
+    report = await (await start_operation(lab.client, through_prometheus("threshold", metrics=[metric]))).result()
     assert report.outcome is Outcome.ROLLED_BACK
     assert report.reason.startswith("ours: ")
     assert await lab.weights() == {"v1": 100, "v2": 0}
@@ -203,7 +203,7 @@ async def test_a_baseline_arm_gets_the_canarys_share_and_guards_the_verdict(lab:
         spec = CanarySpec.model_validate(written)
         return CanaryInput(mesh="local", namespace="shop", name=name, spec=spec, heartbeat_timeout=5)
 
-    good = await (await start_canary(lab.client, asked("baseline-good"))).result()
+    good = await (await start_operation(lab.client, asked("baseline-good"))).result()
     assert good.outcome is Outcome.PROMOTED
     ticks = [tick for watch in good.steps[0].watches for tick in unpack(watch.ticks)]
     beside = sum(tick.baseline.requests for tick in ticks if tick.baseline is not None)
@@ -212,7 +212,7 @@ async def test_a_baseline_arm_gets_the_canarys_share_and_guards_the_verdict(lab:
     assert await lab.weights() == {"v1": 0, "v2": 100}
     lab.reset()
     await lab.behave("reviews-v2", errors=0.8)
-    bad = await (await start_canary(lab.client, asked("baseline-bad"))).result()
+    bad = await (await start_operation(lab.client, asked("baseline-bad"))).result()
     assert bad.outcome is Outcome.ROLLED_BACK
     assert await lab.weights() == {"v1": 100, "v2": 0}
 
@@ -221,7 +221,7 @@ async def test_traffic_that_goes_elsewhere_than_it_was_sent_is_named(lab: Lab) -
     """A proxy that follows other weights than those set: no verdict may rest on such a comparison."""
     await lab.command("guard", "stop")  # it would mend the file at once
     try:
-        handle = await start_canary(lab.client, rollout("misdirected", hold=100))
+        handle = await start_operation(lab.client, rollout("misdirected", hold=100))
         await watched(lab, handle.id)
         table = lab.info.mesh_file.parent / "proxies" / "web-v1" / "routes-reviews.json"
         changed = re.sub(r'"weight": (3000|7000)', r'"weight": 5000', table.read_text())

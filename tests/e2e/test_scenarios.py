@@ -12,7 +12,7 @@ from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.e2e.conftest import Lab, parsed, quiet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
@@ -83,7 +83,7 @@ async def test_a_hang_is_seen_through_prometheus_too(lab: Lab) -> None:
         mesh="local", namespace="shop", name="prometheus-hang", spec=CanarySpec.model_validate(spec),
         heartbeat_timeout=5,
     )  # fmt: skip
-    report = await asyncio.wait_for((await start_canary(lab.client, rollout)).result(), 60)
+    report = await asyncio.wait_for((await start_operation(lab.client, rollout)).result(), 60)
     assert (report.outcome, max(report.evidence, key=lambda one: one.harm - one.harm_needed).metric) == (
         Outcome.ROLLED_BACK,
         "latency",

@@ -13,7 +13,7 @@ from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.e2e.conftest import Lab
 from tests.e2e.test_rollouts import watched
 
@@ -57,7 +57,7 @@ async def test_a_client_that_calls_the_canary_directly_is_named_within_half_a_mi
         "onInconclusive": "rollback",
     }
     asked = CanaryInput(mesh="local", namespace="shop", name="bypassed", spec=CanarySpec.model_validate(spec))
-    handle = await start_canary(lab.client, asked)
+    handle = await start_operation(lab.client, asked)
     await watched(lab, handle.id)
     await asyncio.sleep(8)  # nothing is found while nothing passes by
     assert not (await handle.describe()).close_time

@@ -24,7 +24,7 @@ from autopilot.mesh.model import Receipt, Target
 from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.telemetry.hub import Hub
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.faults.scripted import Quiet, Script, Scripted
 from worker.main import working
 from worker.plugin import AutopilotPlugin
@@ -74,7 +74,7 @@ class Stage:
 
     async def start(self, canary: CanaryInput) -> None:
         """Starts a rollout."""
-        await start_canary(self.client, canary)
+        await start_operation(self.client, canary)
 
     async def restart_worker(self) -> None:
         """The worker is stopped and another started."""

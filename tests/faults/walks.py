@@ -15,7 +15,7 @@ from autopilot.reports.canary import CanaryInput, canary_id
 from autopilot.reports.experiment import ExperimentInput, experiment_id
 from autopilot.spec.canary import CanarySpec
 from autopilot.spec.chaos.experiment import ExperimentSpec
-from starter.client.start import start_canary, start_experiment
+from starter.client.start import start_operation
 
 Action = Literal["harm", "abort", "pause", "resume", "terminate"]
 LONG = 60.0
@@ -53,9 +53,9 @@ class Walk:
     ) -> None:
         """Starts it."""
         if self.kind == "canary":
-            await start_canary(client, self.input(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
+            await start_operation(client, self.input(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
         else:
-            await start_experiment(client, self.experiment(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
+            await start_operation(client, self.experiment(target, name, ttl=ttl, heartbeat=heartbeat, grace=grace))
 
     def experiment(
         self, target: Target, name: str, *, ttl: float, heartbeat: float, grace: float = 120.0

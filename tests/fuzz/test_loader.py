@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.errors import MeshError
 from autopilot.spec.errors import Problem, SpecError
-from autopilot.spec.load import KINDS, Document, load
+from autopilot.spec.load import Document, load, models
 from tests.drawn import examples
 from tests.fuzz.strategies import dumped, mutated, revalued, structures
 
@@ -55,7 +55,7 @@ def test_any_text(text: str) -> None:
     attempt(text)
 
 
-@given(structures, structures, st.sampled_from([*KINDS, "MeshCanery", "Pod"]))
+@given(structures, structures, st.sampled_from([*models(), "MeshCanery", "Pod"]))
 @example([], [], "Mesh")
 @settings(max_examples=examples(120), deadline=None)
 def test_any_structure(metadata: Any, spec: Any, kind: str) -> None:

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from autopilot.mesh.kube.client.client import KubeApi, Refused
 from autopilot.mesh.kube.client.resources import CRD, Resource
 from autopilot.spec.chaos.experiment import ExperimentSpec
-from autopilot.spec.crd.emit import GROUP, RESOURCES, VERSION, crd
+from autopilot.spec.crd.emit import GROUP, VERSION, crd
+from autopilot.spec.crd.resources import resources
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CANARY = Resource(GROUP, VERSION, "meshcanaries", "MeshCanary")
@@ -33,7 +34,7 @@ def condition(definition: Object, kind: str) -> str:
 def installed(api: KubeApi) -> dict[str, Object]:
     """The definitions as the API server has them, once it serves their kinds."""
     found = {}
-    for resource in RESOURCES:
+    for resource in resources():
         body = crd(resource)
         name = body["metadata"]["name"]
         api.apply(CRD, body)
@@ -79,7 +80,7 @@ def told(value: Object | str) -> str:
 
 
 def test_the_schema_is_structural_and_served(installed: dict[str, Object]) -> None:
-    for resource in RESOURCES:
+    for resource in resources():
         definition = installed[resource.kind]
         assert condition(definition, "NonStructuralSchema") == ""
         assert condition(definition, "NamesAccepted").startswith("True")
@@ -88,7 +89,7 @@ def test_the_schema_is_structural_and_served(installed: dict[str, Object]) -> No
 
 
 def test_nothing_of_the_schema_is_dropped(installed: dict[str, Object]) -> None:
-    for resource in RESOURCES:
+    for resource in resources():
         (sent,), (kept,) = crd(resource)["spec"]["versions"], installed[resource.kind]["spec"]["versions"]
         assert kept["schema"] == sent["schema"]
         assert kept["additionalPrinterColumns"] == sent["additionalPrinterColumns"]

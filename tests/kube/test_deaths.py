@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryInput
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 
@@ -63,7 +63,7 @@ async def at_base(stage: Stage) -> None:
 
 
 async def test_a_terminated_rollout_is_restored_by_its_guard_workflow(stage: Stage) -> None:
-    handle = await start_canary(stage.client, held(stage, "terminated", 60))
+    handle = await start_operation(stage.client, held(stage, "terminated", 60))
     await shifted(stage)
     await handle.terminate("a test")
     await at_base(stage)
@@ -73,7 +73,7 @@ async def test_a_terminated_rollout_is_restored_by_its_guard_workflow(stage: Sta
 async def test_with_worker_and_rollout_gone_any_guard_restores(stage: Stage, tmp_path: Path) -> None:
     worker, guard = stage.process("worker", tmp_path), stage.process("guard", tmp_path)
     try:
-        await start_canary(stage.client, held(stage, "orphaned", 60))
+        await start_operation(stage.client, held(stage, "orphaned", 60))
         await shifted(stage)
         worker.send(signal.SIGKILL)
         await worker.wait()
@@ -88,7 +88,7 @@ async def test_another_worker_goes_on_where_one_was_killed(stage: Stage, tmp_pat
     second = None
     try:
         before = await stage.counts()
-        handle = await start_canary(stage.client, held(stage, "continued", 12).model_copy(update={"ttl": 60.0}))
+        handle = await start_operation(stage.client, held(stage, "continued", 12).model_copy(update={"ttl": 60.0}))
         await shifted(stage)
         first.send(signal.SIGKILL)
         await first.wait()

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.mesh.kube.client.resources import DEPLOYMENT
 from autopilot.operations.common import Outcome
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.kube.stage import Stage, staged
 from tests.kube.world import World
 from tests.lab.find import Cluster
@@ -42,7 +42,7 @@ async def test_pods_that_vanish_in_mid_step_roll_the_rollout_back(stage: Stage) 
     stable, canary = stage.arms
     original = stage.written()
     # Requests to a pod that is just going may fail too, and be found first: here nothing else can find harm.
-    handle = await start_canary(stage.client, stage.rollout("vanished", STEP, metrics=[{"type": "latency"}]))
+    handle = await start_operation(stage.client, stage.rollout("vanished", STEP, metrics=[{"type": "latency"}]))
     await stage.until(lambda: sum(stage.written()[0][1:]) == 10)
     await asyncio.sleep(2)
     mesh = stage.meshes["lab"].mesh

@@ -17,7 +17,7 @@ from autopilot.operations.experiment_status import Verdict
 from autopilot.reports.experiment import ExperimentInput, ExperimentReport
 from autopilot.spec.chaos.experiment import ExperimentSpec
 from starter.client import operations
-from starter.client.start import start_experiment
+from starter.client.start import start_operation
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 
@@ -65,7 +65,7 @@ def experiment(on: Stage, name: str, fault: dict[str, Any], scope: dict[str, Any
 
 
 async def run(on: Stage, wanted: ExperimentInput) -> ExperimentReport:
-    return await asyncio.wait_for((await start_experiment(on.client, wanted)).result(), 100)
+    return await asyncio.wait_for((await start_operation(on.client, wanted)).result(), 100)
 
 
 def routes(on: Stage) -> tuple[Any, dict[str, str]]:
@@ -110,7 +110,7 @@ async def test_an_abort_gives_the_routes_back(istio: Stage) -> None:
     before = routes(istio)
     spec = {"method": [{"faults": [{"fault": {"type": "abort", "status": 503}}], "hold": 100}]}
     wanted = experiment(istio, "aborted", {"type": "abort"}, ONE_IN_TEN, **spec)
-    handle = await start_experiment(istio.client, wanted)
+    handle = await start_operation(istio.client, wanted)
     await istio.until(lambda: routes(istio) != before)
     await operations.abort(istio.client, wanted.workflow_id, Command(caller=Caller(who="ann"), reason="enough"))
     assert routes(istio) == before

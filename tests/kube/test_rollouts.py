@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.mesh.model import Aspect, SplitTraffic
 from autopilot.operations.common import Outcome
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.kube.stage import Stage, staged
 from tests.lab.find import Cluster
 
@@ -46,7 +46,7 @@ def plausible(hits: int, total: int, share: float) -> bool:
 
 async def test_a_good_version_is_promoted_and_nobody_loses_a_request(stage: Stage) -> None:
     before = await stage.counts()
-    report = await (await start_canary(stage.client, stage.rollout("good", STEPS))).result()
+    report = await (await start_operation(stage.client, stage.rollout("good", STEPS))).result()
     assert report.outcome is Outcome.PROMOTED, report.reason
     after = await stage.counts()
     assert after["failures"] == before["failures"]
@@ -57,7 +57,7 @@ async def test_a_good_version_is_promoted_and_nobody_loses_a_request(stage: Stag
 async def test_a_bad_version_is_rolled_back_and_nothing_of_it_stays(stage: Stage) -> None:
     original, before = stage.written(), await stage.counts()
     await stage.behave("v2", errors=0.2)
-    report = await (await start_canary(stage.client, stage.rollout("bad", STEPS))).result()
+    report = await (await start_operation(stage.client, stage.rollout("bad", STEPS))).result()
     assert report.outcome is Outcome.ROLLED_BACK
     assert stage.written() == original
     assert 0 < report.exposure.failures <= report.exposure.requests
@@ -89,7 +89,9 @@ async def test_the_proxies_share_out_what_was_set(stage: Stage, weight: float) -
 
 async def test_a_person_who_sets_the_weights_in_mid_rollout_has_them(stage: Stage) -> None:
     before, _ = stage.written()
-    handle = await start_canary(stage.client, stage.rollout("taken", [{"weight": 20, "hold": 60, "minRequests": 50}]))
+    handle = await start_operation(
+        stage.client, stage.rollout("taken", [{"weight": 20, "hold": 60, "minRequests": 50}])
+    )
     await stage.until(lambda: sum(stage.written()[0][1:]) == 20)
     stage.edit_weight(1, 35)
     report = await asyncio.wait_for(handle.result(), 60)

@@ -19,7 +19,7 @@ from autopilot.mesh.kube.routes.weight_patch import marks_of
 from autopilot.mesh.model import Aspect, Lease, SplitTraffic, Target
 from autopilot.operations.common import Outcome
 from autopilot.spec.cluster import ClusterMesh
-from starter.client.start import start_canary
+from starter.client.start import start_operation
 from tests.kube.ratings import same
 from tests.kube.stage import Stage, staged
 from tests.kube.trouble import HANGS, RESETS, Answer, Trouble, retoken, troubled
@@ -528,7 +528,7 @@ async def test_a_rollout_sits_out_an_api_server_that_is_away(stage: Stage, troub
         {"weight": 50, "hold": 3, "minRequests": 50},
         {"weight": 100, "hold": 2, "minRequests": 50},
     ]
-    handle = await start_canary(stage.client, stage.rollout("trouble", steps))
+    handle = await start_operation(stage.client, stage.rollout("trouble", steps))
     async with asyncio.timeout(40):
         while stage.written()[0] != [80, 20]:
             await asyncio.sleep(0.1)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from autopilot.spec.crd.emit import RESOURCES, crd
+from autopilot.spec.crd.emit import crd
+from autopilot.spec.crd.resources import resources
 from starter.cli.commands.crds import to_yaml
 from starter.cli.main import run
 
 GOLDEN = Path(__file__).parent / "golden"
 AGAIN = "autopilot crds --output tests/spec/golden"
-DEFINITIONS = {f"{found['metadata']['name']}.yaml": found for found in map(crd, RESOURCES)}
+DEFINITIONS = {f"{found['metadata']['name']}.yaml": found for found in map(crd, resources())}
 ELSEWHERE = re.compile(r"(?i)y|n|yes|no|on|off|~|null|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 """Plain text that kubectl's YAML (1.1) reads as something else."""
 
@@ -72,7 +73,7 @@ def test_the_command_prints_them_all(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_command_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["crds", "MeshCanary"]) == 0
-    assert capsys.readouterr().out == to_yaml(crd(RESOURCES[0]))
+    assert capsys.readouterr().out == to_yaml(crd(resources()[0]))
 
 
 def test_the_command_writes_one_file_a_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

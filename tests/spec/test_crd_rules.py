@@ -12,10 +12,11 @@ from pydantic import BaseModel
 
 from autopilot.operations.common import Outcome, Phase
 from autopilot.spec.crd.descriptions import LONGEST
-from autopilot.spec.crd.emit import CATEGORY, GROUP, RESOURCES, ResourceKind, crd
+from autopilot.spec.crd.emit import CATEGORY, GROUP, crd
+from autopilot.spec.crd.resources import ResourceKind, resources
 from autopilot.spec.crd.rules import RULES, SOME, UNSAID
 from autopilot.spec.crd.status import CanaryResourceStatus
-from autopilot.spec.load import KINDS
+from autopilot.spec.load import models as documents
 from autopilot.spec.mesh import Mesh
 
 Schema = dict[str, Any]
@@ -71,7 +72,7 @@ def nested(schema: Schema, at: str) -> Iterator[tuple[str, Schema]]:
 
 ALL = [
     pytest.param(schema, id=f"{resource.kind}{at}")
-    for resource in RESOURCES
+    for resource in resources()
     for at, schema in nodes(root(resource))
     if schema
 ]
@@ -130,7 +131,7 @@ def test_rules_stand_where_they_can_be_read_and_say_what_is_wrong(schema: Schema
         assert rule.get("fieldPath", ".").removeprefix(".") in {"", *schema.get("properties", ())}
 
 
-@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+@pytest.mark.parametrize("resource", resources(), ids=lambda resource: resource.kind)
 def test_what_every_definition_has(resource: ResourceKind) -> None:
     definition = crd(resource)
     names, (version,) = definition["spec"]["names"], definition["spec"]["versions"]
@@ -158,19 +159,19 @@ def leads_somewhere(schema: Schema, column: dict[str, Any]) -> bool:
     return bool(schema["type"] == column["type"])
 
 
-@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+@pytest.mark.parametrize("resource", resources(), ids=lambda resource: resource.kind)
 def test_a_definition_keeps_its_budget(resource: ResourceKind) -> None:
     assert len(str(crd(resource))) < BUDGET
 
 
 def test_names_are_our_own_and_nobody_shares_them() -> None:
-    for one, other in itertools.combinations(RESOURCES, 2):
+    for one, other in itertools.combinations(resources(), 2):
         assert {one.plural, one.singular, one.short}.isdisjoint({other.plural, other.singular, other.short})
-    assert {resource.plural: resource.short for resource in RESOURCES}["meshcanaries"] == "mc"
+    assert {resource.plural: resource.short for resource in resources()}["meshcanaries"] == "mc"
 
 
 def test_every_kind_of_document_is_a_resource_or_says_why_not() -> None:
-    assert {resource.model for resource in RESOURCES} == set(KINDS.values()) - {Mesh}
+    assert {resource.model for resource in resources()} == set(documents().values()) - {Mesh}
 
 
 def models(model: Any) -> Iterator[type[BaseModel]]:
@@ -184,13 +185,13 @@ def models(model: Any) -> Iterator[type[BaseModel]]:
 
 
 def test_whatever_models_check_over_several_fields_is_a_rule_or_said_to_be_none() -> None:
-    below = {model for resource in RESOURCES for model in models(resource.model.model_fields["spec"].annotation)}
+    below = {model for resource in resources() for model in models(resource.model.model_fields["spec"].annotation)}
     checking = {model for model in below if model.__pydantic_decorators__.model_validators}
     assert checking == RULES.keys() | SOME.keys() | UNSAID.keys()
 
 
 def test_the_status_names_every_phase_and_outcome() -> None:
-    fields = root(RESOURCES[0])["properties"]["status"]["properties"]
+    fields = root(resources()[0])["properties"]["status"]["properties"]
     assert all(phase.value in fields["phase"]["description"] for phase in Phase)
     assert all(outcome.value in fields["outcome"]["description"] for outcome in Outcome)
 

@@ -37,7 +37,7 @@ from tests.workflows.conftest import effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, Hold, World
 from worker.codecs import GROUP, VARIABLE, CodecError, named_codec
 from worker.converter import with_codec
-from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.plugin import AutopilotPlugin, all_workflows
 from worker.temporal_client import connect
 from workflows.canary.workflow import CanaryWorkflow
 
@@ -141,7 +141,7 @@ async def test_a_rollout_runs_and_nothing_of_it_can_be_read(
         assert readable in ended  # ids, search attributes and names of types are no payloads
     history = await client.get_workflow_handle("canary/local/shop/encrypted").fetch_history()
     replayer = Replayer(
-        workflows=WORKFLOWS, plugins=[AutopilotPlugin()], data_converter=with_codec(named_codec(installed))
+        workflows=all_workflows(), plugins=[AutopilotPlugin()], data_converter=with_codec(named_codec(installed))
     )
     await replayer.replay_workflow(history)
 

@@ -21,7 +21,7 @@ from autopilot.operations.task_queues import restore_queue, watch_queue
 from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.spec.canary import CanarySpec
 from tests.workflows.fakes import World
-from worker.plugin import WORKFLOWS
+from worker.plugin import all_workflows
 from workflows.canary.workflow import CanaryWorkflow
 
 _NUMBERS = itertools.count(1)
@@ -119,7 +119,7 @@ async def effects_on(
     worker = Worker(
         client,
         task_queue=queue,
-        workflows=WORKFLOWS,
+        workflows=all_workflows(),
         activities=[
             world.acquire,
             world.apply,

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.operations.bounds import NAME, TEXT, WHOLE
 from autopilot.operations.common import Approval, Caller, Command, Outcome, Phase, Promotion
 from starter.client.operations import OperationError
-from starter.client.start import refuse_large, start_experiment
+from starter.client.start import refuse_large, start_operation
 from tests.workflows.conftest import Handle, Lab, canary, effects_on, lab_on, watches_on
 from tests.workflows.fakes import ADVANCE, HALTED, HARM, NO_DATA, Hold, World
 from tests.workflows.test_chaos import experiment
@@ -264,4 +264,4 @@ async def test_a_specification_that_no_report_has_room_for_is_not_started(real_l
     headers = {f"x-{number}": "y" * 1000 for number in range(9)}
     many = experiment(hypothesis={"probes": [{**probe, "headers": headers} for probe in probes]})
     with pytest.raises(OperationError, match="at most 400,000 are supported"):
-        await start_experiment(real_lab.client, many)
+        await start_operation(real_lab.client, many)

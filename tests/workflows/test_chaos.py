@@ -38,7 +38,7 @@ from autopilot.operations.experiment_status import Acted, ChaosProgress, Effect,
 from autopilot.reports.experiment import ExperimentInput, ExperimentReport
 from autopilot.spec.chaos.experiment import ExperimentSpec
 from tests.workflows.conftest import restores_on, watches_on
-from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.plugin import AutopilotPlugin, all_workflows
 from workflows.chaos.workflow import ChaosWorkflow
 
 _NUMBERS = itertools.count(1)
@@ -223,7 +223,7 @@ async def lab_on(environment: WorkflowEnvironment, *, cached: int, watching: boo
     effects = Worker(
         environment.client,
         task_queue=queue,
-        workflows=WORKFLOWS,
+        workflows=all_workflows(),
         activities=[
             world.acquire,
             world.apply,
@@ -461,4 +461,4 @@ async def test_its_history_replays_and_stays_small(dev_server: WorkflowEnvironme
         await handle.result()
         history = await handle.fetch_history()
     assert len(history.events) < 200
-    await Replayer(workflows=WORKFLOWS, plugins=[AutopilotPlugin()]).replay_workflow(history)
+    await Replayer(workflows=all_workflows(), plugins=[AutopilotPlugin()]).replay_workflow(history)

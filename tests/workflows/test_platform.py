@@ -14,10 +14,10 @@ from temporalio.worker import Replayer
 
 from autopilot.operations.common import Caller, Command, Outcome, Promotion
 from starter.client.operations import KIND, OUTCOME, PHASE, list_operations, progress
-from starter.client.start import OperationRunning, start_canary
+from starter.client.start import OperationRunning, start_operation
 from tests.workflows.conftest import Lab, canary, effects_on, guards_of, watches_on
 from tests.workflows.fakes import ADVANCE, HARM, Hold, World
-from worker.plugin import WORKFLOWS, AutopilotPlugin
+from worker.plugin import AutopilotPlugin, all_workflows
 from workflows.canary.workflow import CanaryWorkflow
 
 pytestmark = pytest.mark.devserver
@@ -25,7 +25,7 @@ ANN = Caller(who="ann")
 
 
 async def replays(history: WorkflowHistory) -> None:
-    await Replayer(workflows=WORKFLOWS, plugins=[AutopilotPlugin()]).replay_workflow(history)
+    await Replayer(workflows=all_workflows(), plugins=[AutopilotPlugin()]).replay_workflow(history)
 
 
 async def test_a_terminated_rollout_is_restored_by_its_guard(real_lab: Lab) -> None:
@@ -98,7 +98,7 @@ async def test_rollouts_are_found_by_their_attributes(real_lab: Lab, monkeypatch
     monkeypatch.setattr("starter.client.start.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [HARM]
     spec = canary()
-    handle = await start_canary(real_lab.client, spec)
+    handle = await start_operation(real_lab.client, spec)
     await handle.result()
     attributes = (await handle.describe()).typed_search_attributes
     assert (attributes[KIND], attributes[PHASE], attributes[OUTCOME]) == ("MeshCanary", "Ended", "RolledBack")
@@ -119,10 +119,10 @@ async def test_a_second_rollout_of_the_same_name_names_the_first(
     monkeypatch.setattr("starter.client.start.operation_queue", lambda _mesh: real_lab.queue)
     real_lab.world.script = [Hold()]
     spec = canary()
-    handle = await start_canary(real_lab.client, spec)
+    handle = await start_operation(real_lab.client, spec)
     await real_lab.watching()
     with pytest.raises(OperationRunning, match=spec.workflow_id):
-        await start_canary(real_lab.client, spec)
+        await start_operation(real_lab.client, spec)
     await handle.execute_update("abort", Command(caller=ANN), result_type=str)
 
 

@@ -170,8 +170,8 @@ async def test_a_worker_takes_nothing_of_a_mesh_that_it_does_not_drive(
     monkeypatch.setattr("starter.client.operations.connect", connect)
     theirs = rollout("other")
     async with fleet.worker("ours"):
-        handle = await start.start_canary(fleet.client, theirs)
-        ours = await start.start_canary(fleet.client, rollout("ours"))
+        handle = await start.start_operation(fleet.client, theirs)
+        ours = await start.start_operation(fleet.client, rollout("ours"))
         report = await asyncio.wait_for(ours.result(), 40)
         assert report.outcome is Outcome.PROMOTED
         polled = await start.workers(fleet.client, "ours")

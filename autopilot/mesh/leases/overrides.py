@@ -6,14 +6,14 @@ Orders are stored with the leases, not in Temporal: a halt must work when nothin
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from autopilot.kinds import CANARY, kind_of, of_operation
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.model import Plain, Target
-from autopilot.operations.common import NO_REASON, kind_of
+from autopilot.operations.common import NO_REASON
 from autopilot.spec.input_safety.credentials import redacted
 from autopilot.spec.input_safety.invisible_characters import visible
 
@@ -48,17 +48,13 @@ Scope = Annotated[str, Field(pattern=SCOPE)]
 """A kind or a namespace, or nothing for all; it names a file."""
 
 
-class Priority(IntEnum):
-    """Which operation gives way: the lower priority is asked to stop, restores, and releases the target."""
+def priority_of(operation: str) -> int:
+    """The priority that an operation's kind has; an unknown kind counts as a rollout.
 
-    CHAOS = 10
-    CANARY = 20
-    SECURITY = 30
-
-
-def priority_of(operation: str) -> Priority:
-    """The priority that an operation's kind has; an unknown kind counts as a rollout."""
-    return {"chaos": Priority.CHAOS, "security": Priority.SECURITY}.get(kind_of(operation), Priority.CANARY)
+    The operation of the lower priority is asked to stop, restores, and releases the target.
+    """
+    kind = of_operation(operation) or CANARY
+    return kind.priority
 
 
 class Actor(Plain):

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autopilot.operations.asked import Asked
 from autopilot.operations.bounds import news
 from autopilot.operations.common import Caller
-from autopilot.reports.canary import CanaryInput
-from autopilot.reports.experiment import ExperimentInput
-from autopilot.spec.canary import CanarySpec
 from starter.cli.errors import explain
 from starter.cli.options import Files, MeshOption, OutputOption, Timeout, Who
 from starter.client.environment import heartbeat_timeout
 from starter.client.errors import CommandError
 from starter.client.identity import caller
-from starter.client.manifests import Wish, check_all, read
+from starter.client.manifests import Manifest, check_all, read
 from starter.client.operation_watch import Snapshot, follow, worst
 from starter.views import by_kind
 from starter.views.output import emit, note, show
@@ -51,12 +49,12 @@ async def apply(
     """
     from starter.client import operations, preflight  # noqa: PLC0415
 
-    wishes = read(files)
+    manifests = read(files)
     async with preflight.open_mesh(mesh) as opened:
-        await check_all(opened, wishes, queue=queue)
+        await check_all(opened, manifests, queue=queue)
         name = opened.name
     client = await operations.connect()
-    started = await _start(client, wishes, name, caller(who), queue=queue)
+    started = await _start(client, manifests, name, caller(who), queue=queue)
     if not wait:
         if output.machine:
             emit([{"workflow_id": each} for each in started], output)
@@ -77,51 +75,38 @@ async def apply(
     return worst([end.code for end in ends]) if ends else 0
 
 
-async def _start(client: Client, wishes: list[Wish], mesh: str, asks: Caller, *, queue: bool) -> list[str]:
+async def _start(client: Client, manifests: list[Manifest], mesh: str, asks: Caller, *, queue: bool) -> list[str]:
 
     started: list[str] = []
-    for wish in wishes:
+    for manifest in manifests:
         try:
-            started.append(await _begin(client, wish, mesh, asks, queue=queue))
+            started.append(await _begin(client, manifest, mesh, asks, queue=queue))
         except Exception as error:
             if not started:
                 raise
             failure = explain(error)  # what was started before goes on: say so
-            message = f"{wish.file}: {wish.ref}: {failure.message}\nstarted before it: {', '.join(started)}"
+            message = f"{manifest.file}: {manifest.ref}: {failure.message}\nstarted before it: {', '.join(started)}"
             raise CommandError(message, hint=failure.hint, code=failure.code) from error
     return started
 
 
-async def _begin(client: Client, wish: Wish, mesh: str, asks: Caller, *, queue: bool) -> str:
+async def _begin(client: Client, manifest: Manifest, mesh: str, asks: Caller, *, queue: bool) -> str:
     """Starts one operation, or has it run by itself; returns its id."""
     from starter.client import start  # noqa: PLC0415
 
-    meta, spec = wish.document.metadata, wish.document.spec
-    if isinstance(spec, CanarySpec):
-        canary = CanaryInput(
-            mesh=mesh,
-            namespace=meta.namespace,
-            name=meta.name,
-            spec=spec,
-            caller=asks,
-            queue=queue,
-            heartbeat_timeout=heartbeat_timeout(),
-        )
-        await start.start_canary(client, canary)
-        return canary.workflow_id
-    experiment = ExperimentInput(
-        mesh=mesh, namespace=meta.namespace, name=meta.name, spec=spec, caller=asks, queue=queue
-    )
-    if spec.schedule is not None:
-        from autopilot.reports.schedule_rules import clock_notes  # noqa: PLC0415
-        from starter.client import start_schedule  # noqa: PLC0415
+    asked = Asked(mesh=mesh, caller=asks, heartbeat_timeout=heartbeat_timeout(), queue=queue)
+    given = manifest.kind.load("request")(manifest.document, asked)
+    if (schedule := getattr(manifest.document.spec, "schedule", None)) is None:
+        await start.start_operation(client, given)
+        return str(given.workflow_id)
+    if not manifest.kind.schedule:
+        raise CommandError(f"{manifest.kind.document} cannot be scheduled", hint="remove spec.schedule")
+    from autopilot.reports.schedule_rules import clock_notes  # noqa: PLC0415
 
-        made = await start_schedule.put(client, experiment)
-        for line in clock_notes(spec.schedule, datetime.now(UTC)):
-            note(line)
-        return made
-    await start.start_experiment(client, experiment)
-    return experiment.workflow_id
+    made: str = await manifest.kind.load("schedule")(client, given)
+    for line in clock_notes(schedule, datetime.now(UTC)):
+        note(line)
+    return made
 
 
 async def _warn_of_no_worker(client: Client, mesh: str) -> None:

@@ -52,15 +52,16 @@ def to_yaml(definition: dict[str, Any]) -> str:
 
 
 def _definitions(kind: str | None) -> list[dict[str, Any]]:
-    from autopilot.spec.crd.emit import RESOURCES, crd  # noqa: PLC0415
-    from autopilot.spec.load import KINDS  # noqa: PLC0415
+    from autopilot.spec.crd.emit import crd  # noqa: PLC0415
+    from autopilot.spec.crd.resources import resources  # noqa: PLC0415
+    from autopilot.spec.load import models  # noqa: PLC0415
     from autopilot.spec.validation_messages import nearest  # noqa: PLC0415
     from autopilot.spec.values.units import shown  # noqa: PLC0415
 
-    known = [resource.kind for resource in RESOURCES]
+    known = [resource.kind for resource in resources()]
     if kind is None or kind in known:
-        return [crd(resource) for resource in RESOURCES if kind in {None, resource.kind}]
-    if kind in KINDS:
+        return [crd(resource) for resource in resources() if kind in {None, resource.kind}]
+    if kind in models():
         raise CommandError(
             f"{kind} is not a Kubernetes resource: it describes a mesh in a local file",
             hint=f"resources: {', '.join(known)}",

@@ -152,9 +152,7 @@ def _sentence(snapshot: Snapshot) -> str:
     if snapshot.report is not None:
         return f"{snapshot.workflow_id} {snapshot.report.outcome}: {snapshot.report.reason}"
     if snapshot.status is not None:
-        state = snapshot.status
-        weight = "" if state.kind == "MeshExperiment" else f", {state.weight:g} %"
-        return f"{snapshot.workflow_id} {state.phase}: step {state.step} of {len(state.steps)}{weight}"
+        return f"{snapshot.workflow_id} {snapshot.status.phase}: {snapshot.status.standing}"
     return f"{snapshot.workflow_id} is running, but {snapshot.note}"
 
 

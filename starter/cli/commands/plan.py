@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from rich.console import Group
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.text import Text
-
-from autopilot.evidence.configuration import implied
-from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import Plan, Target
-from autopilot.mesh.traffic_split import split
-from autopilot.reports.canary import canary_id
-from autopilot.spec.canary import MeshCanary
-from autopilot.spec.chaos.experiment import MeshExperiment
-from autopilot.spec.values.units import format_seconds
 from starter.cli.options import Files, MeshOption, OutputOption
-from starter.client import step_durations
 from starter.client.errors import ERROR
-from starter.client.manifests import Wish, problems_of, read
-from starter.views import experiment_plan
-from starter.views.output import emit, show, table
+from starter.client.manifests import problems_of, read
+from starter.views.output import emit, show
 from starter.views.output_format import Output
-from starter.views.plan_parts import outlook, written
-
-if TYPE_CHECKING:
-    from autopilot.mesh.port import Mesh
-    from autopilot.spec.canary import CanarySpec, CanaryStep
 
 
 async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Output.TABLE) -> int:
@@ -37,101 +18,11 @@ async def plan(files: Files, mesh: MeshOption = None, output: OutputOption = Out
     """
     from starter.client import preflight  # noqa: PLC0415
 
-    wishes = read(files)
+    manifests = read(files)
     async with preflight.open_mesh(mesh) as opened:
-        plans = [
-            await experiment_plan.one(opened, wish, wish.document)
-            if isinstance(wish.document, MeshExperiment)
-            else await _one(opened, wish, wish.document)
-            for wish in wishes
-        ]
+        plans = [await each.kind.load("plan")(opened, each, await problems_of(opened, [each])) for each in manifests]
     if output.machine:
         emit(plans, output)
     else:
-        show(Group(*(experiment_plan.picture(each) if "faults" in each else _picture(each) for each in plans)))
-    return ERROR if any(each["problems"] for each in plans) else 0
-
-
-async def _one(mesh: Mesh, wish: Wish, canary: MeshCanary) -> dict[str, Any]:
-    spec = canary.spec
-    namespace = canary.metadata.namespace
-    target = Target(mesh=mesh.name, namespace=namespace, service=spec.target.service)
-    first = spec.walk[0].weight
-    change = split(spec, first)
-    planned: Plan | None = None
-    holders: tuple[str, ...] = ()
-    problems = await problems_of(mesh, [wish])
-    paced = await step_durations.of(canary, mesh)
-    try:
-        planned = await mesh.plan(target, [change])
-        holders = (await mesh.observe(target, change)).holders
-    except InvalidChange as error:
-        if not problems:  # otherwise the check has named it
-            problems.append(f"{wish.file}: {wish.ref}: {error}")
-    return {
-        "workflow_id": canary_id(mesh.name, namespace, canary.metadata.name),
-        "file": wish.file,
-        "target": str(target),
-        "arms": {"stable": spec.arms.stable, "canary": spec.arms.canary},
-        "steps": [_step(number, step, paced) for number, step in enumerate(spec.walk, start=1)],
-        "rate": paced.rate if paced else None,
-        "warnings": list(paced.warnings) if paced else [],
-        "shortest": sum(step.hold for step in spec.walk),
-        "judged_by": _judged_by(spec),
-        "tier": planned.tier if planned else None,
-        "holders": holders,
-        "routes": list(planned.notes) if planned else [],
-        "diff": planned.diff if planned else "",
-        "problems": problems,
-    }
-
-
-def _step(number: int, step: CanaryStep, paced: step_durations.Pace | None) -> dict[str, Any]:
-    return {
-        "number": number,
-        "weight": step.weight,
-        "hold": step.hold,
-        "min_requests": step.min_requests,
-        "limit": step.limit,
-        "approval": step.pause is not None,
-        "seconds": paced.seconds[number - 1] if paced else None,
-        "requests": paced.requests[number - 1] if paced else None,
-    }
-
-
-def _judged_by(spec: CanarySpec) -> list[str]:
-    named = [f"{metric.name} ({metric.type})" for metric in spec.analysis.metrics]
-    return [*named, *(f"{metric.name} (4xx, where telemetry tells them)" for metric in implied(spec.analysis))]
-
-
-def _picture(value: dict[str, Any]) -> Group:
-    arms, tier = value["arms"], value["tier"]
-    steps = table(
-        ("#", "weight", "hold at least", "requests at least", "about", "inconclusive after", "then"),
-        [
-            (
-                str(step["number"]),
-                f"{step['weight']:g} %",
-                format_seconds(step["hold"]),
-                str(step["min_requests"]),
-                "-" if step["seconds"] is None else format_seconds(round(step["seconds"])),
-                format_seconds(step["limit"]),
-                "waits for approval" if step["approval"] else "goes on",
-            )
-            for step in value["steps"]
-        ],
-    )
-    parts: list[RenderableType] = [
-        Text.assemble((value["workflow_id"], "bold"), f"  {value['target']}: {arms['stable']} → {arms['canary']}"),
-        Padding(steps, (0, 0, 0, 2)),
-        Text(f"  at least {format_seconds(value['shortest'])}; judged by {', '.join(value['judged_by'])}"),
-    ]
-    if value["rate"] is not None:
-        whole = format_seconds(round(sum(step["seconds"] for step in value["steps"])))
-        alike = f"if {arms['canary']} is like {arms['stable']}"
-        parts.append(Text(f"  at today's {value['rate']:.3g} requests/s: {whole} in nine rollouts of ten, {alike}"))
-    parts += [Text(f"  warning: {warning}", "yellow") for warning in value["warnings"]]
-    parts += [Text(f"  {note}") for note in value["routes"]]
-    parts += outlook(tier, value["holders"], value["problems"])
-    parts += written("the first step", value["diff"], planned=tier is not None)
-    return Group(*parts)
+        show(Group(*(each.kind.load("draw_plan")(made) for each, made in zip(manifests, plans, strict=True))))
+    return ERROR if any(made["problems"] for made in plans) else 0
