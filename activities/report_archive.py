@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from temporalio import activity
 
-from activities.contracts.operation import KeepRequest, OperationReportSignatures, ReportSignatures
+from activities.contracts.operation import ArchiveRequest, OperationReportSignatures, ReportSignatures
 from autopilot.observability.metrics import OPERATIONS, forget_canary
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryReport
@@ -45,7 +45,7 @@ class OperationReports(OperationReportSignatures):
         self._archive = archive
 
     @activity.defn(name="operation.archive")
-    async def archive(self, request: KeepRequest) -> str:
+    async def archive(self, request: ArchiveRequest) -> str:
         """Writes the report, and counts the outcome; returns the file's name."""
         run_id, content = activity.info().workflow_run_id or "", json.dumps(request.report, indent=1)
         return await self._archive.keep(request.workflow_id, run_id, request.kind, request.outcome, content)

@@ -19,7 +19,12 @@ TOGETHER: Sequence[Sequence[str]] = (
         "tests/e2e/test_leases.py",
         "tests/e2e/test_split.py",
     ),
-    ("tests/e2e/test_experiments.py", "tests/local/test_stack.py", "tests/local/test_commands.py"),
+    (
+        "tests/e2e/test_experiments.py",
+        "tests/local/test_stack.py",
+        "tests/local/test_commands.py",
+        "tests/packaging/test_kinds.py",
+    ),
     ("tests/faults/test_nets.py", "tests/faults/test_experiments.py", "tests/faults/test_interleavings.py"),
 )
 LONG = (

@@ -12,6 +12,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.hold import HoldActivities
 from activities.last_heartbeat import HeartbeatActivities
 from activities.mesh import MeshActivities
 from activities.registry import Tools
@@ -111,7 +112,7 @@ async def working(
     archive = Archive(reports)
     mesh, heartbeats = MeshActivities(meshes), HeartbeatActivities(client)
     archived, schedules = OperationReports(archive), ScheduleActivities(client, meshes, reports)
-    tools = Tools(meshes, pulse, archive)
+    holds, tools = HoldActivities(meshes, pulse), Tools(meshes, pulse, archive)
     registered = [kind.load("activities")(tools) for kind in kinds() if kind.activities]
 
     def effects(queue: str) -> Worker:
@@ -155,7 +156,7 @@ async def working(
         return Worker(
             client,
             task_queue=queue,
-            activities=[schedules.wait, *(each for one in registered for each in one.watches)],
+            activities=[schedules.wait, holds.hold, *(each for one in registered for each in one.watches)],
             max_concurrent_activities=_WATCHES,
             max_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),
             default_heartbeat_throttle_interval=timedelta(seconds=heartbeat_every),

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 from temporalio import activity
 
-from autopilot.evidence.model import StepRule, Verdict
+from autopilot.evidence.model import Inconclusive, StepRule, Verdict
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
 from autopilot.operations.canary_status import Progress
@@ -190,6 +190,32 @@ class WatchResult(Wire):
     """Version of the judge."""
 
 
+class HoldLeaseRequest(Wire):
+    """Holds what is laid for some time, its lease renewed."""
+
+    lease: Lease
+    seconds: float
+    halt: HaltRule = "end"
+    """How this hold handles a halt."""
+    temporal_grace: float = 120.0
+    """Seconds without an answer of Temporal after which the lease is no longer renewed."""
+
+
+class HoldLeaseBeat(Wire):
+    """Heartbeat of a hold."""
+
+    held: float
+    """Seconds since it was scheduled."""
+
+
+class HeldLease(Wire):
+    """Result of a hold."""
+
+    held: float
+    ended: Inconclusive | None = None
+    """Why it ended before its time: the lease was lost or taken, or a halt came."""
+
+
 class LastHeartbeatRequest(Wire):
     """Asks for the last heartbeat of an activity that has not ended."""
 
@@ -246,6 +272,15 @@ class TelemetrySignatures:
         signature_only()
 
 
+class HoldSignatures:
+    """Waiting under a lease, for kinds of operations that watch nothing themselves."""
+
+    @activity.defn(name="operation.hold")
+    async def hold(self, request: HoldLeaseRequest) -> HeldLease:
+        """Renews the lease until the time is over, or until the operation cannot go on."""
+        signature_only()
+
+
 class HeartbeatSignatures:
     """What Temporal knows of activities that have not ended."""
 
@@ -255,7 +290,7 @@ class HeartbeatSignatures:
         signature_only()
 
 
-class KeepRequest(Wire):
+class ArchiveRequest(Wire):
     """Archives the report of an operation of any kind."""
 
     kind: str
@@ -270,7 +305,7 @@ class OperationReportSignatures:
     """Archives reports of kinds without an archive of their own."""
 
     @activity.defn(name="operation.archive")
-    async def archive(self, request: KeepRequest) -> str:
+    async def archive(self, request: ArchiveRequest) -> str:
         """Writes the report to the archive and counts the outcome; returns where."""
         signature_only()
 

@@ -164,3 +164,7 @@ class ReportLike(ProgressLike, Protocol):
     @property
     def timeline(self) -> tuple[Event, ...]:
         """What happened."""
+
+    @property
+    def audit(self) -> tuple[str, ...]:
+        """Digests of the audit records of every change it made, in their order."""

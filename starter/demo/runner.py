@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from pydantic import BaseModel
@@ -24,7 +24,6 @@ from autopilot.mesh.envoy.mesh_file import read_mesh, set_weights
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.state.store import Store
 from autopilot.operations.common import Caller, Command, Exposure
-from autopilot.operations.experiment_status import ExperimentStatus
 from autopilot.reports.canary import CANARY_TTL, CanaryInput, CanaryReport
 from autopilot.reports.experiment import CHAOS_TTL, ExperimentInput, ExperimentReport
 from autopilot.spec.canary import CanarySpec
@@ -284,7 +283,7 @@ class _Stage:
             await operations.abort(
                 self._client, workflow_id, Command(caller=Caller(who="autopilot demo"), reason=reason)
             )
-        return snapshot.report
+        return cast("CanaryReport | ExperimentReport | None", snapshot.report)
 
     async def _clients_line(self) -> Text:
         counts = await self._counts()
@@ -334,6 +333,4 @@ def _line(snapshot: Snapshot) -> str:
         return "ended"
     if snapshot.status is None:
         return snapshot.note
-    if isinstance(snapshot.status, ExperimentStatus):
-        return snapshot.status.phase.lower()
-    return f"{snapshot.status.phase.lower()}: reviews v2 at {snapshot.status.weight:g} %"
+    return f"{snapshot.status.phase.lower()}: {snapshot.status.standing}"

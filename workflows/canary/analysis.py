@@ -67,8 +67,8 @@ class JudgedOperation(GatedOperation):
         """Runs a watch until it has a verdict, `until` holds, or the time is up; keeps the evidence for the next one.
 
         Raises:
-            LeaseGone: the lease was lost.
-            Over: somebody took the target, or the lease was condemned.
+            LeaseExpired: the lease was lost.
+            EndOperation: somebody took the target, or the lease was condemned.
         """
         self.go_on()
         spec = self.input.spec
@@ -185,7 +185,7 @@ class JudgedOperation(GatedOperation):
         """Holds the weight and watches for harm until the halt is released.
 
         Raises:
-            Over: harm was found meanwhile.
+            EndOperation: harm was found meanwhile.
         """
         self.enter(Phase.HALTED, reason)
         result = await self._watch_for_harm(until=lambda: False, fresh=False, halt="over")

@@ -9,10 +9,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.contracts.operation import (
-    ApplyRequest,
     CountRequest,
     LearnRequest,
-    MeshSignatures,
     ReportSignatures,
     TelemetrySignatures,
     Totals,
@@ -27,8 +25,8 @@ from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.reports.size import fitted_canary
 from autopilot.spec.canary import CanaryStep
 from workflows.canary.analysis import JudgedOperation
-from workflows.operation.outcomes import Ending, EndOperation, LeaseExpired, failure_type, reason_of
-from workflows.operation.restore import ARCHIVING, EFFECT, PROMPT
+from workflows.operation.outcomes import Ending, EndOperation, LeaseExpired, reason_of
+from workflows.operation.restore import ARCHIVING, PROMPT
 from workflows.operation.ui_details import canary_details
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
@@ -111,28 +109,14 @@ class CanaryWorkflow(JudgedOperation):
         self.enter(Phase.PROGRESSING, f"{self.input.spec.arms.canary} gets {step.weight:g} %")
 
     async def _apply(self, step: CanaryStep) -> Receipt:
-        self.go_on()
-        arms = self.input.spec.arms
-        try:
-            return await workflow.execute_activity_method(
-                MeshSignatures.apply,
-                ApplyRequest(
-                    lease=self.next_write(),
-                    changes=(split(self.input.spec, step.weight),),
-                    canary=arms.canary,
-                    name=self.input.name,
-                    by=self.by(f"step {self.gate if self._again else self.gate + 1}"),
-                ),
-                start_to_close_timeout=EFFECT,
-                schedule_to_close_timeout=self.patience,
-                retry_policy=PROMPT,
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"{arms.canary} to {step.weight:g} %",
-            )
-        except ActivityError as error:
-            if failure_type(error) == "LeaseLost":
-                raise LeaseExpired(reason_of(error)) from error
-            raise
+        canary = self.input.spec.arms.canary
+        return await self.lay(
+            (split(self.input.spec, step.weight),),
+            summary=f"{canary} to {step.weight:g} %",
+            why=f"step {self.gate if self._again else self.gate + 1}",
+            canary=canary,
+            name=self.input.name,
+        )
 
     async def _come_back(self, gone: LeaseExpired) -> None:
         """After a lost lease, with the mesh at its base: applies the step again, asks, or ends (`onLeaseLost`).

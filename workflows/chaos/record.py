@@ -106,7 +106,7 @@ class ExperimentOperation(Operation):
         """Watches a step while its faults are laid; `until` ends it before its time.
 
         Raises:
-            LeaseGone: the lease was lost.
+            LeaseExpired: the lease was lost.
         """
         self.go_on()
         step = self.steps[-1]

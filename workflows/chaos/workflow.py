@@ -19,7 +19,6 @@ from activities.contracts.chaos import (
     PreflightRequest,
     Steady,
 )
-from activities.contracts.operation import ApplyRequest, MeshSignatures
 from autopilot.mesh.model import Aspect, Change, InjectFault, Receipt
 from autopilot.operations.common import Outcome, Phase
 from autopilot.operations.experiment_status import Acted, Effect, ExperimentStatus
@@ -28,8 +27,8 @@ from autopilot.reports.size import fitted_experiment, fitted_status
 from autopilot.spec.chaos.experiment import Action, MethodStep
 from workflows.chaos.record import ExperimentOperation
 from workflows.chaos.verdicts import after_restore, of_method, verdict_of
-from workflows.operation.outcomes import Ending, EndOperation, LeaseExpired, failure_type, reason_of
-from workflows.operation.restore import EFFECT, PROMPT
+from workflows.operation.outcomes import Ending, EndOperation, failure_type, reason_of
+from workflows.operation.restore import PROMPT
 from workflows.operation.ui_details import LINES, experiment_details
 
 FEW = RetryPolicy(
@@ -132,7 +131,7 @@ class ChaosWorkflow(ExperimentOperation):
         """Takes a step's actions while a watch runs: the faults are in force already, and a drain may take minutes.
 
         Raises:
-            Over: one could not be taken.
+            EndOperation: one could not be taken.
         """
 
         async def take() -> None:
@@ -153,24 +152,10 @@ class ChaosWorkflow(ExperimentOperation):
         raise failure
 
     async def _lay(self, number: int) -> Receipt:
-        self.go_on()
         changes = self.changes(number)
-        try:
-            receipt = await workflow.execute_activity_method(
-                MeshSignatures.apply,
-                ApplyRequest(
-                    lease=self.next_write(), changes=changes, name=self.input.name, by=self.by(f"step {number}")
-                ),
-                start_to_close_timeout=EFFECT,
-                schedule_to_close_timeout=self.patience,
-                retry_policy=PROMPT,
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"step {number}: {_words(changes)}",
-            )
-        except ActivityError as error:
-            if failure_type(error) == "LeaseLost":
-                raise LeaseExpired(reason_of(error)) from error
-            raise
+        receipt = await self.lay(
+            changes, summary=f"step {number}: {_words(changes)}", why=f"step {number}", name=self.input.name
+        )
         self.laid = bool(changes)
         self.audited.append(receipt.audit)
         return receipt

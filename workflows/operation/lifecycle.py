@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,45 +14,40 @@ from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
-from activities.contracts.operation import RESTORE_HEARTBEAT, AcquireRequest, EndRequest, MeshSignatures
-from autopilot.mesh.leases.overrides import Actor
+from activities.contracts.operation import (
+    ArchiveRequest,
+    HoldLeaseBeat,
+    HoldLeaseRequest,
+    HoldSignatures,
+    OperationReportSignatures,
+)
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.operations.bounds import cut
-from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase
-from workflows.operation.commands import Commanded
-from workflows.operation.guard import GuardInput, GuardWorkflow
+from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase, ReportLike
+from autopilot.operations.task_queues import watch_queue
+from workflows.operation.leased import Leased
 from workflows.operation.outcomes import (
     OUTCOMES,
     Ending,
     EndOperation,
     LeaseExpired,
     failure_type,
-    is_already_started,
     reason_of,
 )
-from workflows.operation.restore import EFFECT, PROMPT, lift
+from workflows.operation.restore import ARCHIVING, EFFECT, PROMPT
+from workflows.operation.watch_until import watch_until
 
 _TAKES_OVER = timedelta(seconds=10)
 """Limit for taking over what the run before a reset held, where this run is to end at once."""
-_REGAINS = 5
-"""How often an operation takes a lost lease again before it ends."""
 _AT_THE_END = (Phase.RESTORING, Phase.CHECKING)
 """Phases of the clean-up."""
 
 
-class Operation(Commanded):
+class Operation(Leased):
     """Base of all operations; `operate` is what a kind of operation adds."""
 
     def __init__(self, caller: Caller | None = None, *, temporal_grace: float = 0.0) -> None:
-        super().__init__(caller)
-        self.lease: Lease | None = None
-        self.started = workflow.time()
-        self.restore_seconds: float | None = None
-        self.patience = timedelta(seconds=temporal_grace + 60)
-        """Limit for a short write with all its retries: longer than Temporal may be away."""
-        self._restored: Lease | None = None
-        self.audited: list[str] = []
-        """Digests of the audit records of every change made."""
+        super().__init__(caller, temporal_grace=temporal_grace)
         self._closing: Ending | None = None
         """Set once the ending is decided. A cancelled task may not notice its cancellation: an activity that completes
         in spite of it swallows the cancellation."""
@@ -61,32 +56,6 @@ class Operation(Commanded):
         self._deadline: float | None = None
         """Seconds since the epoch; None until the operation has its target."""
         self._late = False
-        self._guards: list[str] = []
-        self._was_reset = False
-        """A reset was heard of, and what it asks for is not done yet."""
-        self._came_of_reset = False
-        self._disarmed = False
-        workflow.register_random_seed_callback(self._hear_reset)
-        self._claim: Callable[[], Awaitable[Lease]] = _unclaimed
-        self._writes = 0
-        self._regained = 0
-
-    @property
-    def held(self) -> Lease:
-        """The lease; it exists for as long as `operate` runs."""
-        if self.lease is None:
-            raise RuntimeError("the operation has no lease yet; read `held` only inside `operate`")
-        return self.lease
-
-    def next_write(self) -> Lease:
-        """The lease, presented for the next write: each has a number of its own, whoever retries it.
-
-        Numbers are milliseconds of Temporal's clock, so that they go on where a reset begins again: what the run before
-        it had written after that point came earlier.
-        """
-        self._writes = max(self._writes + 1, round(workflow.time() * 1000))
-        self.lease = self.held.for_write(self._writes)
-        return self.lease
 
     def enter(self, phase: Phase, text: str, who: str = "") -> None:
         """Changes the phase. Once the ending is decided, what is still under way says nothing more of going on."""
@@ -102,9 +71,6 @@ class Operation(Commanded):
         It may raise `EndOperation`, and failures of activities.
         """
         raise NotImplementedError
-
-    def at_base(self) -> None:
-        """Runs when the base is restored."""
 
     async def put_back(self) -> None:
         """Undoes what no lease covers, however the operation ended; the restore guarantee does not include it."""
@@ -248,35 +214,61 @@ class Operation(Commanded):
         """Call this before anything is written or started, and at each change of phase.
 
         Raises:
-            Over: the ending is decided, or it is due: nothing more may be written or started.
+            EndOperation: the ending is decided, or it is due: nothing more may be written or started.
         """
         ending = self._closing or self.due()
         if ending is not None:
             raise EndOperation(ending)
 
-    async def regain(self, gone: LeaseExpired) -> None:
-        """Takes a lost lease again, under a higher fencing number and with a new guard.
+    async def hold_lease(
+        self, seconds: float, *, summary: str, until: Callable[[], bool] = lambda: False, temporal_grace: float = 120.0
+    ) -> None:
+        """Holds what is laid, with the lease renewed, until the time is over or `until` holds.
 
         Raises:
-            Over: the lease cannot be taken, or was lost too often.
+            EndOperation: the ending is due, a halt came, or another operation or a person took the target.
+            LeaseExpired: the lease was lost.
         """
         self.go_on()
-        self._regained += 1
-        if self._regained > _REGAINS:
-            raise EndOperation(
-                Ending(Outcome.INCONCLUSIVE, f"the lease was lost {self._regained} times; at last: {gone}")
-            )
-        self.note(f"the lease was lost: {gone}; taking it again")
+        handle = workflow.start_activity_method(
+            HoldSignatures.hold,
+            HoldLeaseRequest(lease=self.held, seconds=seconds, temporal_grace=temporal_grace),
+            task_queue=watch_queue(self.held.target.mesh),
+            start_to_close_timeout=timedelta(seconds=seconds) + EFFECT,
+            heartbeat_timeout=timedelta(seconds=min(5.0, self.held.ttl / 4)),
+            retry_policy=PROMPT,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=summary,
+        )
+        watched = await watch_until(handle, "operation.hold", HoldLeaseBeat, until)
+        if watched.canceled is not None:
+            raise watched.canceled
+        ended = watched.result.ended if watched.result is not None else None
+        if ended is None:
+            return
+        if ended.cause == "leaseLost":
+            raise LeaseExpired(ended.reason)
+        outcome = Outcome.ROLLED_BACK if ended.cause == "condemned" else Outcome.TAKEN_OVER
+        raise EndOperation(Ending(outcome, ended.reason))
+
+    async def archive(self, kind: str, report: ReportLike) -> None:
+        """Archives the report of a kind that has no archive of its own; without it, Temporal's copy remains."""
         try:
-            self.lease = await self._claim()
+            await workflow.execute_activity_method(
+                OperationReportSignatures.archive,
+                ArchiveRequest(
+                    kind=kind,
+                    workflow_id=report.workflow_id,
+                    outcome=report.outcome,
+                    report=report.model_dump(mode="json"),
+                ),
+                start_to_close_timeout=timedelta(seconds=10),
+                schedule_to_close_timeout=ARCHIVING,
+                retry_policy=PROMPT,
+                summary="archive the report",
+            )
         except ActivityError as error:
-            outcome = OUTCOMES.get(failure_type(error), Outcome.INCONCLUSIVE)
-            raise EndOperation(
-                Ending(outcome, f"the lost lease could not be taken again: {reason_of(error)}")
-            ) from error
-        self.audited.append(self.lease.audit)
-        self.go_on()  # if the operation has ended meanwhile, `execute` lifts this lease
-        await self._start_guard(self.lease)
+            workflow.logger.warning("the report was not archived, Temporal still has it: %s", reason_of(error))
 
     async def _until_ended(self, work: asyncio.Task[Ending], deadline: float) -> Ending:
         while not work.done():
@@ -315,141 +307,9 @@ class Operation(Commanded):
             lost = "the lease was lost: " if outcome is Outcome.INCONCLUSIVE else ""
             return Ending(outcome, lost + reason_of(error))
 
-    async def _acquire(
-        self, target: Target, aspects: tuple[Aspect, ...], ttl: float, lasting: float, *, queue: bool
-    ) -> Lease:
-        info = workflow.info()
-        return await workflow.execute_activity_method(
-            MeshSignatures.acquire,
-            AcquireRequest(
-                target=target,
-                aspects=aspects,
-                operation=info.workflow_id,
-                token=info.run_id,
-                ttl=ttl,
-                planned_end=None if queue else self.started + lasting,
-                lasting=lasting if queue else None,
-                queue=queue,
-                by=self.by("takes the lease"),
-            ),
-            start_to_close_timeout=EFFECT,
-            schedule_to_close_timeout=timedelta(days=30) if queue else self.patience,
-            retry_policy=PROMPT,
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"take the lease on {target}",
-        )
-
-    async def _start_guard(self, lease: Lease) -> None:
-        """Starts the child that restores if this run of the workflow is terminated."""
-        guard_id = f"guard/{lease.holder.operation}/{lease.holder.fencing}"
-        if workflow.patched("guard-per-run"):
-            guard_id += f"/{workflow.uuid4().hex[:8]}"
-        try:
-            guard = await workflow.start_child_workflow(
-                GuardWorkflow.run,
-                GuardInput(lease=lease),
-                id=guard_id,
-                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                static_summary=f"restores {lease.target} if {lease.holder} is terminated",
-            )
-            guard.add_done_callback(_nobody_waits)
-        except FailureError as error:
-            if not is_already_started(error):
-                raise
-        self._guards.append(guard_id)
-
-    def _hear_reset(self, _: int) -> None:
-        """Temporal gives a run that begins by a reset random numbers of its own."""
-        self._was_reset = self._came_of_reset = True
-
-    async def _rearm(self) -> None:
-        """After a reset: starts a guard of this run. The run before had its own, which Temporal does not cancel."""
-        while True:
-            await workflow.wait_condition(lambda: self._was_reset)
-            # Asked last: a reset run of an earlier version has used the guard of the run before it, and goes on so.
-            try:
-                if self.lease is not None and not self._disarmed and workflow.patched("guard-after-reset"):
-                    await self._start_guard(self.lease)
-            except FailureError as error:
-                workflow.logger.warning("no guard could be started after a reset: %s", reason_of(error))
-            finally:
-                self._was_reset = False
-
-    async def _disarm(self) -> None:
-        self._disarmed = True
-        for guard_id in self._guards:
-            try:
-                await workflow.get_external_workflow_handle(guard_id).signal(GuardWorkflow.disarm)
-            except FailureError as error:
-                workflow.logger.info("guard %s could not be disarmed, it has ended already: %s", guard_id, error)
-
-    async def _restore(self, ending: Ending) -> None:
-        if self.lease is None:
-            return
-        lease = self._restored = self.lease
-        self.enter(Phase.RESTORING, f"restoring: {ending.reason}")
-        by = self.by(ending.reason, ending.caller)
-        ended = await lift(EndRequest(lease=lease, by=by), f"restore {lease.target}")
-        if ended.receipt is not None:
-            self.audited.append(ended.receipt.audit)
-        self.restore_seconds = ended.seconds
-        self.at_base()
-        kept = ended.receipt.notes if ended.receipt is not None else ()
-        self.note(
-            "our changes are removed; changes made by others were kept"
-            if kept
-            else "the base configuration is restored, confirmed by the proxies"
-        )
-        for note in kept:
-            self.note(note)
-
-    async def commit(self) -> None:
-        """Makes the overlay the base configuration. From here on every recovery completes the commit.
-
-        Raises:
-            LeaseGone: the lease was lost before the commit began.
-            ActivityError: a halt came before it began (type `Halted`), or the target was taken over.
-        """
-        self.go_on()
-        before = self.phase
-        self.enter(Phase.COMMITTING, "committing")
-        try:
-            ended = await workflow.execute_activity_method(
-                MeshSignatures.commit,
-                EndRequest(lease=self.held, by=self.by("promoted")),
-                start_to_close_timeout=EFFECT,
-                heartbeat_timeout=timedelta(seconds=RESTORE_HEARTBEAT),
-                retry_policy=PROMPT,
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"commit {self.held.target}",
-            )
-        except ActivityError as error:
-            self.enter(before, f"not committed: {reason_of(error)}")
-            if failure_type(error) == "LeaseLost":
-                raise LeaseExpired(reason_of(error)) from error
-            raise
-        if ended.receipt is not None:
-            self.audited.append(ended.receipt.audit)
-
-    def by(self, why: str, caller: Caller | None = None) -> Actor:
-        """The actor to record for a change: whoever gave the command, else whoever started the operation."""
-        asked = caller or self.caller
-        return Actor(who=asked.who, verified=asked.verified, why=why)
-
-
-def _nobody_waits(guard: asyncio.Future[Any]) -> None:
-    """A guard ends when it likes; how is in its own history."""
-    if not guard.cancelled():
-        guard.exception()
-
 
 def _holder(lease: Lease | None) -> str:
     return str(lease.holder) if lease is not None else ""
-
-
-async def _unclaimed() -> Lease:
-    raise RuntimeError("no lease was requested yet; call `execute` first")
 
 
 def _cancellation(reason: str | None) -> str:

@@ -1,0 +1,36 @@
+"""What users write."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from autopilot.spec.base import API_VERSION, Metadata, SpecModel
+from autopilot.spec.crd.resources import ResourceKind, column
+from autopilot.spec.values.units import Seconds
+
+
+class Target(SpecModel):
+    """The service."""
+
+    service: str
+    mesh: str | None = None
+
+
+class DetourSpec(SpecModel):
+    """Which arm gets everything, and for how long."""
+
+    target: Target
+    arm: str
+    hold: Seconds = 60.0
+
+
+class MeshDetour(SpecModel):
+    """All of a service's traffic to one arm, for a while."""
+
+    api_version: Literal["meshautopilot.io/v1alpha1"] = API_VERSION
+    kind: Literal["MeshDetour"] = "MeshDetour"
+    metadata: Metadata
+    spec: DetourSpec
+
+
+RESOURCE = ResourceKind(MeshDetour, "md", columns=(column("Arm", ".spec.arm"),))

@@ -1,0 +1,150 @@
+"""A kind of operation that a package of others adds: every command has it, and nothing of the project names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from autopilot import kinds
+
+from .conftest import ROOT, Environment
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+ID = "detour/local/shop/aside"
+REPLAY = """
+import asyncio, sys
+from autopilot._bootstrap import bootstrap
+bootstrap()
+from temporalio.worker import Replayer
+from worker.plugin import AutopilotPlugin, all_workflows
+from worker.temporal_client import connect
+
+async def main() -> None:
+    client = await connect(sys.argv[1], plugins=[AutopilotPlugin()])
+    history = await client.get_workflow_handle(sys.argv[2]).fetch_history()
+    await Replayer(workflows=all_workflows(), plugins=[AutopilotPlugin()]).replay_workflow(history)
+    print("replayed", len(history.events))
+
+asyncio.run(main())
+"""
+
+
+def document(hold: str) -> str:
+    return f"""
+apiVersion: meshautopilot.io/v1alpha1
+kind: MeshDetour
+metadata: {{name: aside, namespace: shop}}
+spec: {{target: {{service: reviews}}, arm: v2, hold: {hold}}}
+"""
+
+
+@dataclass
+class Stack:
+    """The embedded stack, started by the command of that environment."""
+
+    environment: Environment
+    state: Path
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        home = {"AUTOPILOT_HOME": str(self.state), "AUTOPILOT_TOOLS": str(ROOT / ".autopilot" / "tools")}
+        return self.environment.run("autopilot", *words, COLUMNS="200", **home)
+
+    def told(self, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def file(self, hold: str) -> str:
+        path = self.state / f"{hold}.yaml"
+        path.write_text(document(hold))
+        return str(path)
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        limit = time.monotonic() + 30
+        while not holds():
+            assert time.monotonic() < limit, f"waited 30 s for {what}"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def stack(with_a_kind: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(with_a_kind, tmp_path_factory.mktemp("detour"))
+    made.told("up", "--detach", "--only", "mesh,temporal,worker,guard")
+    try:
+        yield made
+    finally:
+        made.run("down")
+
+
+@pytest.mark.parametrize("kind", kinds.BUILT_IN, ids=lambda kind: kind.name)
+def test_each_part_of_a_kind_that_is_built_in_is_there(kind: kinds.Kind) -> None:
+    parts = {one.name for one in dataclasses.fields(kind)} - {"name", "document", "progress", "priority"}
+    for part in parts:
+        assert not getattr(kind, part) or kind.load(part) is not None
+    assert all(kind.progress_model(activity) is not None for activity in kind.progress)
+
+
+def test_it_is_a_resource(with_a_kind: Environment) -> None:
+    made = with_a_kind.run("autopilot", "crds", "MeshDetour")
+    assert made.returncode == 0, made.stderr
+    assert "name: meshdetours.meshautopilot.io" in made.stdout
+    assert ".spec.arm" in made.stdout
+
+
+def test_a_mistake_in_its_file_is_named_as_in_any_other(with_a_kind: Environment, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(document("soon"))
+    done = with_a_kind.run("autopilot", "plan", "-f", str(tmp_path / "wrong.yaml"))
+    assert done.returncode == 1
+    assert "spec.hold" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_is_planned_run_watched_reported_and_replayed(stack: Stack) -> None:
+    assert ID in stack.told("plan", "-f", stack.file("2s"))
+    (report,) = json.loads(stack.told("apply", "-f", stack.file("2s"), "--wait", "-o", "json"))
+    assert (report["outcome"], report["reason"]) == ("Passed", "v2 had everything for 2 s")
+    assert f"{ID} Passed" in stack.told("status", ID)
+    assert "v2 gets everything" in stack.told("get", ID)
+    assert any(row["kind"] == "MeshDetour" for row in json.loads(stack.told("list", "--all", "-o", "json")))
+    assert json.loads(stack.told("report", ID))["timeline"] == report["timeline"]
+    assert list((stack.state / "reports").glob("detour_local_shop_aside.*.json"))
+    address = json.loads((stack.state / "stack.json").read_text())["temporal"]
+    replayed = stack.environment.run("python", "-c", REPLAY, address, ID)
+    assert "replayed" in replayed.stdout, replayed.stderr
+
+
+def test_it_holds_a_lease_is_refused_beside_another_and_restores_when_it_is_aborted(stack: Stack) -> None:
+    stack.told("apply", "-f", stack.file("60s"))
+    stack.until(lambda: ID in stack.run("leases").stdout, "its lease")
+    stack.until(lambda: "all to v2" in stack.run("status", ID).stdout, "its write")
+    refused = stack.run("apply", "-f", str(ROOT / "examples" / "canary.yaml"))
+    assert refused.returncode == 1
+    assert ID in refused.stderr
+    assert "already running" in stack.run("apply", "-f", stack.file("60s")).stderr
+    stack.told("abort", ID, "--reason", "enough")
+    assert stack.run("status", ID).returncode == 4
+    assert ID not in stack.told("leases")
+
+
+def test_its_guard_restores_when_it_is_terminated(stack: Stack) -> None:
+    stack.told("apply", "-f", stack.file("61s"))
+    stack.until(lambda: "all to v2" in stack.run("status", ID).stdout, "its write")
+    terminated = stack.environment.run(
+        "python",
+        "-c",
+        REPLAY.split("async def main", maxsplit=1)[0]
+        + "async def main():\n    client = await connect(sys.argv[1])\n"
+        + "    await client.get_workflow_handle(sys.argv[2]).terminate()\nasyncio.run(main())\n",
+        json.loads((stack.state / "stack.json").read_text())["temporal"],
+        ID,
+    )
+    assert terminated.returncode == 0, terminated.stderr
+    stack.until(lambda: ID not in stack.run("leases").stdout, "the guard's restore")
