@@ -251,7 +251,7 @@ class Operation(Leased):
         outcome = Outcome.ROLLED_BACK if ended.cause == "condemned" else Outcome.TAKEN_OVER
         raise EndOperation(Ending(outcome, ended.reason))
 
-    async def archive(self, kind: str, report: ReportLike) -> None:
+    async def archive_report(self, kind: str, report: ReportLike) -> None:
         """Archives the report of a kind that has no archive of its own; without it, Temporal's copy remains."""
         try:
             await workflow.execute_activity_method(

@@ -37,7 +37,7 @@ class DetourWorkflow(Operation):
         return Ending(Outcome.PASSED, f"{spec.arm} had everything for {spec.hold:g} s")
 
     async def conclude(self, ending: Ending) -> None:
-        await self.archive("MeshDetour", self.report(ending))
+        await self.archive_report("MeshDetour", self.report(ending))
 
     def report(self, ending: Ending) -> DetourReport:
         return DetourReport(
