@@ -21,17 +21,18 @@ from recording import record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.faults import defaults, shards
+from tests.faults import defaults
 from tests.faults.campaign import Campaign, over_deadline, over_ttl, shown, worst
 from tests.faults.cell import Cell
-from tests.faults.clocks import NoClocks
-from tests.faults.events import SHORT, Event
+from tests.faults.events.all_events import EVENTS
+from tests.faults.events.event import SHORT, Event
+from tests.faults.interleavings import shards
+from tests.faults.interleavings.machine import Findings
 from tests.faults.kill_points import find
-from tests.faults.machine import Findings
-from tests.faults.shape import Shape
-from tests.faults.strikes import EVENTS
 from tests.faults.walks import WALKS, Point
-from tests.faults.world import World, world
+from tests.faults.world.clocks import NoClocks
+from tests.faults.world.shape import Shape
+from tests.faults.world.world import World, world
 
 # Two services a listener: every file that a proxy follows is a watch of the kernel's, of which a user has 128.
 SHAPE = Shape(meshes=8, services=6, together=2)

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from autopilot.mesh.kube.client.client import Object
-from tests.mesh.memory import deployment, service, subsets
+from tests.mesh.kube.memory import deployment, service, subsets
 
 FOLDER = Path(__file__).parent / "published_routes"
 PROJECTS = ("Istio", "Gateway API", "Flagger", "Argo Rollouts")

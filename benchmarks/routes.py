@@ -30,7 +30,7 @@ from autopilot.mesh.kube.routes.smi import SplitRoutes
 from autopilot.mesh.kube.routes.weight_patch import PREFIX
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, RuleChoice, Target
-from tests.mesh.memory import Memory
+from tests.mesh.kube.memory import Memory
 
 PROVIDERS = {"istio": IstioRoutes, "gateway_api": GatewayRoutes, "smi": SplitRoutes}
 

@@ -26,7 +26,7 @@ from autopilot.mesh_registry.meshes import AttachedMesh
 from autopilot.spec.chaos.probes import Probe
 from autopilot.spec.cluster import ClusterMesh
 from autopilot.spec.secret_ref import SecretRef
-from tests.activities.test_probing import CONFIG, TARGET, attached, probe
+from tests.activities.test_probe_runner import CONFIG, TARGET, attached, probe
 
 SECRET = 'k9"Zq/+7<w&L xY-8.v%3'  # noqa: S105 - made up
 """It looks different in JSON, HTML, URLs and base64."""

@@ -13,7 +13,7 @@ from autopilot.mesh.envoy.state.ledger import Ledger
 from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import Halted, TakenOver
 from autopilot.mesh.model import Lease
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.mesh.conftest import MESH, REVIEWS, split, take
 
 from .conftest import Result

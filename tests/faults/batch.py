@@ -15,15 +15,15 @@ from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryReport
 from autopilot.reports.experiment import ExperimentReport
 from tests.faults.cell import Cell
-from tests.faults.dataplane import Routes
-from tests.faults.events import Event
+from tests.faults.events.event import Event
 from tests.faults.judge import LATE, Seen, Terms, restored_after, violations
 from tests.faults.kept_reports import check_reports
-from tests.faults.sampler import Sampler
-from tests.faults.scene import Scene
 from tests.faults.waiting import WaitedInVain, until
 from tests.faults.walks import Point
-from tests.faults.world import World
+from tests.faults.world.dataplane import Routes
+from tests.faults.world.sampler import Sampler
+from tests.faults.world.scene import Scene
+from tests.faults.world.world import World
 
 _NUMBERS = itertools.count(1)
 _REST = 45.0

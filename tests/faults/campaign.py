@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from tests.faults import batch
 from tests.faults.cell import Cell
-from tests.faults.events import Event
+from tests.faults.events.event import Event
 from tests.faults.walks import Point
-from tests.faults.world import World
+from tests.faults.world.world import World
 
 _TRIES = 4
 """Each with batches half as large: on a machine that is busy, fewer rollouts can be held at once."""

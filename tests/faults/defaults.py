@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from tests.faults import batch
 from tests.faults.campaign import Campaign, Say, shown, worst
 from tests.faults.cell import Cell
-from tests.faults.events import Event
+from tests.faults.events.all_events import EVENTS
+from tests.faults.events.event import Event
 from tests.faults.judge import LATE
-from tests.faults.scene import Scene
-from tests.faults.shape import Shape
-from tests.faults.strikes import EVENTS
 from tests.faults.walks import Point
-from tests.faults.world import World, world
+from tests.faults.world.scene import Scene
+from tests.faults.world.shape import Shape
+from tests.faults.world.world import World, world
 
 TTL = 120.0
 _POINTS = ("during telemetry.watch 1", "after telemetry.watch 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.faults.answers import Answer
+from tests.faults.world.answers import Answer
 
 LATE = "too late"
 """In every sentence about time, and in no other."""

@@ -11,9 +11,9 @@ from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryReport
 from autopilot.reports.experiment import ExperimentReport
 from tests.faults.cell import Cell
-from tests.faults.events import Event
-from tests.faults.scene import Scene
+from tests.faults.events.event import Event
 from tests.faults.walks import LONG, WATCHES
+from tests.faults.world.scene import Scene
 
 _ENDED = (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED, WorkflowExecutionStatus.FAILED)
 """Ends that the operation itself sees. One that is terminated, a reset's predecessor too, sees nothing."""

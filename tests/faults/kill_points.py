@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from tests.faults.batch import clear, rest
 from tests.faults.cell import Cell
-from tests.faults.sampler import Sampler
-from tests.faults.scene import Scene
-from tests.faults.strikes import EVENTS
+from tests.faults.events.all_events import EVENTS
 from tests.faults.waiting import WaitedInVain
 from tests.faults.walks import Point, Walk, distinct, points_of
-from tests.faults.world import World
+from tests.faults.world.sampler import Sampler
+from tests.faults.world.scene import Scene
+from tests.faults.world.world import World
 
 
 async def find(world: World, walks: Iterable[Walk]) -> list[Point]:

@@ -10,11 +10,11 @@ import pytest_asyncio
 from tests.faults import batch
 from tests.faults.campaign import over_deadline, over_ttl
 from tests.faults.cell import Cell
-from tests.faults.events import SHORT
-from tests.faults.shape import Shape
-from tests.faults.strikes import EVENTS
+from tests.faults.events.all_events import EVENTS
+from tests.faults.events.event import SHORT
 from tests.faults.walks import WALKS, Point
-from tests.faults.world import World, world
+from tests.faults.world.shape import Shape
+from tests.faults.world.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

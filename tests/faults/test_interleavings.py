@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import shards
+from tests.faults.interleavings import shards
 
 pytestmark = [pytest.mark.devserver, pytest.mark.timeout(120)]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.answers import Answer
 from tests.faults.judge import Seen, Terms, restored_after, state_of, violations
+from tests.faults.world.answers import Answer
 
 T = 1000.0
 TERMS = Terms(struck=T, bound=2.0, ttl=2.0, lives=False, may_end=frozenset({"base"}))

@@ -10,12 +10,12 @@ import pytest_asyncio
 from tests.faults import batch
 from tests.faults.campaign import over_deadline, over_ttl
 from tests.faults.cell import Cell
-from tests.faults.events import SHORT, Event
-from tests.faults.scene import Scene
-from tests.faults.shape import Shape
-from tests.faults.strikes import EVENTS
+from tests.faults.events.all_events import EVENTS
+from tests.faults.events.event import SHORT, Event
 from tests.faults.walks import WALKS, Point
-from tests.faults.world import World, world
+from tests.faults.world.scene import Scene
+from tests.faults.world.shape import Shape
+from tests.faults.world.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.mesh.conftest import MESH, REVIEWS, published, split, take
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.ci.parts import CRASH_PARTS
-from tests.faults.strikes import EVENTS
+from tests.faults.events.all_events import EVENTS
 from tests.faults.walks import WALKS, Point
 
 POINTS = [Point(walk, number, str(number), 0.0, "before") for walk in WALKS.values() for number in range(1, 14)]

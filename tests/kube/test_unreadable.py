@@ -18,7 +18,7 @@ from autopilot.mesh.kube.routes.weight_patch import PREFIX
 from autopilot.mesh.kube.state.target_record import ANNOTATION, MANAGED
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Target
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.kube.world import ME, World
 
 BOOK = "autopilot.reviews"

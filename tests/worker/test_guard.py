@@ -15,7 +15,7 @@ from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Aspect, Target
 from autopilot.observability.metrics import REGISTRY
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.mesh.conftest import MESH, REVIEWS, split
 from worker import guard_process
 

@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.operations.common import Outcome
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.mesh.conftest import MESH, REVIEWS, published
 from tests.workflows.conftest import Lab, canary, effects_on, watches_on
 from tests.workflows.fakes import HARM, Hold

@@ -1,6 +1,6 @@
 """The worker as the suite runs it: the product's own, with points at which it can be held, and with switches.
 
-Run as `python -m tests.faults.worker_main --control FOLDER --reports FOLDER --ready FILE MESH_FILE…`, with
+Run as `python -m tests.faults.world.worker_main --control FOLDER --reports FOLDER --ready FILE MESH_FILE…`, with
 TEMPORAL_ADDRESS set.
 """
 
@@ -21,9 +21,9 @@ from activities.chaos import activities
 from activities.judge_stalls import worst_stall
 from autopilot.mesh_registry.meshes import attach
 from autopilot.operations.task_queues import watch_queue
-from tests.faults import switches
-from tests.faults.control import Control
-from tests.faults.points import Points
+from tests.faults.events import switches
+from tests.faults.world.control import Control
+from tests.faults.world.points import Points
 from worker import main as main_module
 from worker.main import working
 from worker.plugin import AutopilotPlugin

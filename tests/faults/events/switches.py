@@ -13,7 +13,7 @@ from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.telemetry.fault_effects.port import Counted, FaultEffects, Hop, Mark
 from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
-from tests.faults.control import Control
+from tests.faults.world.control import Control
 
 TELEMETRY_DOWN = "telemetry-down"
 REFUSING = "mesh-refuses"

@@ -15,7 +15,7 @@ from activities.contracts.operation import AcquireRequest, ApplyRequest, EndRequ
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.port import Mesh
 from autopilot.mesh_registry.meshes import Meshes
-from tests.faults.control import Control
+from tests.faults.world.control import Control
 
 LATE_ATTEMPTS = "late-attempts"
 """The switch."""

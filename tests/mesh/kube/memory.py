@@ -11,7 +11,7 @@ from typing import Any
 
 from autopilot.mesh.kube.client.client import Absent, Conflict, KubeApi, Object, Operation
 from autopilot.mesh.kube.client.resources import Resource
-from tests.mesh.test_kube_marks import NotSo, patched
+from tests.mesh.kube.test_weight_patch import NotSo, patched
 
 ROUTES = ("VirtualService", "HTTPRoute", "GRPCRoute", "TrafficSplit")
 

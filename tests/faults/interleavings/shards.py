@@ -13,12 +13,12 @@ from autopilot.local import temporal
 from autopilot.local.ports import LOOPBACK
 from autopilot.local.processes import Child, environment, launch, tail
 from autopilot.mesh.envoy.prepare import prepare
-from tests.faults.machine import Findings
-from tests.faults.part import Part
-from tests.faults.shape import Shape, places
+from tests.faults.interleavings.machine import Findings
 from tests.faults.waiting import WaitedInVain
+from tests.faults.world.part import Part
+from tests.faults.world.shape import Shape, places
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ async def run(
 
 
 def _start(folder: Path, shard: Shard) -> Child:
-    command = [sys.executable, "-m", "tests.faults.interleave", "--address", shard.address]
+    command = [sys.executable, "-m", "tests.faults.interleavings.process", "--address", shard.address]
     command += ["--namespace", shard.namespace, "--mesh", str(shard.mesh), "--count", str(shard.count)]
     command += ["--seed", str(shard.seed), "--reports", str(folder / f"{shard.name}.reports")]
     command += ["--out", str(folder / f"{shard.name}.json"), *(["--proxies"] if shard.proxies else [])]

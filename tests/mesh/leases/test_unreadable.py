@@ -29,7 +29,7 @@ from autopilot.mesh.errors import (
 )
 from autopilot.mesh.leases.overrides import Actor, Halt
 from autopilot.mesh.model import Aspect, Lease, LeasePhase, Target
-from tests.faults import next_release
+from tests.faults.events import next_release
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 
 RATINGS = Target(mesh="local", namespace="shop", service="ratings")

@@ -17,7 +17,7 @@ from autopilot.mesh.kube.state.target_object import from_object, to_object
 from autopilot.mesh.kube.state.target_record import ANNOTATION, OpenTargetRecord
 from autopilot.mesh.kube.workloads.action_log import _shortened, unread_in
 from autopilot.mesh.model import Lease, Target
-from tests.faults import next_release
+from tests.faults.events import next_release
 
 TARGET = Target(mesh="lab", namespace="shop", service="reviews")
 NEW_LEASE = next_release.record(TARGET, fencing=7, aspects=["capacity"])

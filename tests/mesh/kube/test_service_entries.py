@@ -20,7 +20,7 @@ from autopilot.mesh.model import Holder, InjectFault, Target
 from autopilot.spec.chaos.experiment import PodKill
 from autopilot.spec.chaos.faults import Abort, Partition, PathMatch, Scope
 from autopilot.spec.cluster import ClusterMesh
-from tests.mesh.memory import Memory, service, shop
+from tests.mesh.kube.memory import Memory, service, shop
 
 HOST = "api.payments.example"
 TARGET = Target(mesh="m", namespace="shop", service=HOST)

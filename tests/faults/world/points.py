@@ -28,9 +28,9 @@ from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import Lease
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.operations.task_queues import operation_queue
-from tests.faults.control import Control
-from tests.faults.late import LateAttempts
-from tests.faults.switches import SLOTS_TAKEN
+from tests.faults.events.late_attempts import LateAttempts
+from tests.faults.events.switches import SLOTS_TAKEN
+from tests.faults.world.control import Control
 
 _LOOK = 0.02
 """Seconds between looks whether the one that is held may go on."""

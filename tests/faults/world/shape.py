@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autopilot.local.ports import LOOPBACK, allocate
 from autopilot.mesh.model import Target
-from tests.faults.traffic import Client
+from tests.faults.world.traffic import Client
 
 BASE = {"v1": 100, "v2": 0}
 """What every service has when nobody operates."""

@@ -11,7 +11,7 @@ import aiohttp
 from autopilot.local import envoy
 from autopilot.local.ports import LOOPBACK
 from autopilot.local.processes import environment
-from tests.faults.part import Part
+from tests.faults.world.part import Part
 
 RESOURCE_EXHAUSTED = 8
 """A gRPC status that a server gives which is there, and has too much to do."""

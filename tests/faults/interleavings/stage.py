@@ -25,7 +25,7 @@ from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.reports.canary import CanaryInput, CanaryReport
 from autopilot.telemetry.hub import Hub
 from starter.client.start import start_operation
-from tests.faults.scripted import Quiet, Script, Scripted
+from tests.faults.interleavings.scripted_watch import Quiet, Script, Scripted
 from worker.main import working
 from worker.plugin import AutopilotPlugin
 from workflows.canary.workflow import CanaryWorkflow

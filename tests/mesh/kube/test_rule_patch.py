@@ -39,7 +39,7 @@ from autopilot.spec.chaos.faults import (
     Timeout,
     Users,
 )
-from tests.mesh.test_kube_marks import patched
+from tests.mesh.kube.test_weight_patch import patched
 
 TARGET = Target(mesh="m", namespace="shop", service="ratings")
 HOLDER = Holder(operation="chaos/m/shop/x", fencing=3)

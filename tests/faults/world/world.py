@@ -23,19 +23,19 @@ from autopilot.local.ports import LOOPBACK
 from autopilot.local.processes import environment
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.model import Target
-from tests.faults.answers import Answers
-from tests.faults.clocks import Clocks
-from tests.faults.control import Control
-from tests.faults.dataplane import DataPlane
-from tests.faults.disk import SmallDisk
-from tests.faults.door import Door
-from tests.faults.part import Part
-from tests.faults.shape import Shape, places
-from tests.faults.traffic import Plan
+from tests.faults.events.temporal_proxy import Door
 from tests.faults.waiting import until
+from tests.faults.world.answers import Answers
+from tests.faults.world.clocks import Clocks
+from tests.faults.world.control import Control
+from tests.faults.world.dataplane import DataPlane
+from tests.faults.world.disk import SmallDisk
+from tests.faults.world.part import Part
+from tests.faults.world.shape import Shape, places
+from tests.faults.world.traffic import Plan
 from worker.plugin import AutopilotPlugin
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _START = "from autopilot._bootstrap import main; main()"
 
 
@@ -191,7 +191,7 @@ class World:
 
     def _worker(self, name: str = "worker", *more: str) -> Part:
         ready = self.folder / f"{name}.ready"
-        command = [sys.executable, "-m", "tests.faults.worker_main", "--control", str(self.folder / "control")]
+        command = [sys.executable, "-m", "tests.faults.world.worker_main", "--control", str(self.folder / "control")]
         command += ["--reports", str(self.folder / "reports"), "--ready", str(ready), *more, *self._mesh_files()]
         env = self._env("worker", {"TEMPORAL_ADDRESS": self.door.address})
         return _Marked(name, command, ready, self.folder, env)
@@ -219,7 +219,7 @@ class World:
             ready=str(self.folder / "traffic.ready"),
         )
         plan.write(self.folder / "traffic.json")
-        command = [sys.executable, "-m", "tests.faults.traffic", str(self.folder / "traffic.json")]
+        command = [sys.executable, "-m", "tests.faults.world.traffic", str(self.folder / "traffic.json")]
         return _Marked("traffic", command, Path(plan.ready), self.folder, self._env("traffic"))
 
     def _envoy(self, plane: DataPlane) -> Part:

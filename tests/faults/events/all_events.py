@@ -12,15 +12,15 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowExecutionStatus
 
-from tests.faults import next_release
 from tests.faults.cell import Cell
-from tests.faults.clocks import HOUR
-from tests.faults.events import EVENTS, LONG, SHORT, event
+from tests.faults.events import next_release
+from tests.faults.events.event import EVENTS, LONG, SHORT, event
+from tests.faults.events.late_attempts import LATE_ATTEMPTS
+from tests.faults.events.switches import DISK_FULL, REFUSING, SLOTS_TAKEN, TELEMETRY_DOWN
 from tests.faults.judge import LATE
-from tests.faults.late import LATE_ATTEMPTS
-from tests.faults.scene import BETWEEN, Scene
-from tests.faults.switches import DISK_FULL, REFUSING, SLOTS_TAKEN, TELEMETRY_DOWN
 from tests.faults.waiting import WaitedInVain, until
+from tests.faults.world.clocks import HOUR
+from tests.faults.world.scene import BETWEEN, Scene
 
 _OUTAGE = 3.0
 """Seconds that something is down which comes back: longer than the short TTL."""

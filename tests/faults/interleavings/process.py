@@ -1,7 +1,7 @@
 """A process that plays its share of the interleavings, in a namespace and over a mesh of its own.
 
-Run as `python -m tests.faults.interleave --address … --namespace … --mesh FILE --reports FOLDER --count N --seed N
---out FILE [--proxies]`; `--proxies`: real ones follow the mesh, and must have it.
+Run as `python -m tests.faults.interleavings.process --address … --namespace … --mesh FILE --reports FOLDER --count N
+--seed N --out FILE [--proxies]`; `--proxies`: real ones follow the mesh, and must have it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.faults.dataplane import DataPlane
-from tests.faults.machine import explore
-from tests.faults.machine_stage import Stage
-from tests.faults.shape import MeshPlace
+from tests.faults.interleavings.machine import explore
+from tests.faults.interleavings.stage import Stage
+from tests.faults.world.dataplane import DataPlane
+from tests.faults.world.shape import MeshPlace
 
 
 def main() -> None:

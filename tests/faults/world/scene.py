@@ -13,11 +13,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from autopilot.mesh.model import Target
 from autopilot.operations.common import Caller, Command
 from tests.faults.cell import Cell
-from tests.faults.control import Passed
-from tests.faults.sampler import Sampler
 from tests.faults.waiting import WaitedInVain, until
 from tests.faults.walks import WATCHES, Action
-from tests.faults.world import World
+from tests.faults.world.control import Passed
+from tests.faults.world.sampler import Sampler
+from tests.faults.world.world import World
 
 _WORD = Command(caller=Caller(who="crash suite"), reason="the crash suite says so")
 BETWEEN = 0.06

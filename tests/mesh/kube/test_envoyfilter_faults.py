@@ -28,7 +28,7 @@ from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import InjectFault
 from autopilot.mesh.overlay_header import OVERLAY_HEADER
 from autopilot.spec.chaos.faults import GRPC_CODES, Abort, Delay, HeaderMatch, PathMatch, Scope, Source
-from tests.mesh.test_kube_faults import (
+from tests.mesh.kube.test_rule_patch import (
     EVERYBODY,
     JASON,
     TARGET,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.faults.scene import Scene
+from tests.faults.world.scene import Scene
 
 Strike = Callable[[Scene], Awaitable[None]]
 Net = Literal["none", "clean-up", "guard child", "lease", "guard", "envoy"]

@@ -20,7 +20,7 @@ from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, Target
 from tests.drawn import examples
-from tests.mesh.memory import Memory, service, shop
+from tests.mesh.kube.memory import Memory, service, shop
 
 WEB, CART = (Target(mesh="m", namespace="shop", service=name) for name in ("web", "cart"))
 HOLDERS = {

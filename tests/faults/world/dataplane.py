@@ -15,7 +15,7 @@ from autopilot.mesh.envoy.config.render import version
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.model import Target
 from autopilot.mesh.overlay_header import OVERLAY_HEADER
-from tests.faults.shape import MeshPlace
+from tests.faults.world.shape import MeshPlace
 
 
 @dataclass(frozen=True, slots=True)

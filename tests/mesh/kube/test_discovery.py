@@ -26,9 +26,9 @@ from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import EVERY_RULE, Holder, InjectFault, RuleChoice, Target
 from autopilot.spec.chaos.faults import Abort, Scope
-from tests.mesh.memory import Memory, deployment, service, shop, subsets
+from tests.mesh.kube.memory import Memory, deployment, service, shop, subsets
 
-RBAC = Path(__file__).parents[2] / "deploy" / "rbac.yaml"
+RBAC = Path(__file__).parents[3] / "deploy" / "rbac.yaml"
 WEB = Target(mesh="m", namespace="shop", service="web")
 HOLDER = Holder(operation="canary/m/shop/web", fencing=3)
 SUBSETS = {"v1": 90.0, "v2": 10.0}

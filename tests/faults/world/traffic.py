@@ -4,7 +4,7 @@ Every service has one client with one keep-alive connection, which sends its nex
 its turn has come. What came of each is a line of the log: when it was sent, which service, and what answered: `v1`,
 `v2`, `v2!` (version 2, failing as it was told to), or the word for a failure nobody ordered.
 
-Run as `python -m tests.faults.traffic CONFIG`, a JSON file of `Plan`.
+Run as `python -m tests.faults.world.traffic CONFIG`, a JSON file of `Plan`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from autopilot.operations.common import Approval, Caller, Command, Promotion
 from autopilot.reports.canary import CanaryInput
 from autopilot.spec.canary import CanarySpec
-from tests.faults.machine_stage import Stage
+from tests.faults.interleavings.stage import Stage
 
 TTL = 3.0
 _WHO = Caller(who="hypothesis")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh.model import LeaseStatus, Target
-from tests.faults.dataplane import DataPlane
+from tests.faults.world.dataplane import DataPlane
 
 
 class Sampler:
