@@ -28,7 +28,9 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
         if found.harm < found.harm_needed or (state.warm and not standing.gross(judge, metric, kept)):
             continue
         if metric.kind == "threshold":
-            out = beyond(metric, kept.reading) if kept.reading is not None else None
+            if kept.reading is None:
+                continue  # for the type checker: readings were out of bounds, so there is one
+            out = beyond(metric, kept.reading)
             reason = f"{metric.name}: {words.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
         else:
             phi = standing.phi_of(judge, metric, kept)
