@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from autopilot.mesh.kube.api import KubeApi
-from autopilot.mesh.kube.resources import Resource
-
 from autopilot.local import envoy
+from autopilot.mesh.kube.client.client import KubeApi
+from autopilot.mesh.kube.client.resources import Resource
 from tests.lab import scene, sidecars
 
 GATEWAY = Resource("networking.istio.io", "v1", "gateways", "Gateway")
