@@ -115,6 +115,8 @@ CHAOS = Kind(
     priority=10,
 )
 BUILT_IN = (CANARY, CHAOS)
+_PRIORITIES = {kind.name: kind.priority for kind in BUILT_IN} | {"security": 30}
+"""Also of kinds that other versions of this program have: their leases are given way to."""
 
 
 @cache
@@ -152,6 +154,15 @@ def of_operation(operation: str) -> Kind | None:
     name = kind_of(operation)
     built_in = next((kind for kind in BUILT_IN if kind.name == name), None)  # packages are not searched in vain
     return built_in or next((kind for kind in kinds() if kind.name == name), None)
+
+
+def priority_of(operation: str) -> int:
+    """The priority that an operation's kind has; an unknown kind counts as a rollout.
+
+    The operation of the lower priority is asked to stop, restores, and releases the target.
+    """
+    kind = of_operation(operation)
+    return kind.priority if kind else _PRIORITIES.get(kind_of(operation), CANARY.priority)
 
 
 def of_document(document: str) -> Kind | None:

@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +86,24 @@ async def quick_nets(found: Campaign, chosen: Cells, made: World) -> None:
             await found.strike(made, event, points, say)
 
 
-async def slow_nets(found: Campaign, chosen: Cells, made: World) -> None:
+def slow_nets(chosen: Cells) -> deque[tuple[Event, Sequence[Point]]]:
     """The others, mostly a matter of waiting, but for those that move clocks."""
-    for event, points in chosen:
-        if event.net not in _QUICK and not event.moves_clocks:
-            await found.strike(made, event, points, say)
+    return deque((event, points) for event, points in chosen if event.net not in _QUICK and not event.moves_clocks)
+
+
+async def lane(found: Campaign, left: deque[tuple[Event, Sequence[Point]]], made: World) -> None:
+    """Plays in one world what no other lane has taken."""
+    while left:
+        event, points = left.popleft()
+        await found.strike(made, event, points, say)
+
+
+async def second_lane(found: Campaign, chosen: Cells, left: deque[tuple[Event, Sequence[Point]]]) -> None:
+    """In a world of its own: first the events that move its clocks, then what the first lane has not taken."""
+    await clocks(found, chosen)
+    if left:
+        async with world(SHAPE) as made:
+            await lane(found, left, made)
 
 
 async def clocks(found: Campaign, chosen: Cells) -> None:
@@ -165,9 +179,10 @@ async def play(
         chosen = [(event, part.points(event, points)) for event in events]
         long = [defaults.play(found, points, say)] if whole else []
         await quick_nets(found, chosen, made)
+        left = slow_nets(chosen)
         async with asyncio.TaskGroup() as lanes:
-            for lane in (*long, slow_nets(found, chosen, made), clocks(found, chosen)):
-                lanes.create_task(lane)
+            for one in (*long, lane(found, left, made), second_lane(found, chosen, left)):
+                lanes.create_task(one)
     played = await interleavings(part) if whole else Findings()
     return found, len(points), played
 

@@ -66,8 +66,15 @@ def _ours(error: BaseException) -> Failure | None:
         return Failure(f"{many}{error}", "nothing was started and nothing was written")
     if isinstance(error, MeshError):
         return _mesh(error)
-    # Errors of the embedded stack, a connection or an operation say themselves what to do.
-    itself = ("autopilot.local.", "worker.temporal_client", "worker.codecs", "starter.")
+    # Errors of the embedded stack, a connection, an operation or a package's kind say themselves what to do.
+    itself = (
+        "autopilot.local.",
+        "autopilot.kinds",
+        "autopilot.spec.crd.",
+        "worker.temporal_client",
+        "worker.codecs",
+        "starter.",
+    )
     return Failure(str(error)) if module.startswith(itself) else None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import starter
+import starter.client
 from autopilot.evidence.model import Evidence
 from autopilot.mesh.model import (
     ArmState,
@@ -30,7 +30,6 @@ from autopilot.mesh.model import (
 from autopilot.operations.canary_status import CanaryStatus, Progress
 from autopilot.operations.common import Event, Exposure, Outcome, Phase
 from autopilot.reports.canary import CanaryInput, CanaryReport, StepReport
-from autopilot.spec.canary import MeshCanary
 from starter.cli.main import run
 
 ID = "canary/local/shop/reviews"
@@ -183,8 +182,8 @@ def starting(stage: Stage) -> ModuleType:
     module = ModuleType("starter.client.start")
 
     async def start_operation(_client: object, canary: CanaryInput) -> None:
-        stage.fail("start_canary")
-        stage.fail(f"start_canary {canary.name}")
+        stage.fail("start_operation")
+        stage.fail(f"start_operation {canary.name}")
         stage.started.append(canary)
 
     async def workers(_client: object, _mesh: str) -> dict[str, int]:
@@ -205,17 +204,24 @@ def meshes(stage: Stage) -> ModuleType:
         stage.fail("open_mesh")
         yield FakeMesh(stage)
 
-    async def check(_mesh: FakeMesh, _canary: MeshCanary, *, queue: bool = False) -> list[str]:
+    module.open_mesh = open_mesh  # type: ignore[attr-defined]
+    module.mesh_file = lambda path=None: path or Path("found/mesh.yaml")  # type: ignore[attr-defined]
+    return module
+
+
+def checks(stage: Stage) -> ModuleType:
+    """What a kind's check is made of, played."""
+    module = ModuleType("checks")
+
+    async def check(_mesh: FakeMesh, _document: object, *, queue: bool = False) -> list[str]:
         return stage.problems
 
     async def check_actions(_mesh: FakeMesh, _target: Target, _spec: object) -> tuple[list[str], list[str]]:
         return [], []
 
     module.check_actions = check_actions  # type: ignore[attr-defined]
-    module.open_mesh = open_mesh  # type: ignore[attr-defined]
     module.check = check  # type: ignore[attr-defined]
     module.faults_of = lambda _spec, _step: []  # type: ignore[attr-defined]
-    module.mesh_file = lambda path=None: path or Path("found/mesh.yaml")  # type: ignore[attr-defined]
     return module
 
 
@@ -223,10 +229,17 @@ def meshes(stage: Stage) -> ModuleType:
 def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     """Everything behind the commands, to be set up and asked."""
     stage = Stage()
-    for name, make in (("operations", operations), ("starting", starting), ("meshes", meshes)):
+    played = (
+        ("operations", operations),
+        ("start", starting),
+        ("preflight", meshes),
+        ("canary_check", checks),
+        ("experiment_check", checks),
+    )
+    for name, make in played:
         module = make(stage)
-        monkeypatch.setitem(sys.modules, f"starter.{name}", module)
-        monkeypatch.setattr(starter, name, module, raising=False)
+        monkeypatch.setitem(sys.modules, f"starter.client.{name}", module)
+        monkeypatch.setattr(starter.client, name, module, raising=False)
     for variable in ("AUTOPILOT_MESH", "AUTOPILOT_PROMETHEUS", "TEMPORAL_ADDRESS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("AUTOPILOT_HOME", str(tmp_path / "state"))

@@ -83,14 +83,14 @@ def test_apply_refuses_a_mesh_document(autopilot: Run, stage: Stage) -> None:
 
 
 def test_apply_names_the_holder(autopilot: Run, stage: Stage, canary_file: File) -> None:
-    stage.failing["start_canary"] = OperationRunning(f"{ID} is under way already: look at it")
+    stage.failing["start_operation"] = OperationRunning(f"{ID} is under way already: look at it")
     result = autopilot("apply", "-f", canary_file())
     assert result.code == 1
     assert f"error: {ID} is under way already" in result.err
 
 
 def test_apply_says_what_was_started_before_it_failed(autopilot: Run, stage: Stage, canary_file: File) -> None:
-    stage.failing["start_canary two"] = OperationRunning("its name is taken")
+    stage.failing["start_operation two"] = OperationRunning("its name is taken")
     result = autopilot("apply", "-f", canary_file("reviews"), "-f", canary_file("two", "ratings"))
     assert result.code == 1
     assert "its name is taken" in result.err
@@ -296,7 +296,7 @@ def test_worker_and_guard_run_what_they_are_told(
         ran.append((files, options))
 
     monkeypatch.setattr(worker.main, "run", run)
-    monkeypatch.setattr(worker.guard, "run", run)
+    monkeypatch.setattr(worker.guard_process, "run", run)
     monkeypatch.setenv("AUTOPILOT_PROMETHEUS", "http://p:9090")
     assert (
         autopilot("worker", "--mesh", "a.yaml", "--mesh", "b.yaml", "--metrics", "127.0.0.1:1", "--codec", "aes").code

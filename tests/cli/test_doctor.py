@@ -56,6 +56,7 @@ def test_missing_programs_are_optional_and_say_how_to_get_them(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("AUTOPILOT_ENVOY", str(tmp_path / "none"))
     monkeypatch.setenv("AUTOPILOT_TEMPORAL", str(tmp_path / "none"))
+    monkeypatch.setenv("AUTOPILOT_TOOLS", str(tmp_path))  # a stack of other tests in this process may have set it
     result = autopilot("doctor", "-o", "json")
     found = findings(result)
     assert result.code == 0

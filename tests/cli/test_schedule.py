@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import starter
+import starter.client
 from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.reports.schedule_rules import ManualRun, Missed, RunRecord, schedule_id
@@ -35,7 +35,7 @@ SCHEDULED = EXPERIMENT + "  schedule: {cron: '0 10 * * mon-fri', timeZone: Europ
 
 
 @dataclass
-class TargetRecord:
+class Schedules:
     """What is scheduled, and what was asked for."""
 
     put: list[ExperimentInput] = field(default_factory=list)
@@ -46,10 +46,10 @@ class TargetRecord:
 
 
 @pytest.fixture
-def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> TargetRecord:
+def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Schedules:
     """`starter.client.schedules` and `starter.client.start_schedule`, played."""
     book, module, making = (
-        TargetRecord(),
+        Schedules(),
         ModuleType("starter.client.schedules"),
         ModuleType("starter.client.start_schedule"),
     )
@@ -88,9 +88,9 @@ def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> TargetRecord:
         setattr(module, function.__name__, function)
     for function in (put, trigger):
         setattr(making, function.__name__, function)
-    for name, played in (("schedules", module), ("scheduling", making)):
-        monkeypatch.setitem(sys.modules, f"starter.{name}", played)
-        monkeypatch.setattr(starter, name, played, raising=False)
+    for name, played in (("schedules", module), ("start_schedule", making)):
+        monkeypatch.setitem(sys.modules, f"starter.client.{name}", played)
+        monkeypatch.setattr(starter.client, name, played, raising=False)
     return book
 
 
@@ -119,7 +119,7 @@ def row(**more: Any) -> ScheduleRow:
     return ScheduleRow(**known | more)
 
 
-def test_create_makes_what_the_file_asks_for(autopilot: Run, book: TargetRecord, file: Callable[..., Path]) -> None:
+def test_create_makes_what_the_file_asks_for(autopilot: Run, book: Schedules, file: Callable[..., Path]) -> None:
     result = autopilot("schedule", "create", "-f", file(), "--who", "ann")
     assert result.code == 0, result.err
     (wanted,) = book.put
@@ -130,7 +130,7 @@ def test_create_makes_what_the_file_asks_for(autopilot: Run, book: TargetRecord,
 
 
 def test_create_tells_of_hours_that_clocks_leave_out_or_repeat(
-    autopilot: Run, book: TargetRecord, file: Callable[..., Path]
+    autopilot: Run, book: Schedules, file: Callable[..., Path]
 ) -> None:
     at_night = file(SCHEDULED.replace("0 10 * * mon-fri", "30 2 * * *"))
     said = " ".join(autopilot("schedule", "create", "-f", at_night).err.split())
@@ -150,7 +150,7 @@ def test_create_tells_of_hours_that_clocks_leave_out_or_repeat(
     ids=["no schedule", "no cron", "no experiment"],
 )
 def test_create_refuses_what_cannot_be_scheduled(
-    autopilot: Run, book: TargetRecord, file: Callable[..., Path], text: str, says: str
+    autopilot: Run, book: Schedules, file: Callable[..., Path], text: str, says: str
 ) -> None:
     result = autopilot("schedule", "create", "-f", file(text))
     assert result.code == 1
@@ -158,7 +158,7 @@ def test_create_refuses_what_cannot_be_scheduled(
     assert book.put == []
 
 
-def test_list_says_when_and_what_came_of_it(autopilot: Run, book: TargetRecord) -> None:
+def test_list_says_when_and_what_came_of_it(autopilot: Run, book: Schedules) -> None:
     assert "there are no schedules" in autopilot("schedule", "list").err
     book.rows = [
         row(last=record("skipped", "2026-03-01 to 2026-03-02 are frozen: sale")),
@@ -174,7 +174,7 @@ def test_list_says_when_and_what_came_of_it(autopilot: Run, book: TargetRecord) 
     assert "cron: 0 10 * * mon-fri" in autopilot("schedule", "list", "-o", "yaml").out
 
 
-def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: TargetRecord) -> None:
+def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: Schedules) -> None:
     assert "has not run yet" in autopilot("schedule", "runs", "slow").err
     gone = Missed(first=NOW - 86400, last=NOW - 60, count=1439, reason="Temporal was away for longer than 5m")
     book.records = [record("started", missed=(gone,), more_missed=True), record("skipped", "halted by ann", by="bob")]
@@ -185,7 +185,7 @@ def test_runs_tell_of_what_was_missed_too(autopilot: Run, book: TargetRecord) ->
     assert len(json.loads(autopilot("schedule", "runs", "slow", "-o", "json", "--limit", "1").out)) == 1
 
 
-def test_pause_and_resume_say_who_and_why(autopilot: Run, book: TargetRecord) -> None:
+def test_pause_and_resume_say_who_and_why(autopilot: Run, book: Schedules) -> None:
     assert autopilot("schedule", "pause", "slow", "--reason", "moving", "--who", "ann").code == 0
     assert autopilot("schedule", "resume", "slow", "--who", "ann").code == 0
     assert book.told == [("pause", ID, ("ann", "moving")), ("resume", ID, ("ann", ""))]
@@ -197,7 +197,7 @@ def test_pause_and_resume_say_who_and_why(autopilot: Run, book: TargetRecord) ->
     assert "no schedule is called" in autopilot("schedule", "pause", "unknown", "--reason", "x").err
 
 
-def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: TargetRecord) -> None:
+def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: Schedules) -> None:
     book.records = [record("started", experiment="chaos/local/shop/slow")]
     began = autopilot("schedule", "trigger", "slow", "--who", "ann")
     assert (began.code, "started chaos/local/shop/slow" in began.out) == (0, True)
@@ -211,7 +211,7 @@ def test_trigger_tells_by_its_code_whether_it_began(autopilot: Run, book: Target
     assert autopilot("schedule", "trigger", "slow", "-o", "json").code == 0
 
 
-def test_delete_removes_it(autopilot: Run, book: TargetRecord) -> None:
+def test_delete_removes_it(autopilot: Run, book: Schedules) -> None:
     assert autopilot("schedule", "delete", "slow").code == 0
     assert book.told == [("delete", ID, None)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import subprocess
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 
 from autopilot import kinds
+from autopilot.local import envoy, temporal
 
 from .conftest import ROOT, Environment
 
@@ -54,8 +57,12 @@ class Stack:
     state: Path
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        home = {"AUTOPILOT_HOME": str(self.state), "AUTOPILOT_TOOLS": str(ROOT / ".autopilot" / "tools")}
-        return self.environment.run("autopilot", *words, COLUMNS="200", **home)
+        parts = {
+            "AUTOPILOT_HOME": str(self.state),
+            "AUTOPILOT_TEMPORAL": str(temporal.find()),
+            "AUTOPILOT_ENVOY": str(envoy.find()),
+        }
+        return self.environment.run("autopilot", *words, COLUMNS="200", **parts)
 
     def told(self, *words: str) -> str:
         done = self.run(*words)
@@ -134,17 +141,9 @@ def test_it_holds_a_lease_is_refused_beside_another_and_restores_when_it_is_abor
     assert ID not in stack.told("leases")
 
 
-def test_its_guard_restores_when_it_is_terminated(stack: Stack) -> None:
-    stack.told("apply", "-f", stack.file("61s"))
-    stack.until(lambda: "all to v2" in stack.run("status", ID).stdout, "its write")
-    terminated = stack.environment.run(
-        "python",
-        "-c",
-        REPLAY.split("async def main", maxsplit=1)[0]
-        + "async def main():\n    client = await connect(sys.argv[1])\n"
-        + "    await client.get_workflow_handle(sys.argv[2]).terminate()\nasyncio.run(main())\n",
-        json.loads((stack.state / "stack.json").read_text())["temporal"],
-        ID,
-    )
-    assert terminated.returncode == 0, terminated.stderr
-    stack.until(lambda: ID not in stack.run("leases").stdout, "the guard's restore")
+async def test_its_guard_restores_when_it_is_terminated(stack: Stack) -> None:
+    await asyncio.to_thread(stack.told, "apply", "-f", stack.file("61s"))
+    await asyncio.to_thread(stack.until, lambda: "all to v2" in stack.run("status", ID).stdout, "the detour to be laid")
+    client = await Client.connect(json.loads((stack.state / "stack.json").read_text())["temporal"])
+    await client.get_workflow_handle(ID).terminate()
+    await asyncio.to_thread(stack.until, lambda: ID not in stack.run("leases").stdout, "the guard's restore")

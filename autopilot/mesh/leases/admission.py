@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from autopilot.kinds import priority_of
 from autopilot.mesh.errors import Condemned, Halted, LeaseHeld, LeaseLost, LeasePending, StaleWrite, TakenOver
-from autopilot.mesh.leases.overrides import Halt, Tombstone, priority_of
+from autopilot.mesh.leases.overrides import Halt, Tombstone
 from autopilot.mesh.leases.records import Condemnation, LastRun, LeaseRecord, Ticket
 from autopilot.mesh.model import Aspect, Lease, Target
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from autopilot.kinds import CANARY, kind_of, of_operation
+from autopilot.kinds import kind_of
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.model import Plain, Target
 from autopilot.operations.common import NO_REASON
@@ -46,15 +46,6 @@ Words = Annotated[str, BeforeValidator(_plain)]
 SCOPE = r"^[a-z0-9-]{0,63}$"
 Scope = Annotated[str, Field(pattern=SCOPE)]
 """A kind or a namespace, or nothing for all; it names a file."""
-
-
-def priority_of(operation: str) -> int:
-    """The priority that an operation's kind has; an unknown kind counts as a rollout.
-
-    The operation of the lower priority is asked to stop, restores, and releases the target.
-    """
-    kind = of_operation(operation) or CANARY
-    return kind.priority
 
 
 class Actor(Plain):

@@ -6,21 +6,21 @@ from typing import Literal
 
 from autopilot.spec.base import API_VERSION, Metadata, SpecModel
 from autopilot.spec.crd.resources import ResourceKind, column
-from autopilot.spec.values.units import Seconds
+from autopilot.spec.values.units import Name, Seconds
 
 
 class Target(SpecModel):
     """The service."""
 
-    service: str
-    mesh: str | None = None
+    service: Name
+    mesh: Name | None = None
 
 
 class DetourSpec(SpecModel):
     """Which arm gets everything, and for how long."""
 
     target: Target
-    arm: str
+    arm: Name
     hold: Seconds = 60.0
 
 
