@@ -26,7 +26,7 @@ from autopilot.reports.size import fitted_canary
 from autopilot.spec.canary import CanaryStep
 from workflows.canary.analysis import JudgedOperation
 from workflows.operation.outcomes import Ending, EndOperation, LeaseExpired, reason_of
-from workflows.operation.restore import ARCHIVING, PROMPT
+from workflows.operation.restore import PROMPT
 from workflows.operation.ui_details import canary_details
 
 _FULL = CanaryStep(weight=100, hold=0, min_requests=0)
@@ -63,7 +63,7 @@ class CanaryWorkflow(JudgedOperation):
         """Counts what users met, and archives the report."""
         await self._count_exposure()
         self._report = fitted_canary(self.report(ending))
-        await self._archive(self._report)
+        await self.archive_by(ReportSignatures.archive, self._report)
 
     async def operate(self) -> Ending:
         """Step by step: shift, watch, decide; the last step is 100 % under lease, then commit."""
@@ -314,19 +314,6 @@ class CanaryWorkflow(JudgedOperation):
             self.note(found.note)
             if found.boundaries:
                 self.analysis = with_boundaries(self.analysis, found.boundaries)
-
-    async def _archive(self, report: CanaryReport) -> None:
-        try:
-            await workflow.execute_activity_method(
-                ReportSignatures.archive,
-                report,
-                start_to_close_timeout=timedelta(seconds=10),
-                schedule_to_close_timeout=ARCHIVING,
-                retry_policy=PROMPT,
-                summary="archive the report",
-            )
-        except ActivityError as error:
-            workflow.logger.warning("the report was not archived, Temporal still has it: %s", reason_of(error))
 
 
 def _rule(step: CanaryStep) -> StepRule:

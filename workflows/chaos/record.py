@@ -31,7 +31,7 @@ from autopilot.spec.chaos.faults import describe
 from workflows.chaos.verdicts import verdict_of
 from workflows.operation.lifecycle import Operation
 from workflows.operation.outcomes import Ending, LeaseExpired, reason_of
-from workflows.operation.restore import ARCHIVING, PROMPT
+from workflows.operation.restore import PROMPT
 from workflows.operation.watch_until import watch_until
 
 _PATIENT = RetryPolicy(
@@ -229,20 +229,6 @@ class ExperimentOperation(Operation):
             )
         except ActivityError as error:
             self.leave(f"the schedule was not paused and will run again: {reason_of(error)}")
-
-    async def archive(self, report: ExperimentReport) -> None:
-        """Archives the report."""
-        try:
-            await workflow.execute_activity_method(
-                ExperimentSignatures.archive,
-                report,
-                start_to_close_timeout=timedelta(seconds=10),
-                schedule_to_close_timeout=ARCHIVING,
-                retry_policy=PROMPT,
-                summary="archive the report",
-            )
-        except ActivityError as error:
-            workflow.logger.warning("the report was not archived, Temporal still has it: %s", reason_of(error))
 
     # Reporting
 

@@ -67,7 +67,7 @@ class ChaosWorkflow(ExperimentOperation):
         """Archives the report; where the hypothesis failed, pauses the schedule first."""
         await self.pause_schedule(ending)
         self._report = fitted_experiment(self.report(ending))
-        await self.archive(self._report)
+        await self.archive_by(ExperimentSignatures.archive, self._report)
 
     async def operate(self) -> Ending:
         """Checks whether it may start and whether the hypothesis holds; then runs the method step by step."""

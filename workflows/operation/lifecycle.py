@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from activities.contracts.operation import (
 )
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.operations.bounds import cut
-from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase, ReportLike
+from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase, ReportLike, Wire
 from autopilot.operations.task_queues import watch_queue
 from workflows.operation.leased import Leased
 from workflows.operation.outcomes import (
@@ -252,16 +252,18 @@ class Operation(Leased):
         raise EndOperation(Ending(outcome, ended.reason))
 
     async def archive_report(self, kind: str, report: ReportLike) -> None:
-        """Archives the report of a kind that has no archive of its own; without it, Temporal's copy remains."""
+        """Archives the report of a kind that has no archive of its own."""
+        request = ArchiveRequest(
+            kind=kind, workflow_id=report.workflow_id, outcome=report.outcome, report=report.model_dump(mode="json")
+        )
+        await self.archive_by(OperationReportSignatures.archive, request)
+
+    async def archive_by(self, archive: Callable[[Any, Any], Awaitable[str]], report: Wire) -> None:
+        """Has an activity archive a report; where it cannot, Temporal's copy remains."""
         try:
             await workflow.execute_activity_method(
-                OperationReportSignatures.archive,
-                ArchiveRequest(
-                    kind=kind,
-                    workflow_id=report.workflow_id,
-                    outcome=report.outcome,
-                    report=report.model_dump(mode="json"),
-                ),
+                archive,
+                report,
                 start_to_close_timeout=timedelta(seconds=10),
                 schedule_to_close_timeout=ARCHIVING,
                 retry_policy=PROMPT,
