@@ -112,6 +112,7 @@ class ProgressLike(Protocol):
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """As plain values."""
+        ...
 
 
 class StatusLike(ProgressLike, Protocol):
@@ -120,22 +121,27 @@ class StatusLike(ProgressLike, Protocol):
     @property
     def workflow_id(self) -> str:
         """Its id."""
+        ...
 
     @property
     def phase(self) -> Phase:
         """What it is doing."""
+        ...
 
     @property
     def started(self) -> float:
         """Seconds since the epoch."""
+        ...
 
     @property
     def timeline(self) -> tuple[Event, ...]:
         """What happened."""
+        ...
 
     @property
     def standing(self) -> str:
         """How far it has come, in a few words."""
+        ...
 
 
 class ReportLike(ProgressLike, Protocol):
@@ -144,27 +150,34 @@ class ReportLike(ProgressLike, Protocol):
     @property
     def workflow_id(self) -> str:
         """Its id."""
+        ...
 
     @property
     def outcome(self) -> Outcome:
         """How it ended."""
+        ...
 
     @property
     def reason(self) -> str:
         """Why."""
+        ...
 
     @property
     def started(self) -> float:
         """Seconds since the epoch."""
+        ...
 
     @property
     def ended(self) -> float:
         """Seconds since the epoch."""
+        ...
 
     @property
     def timeline(self) -> tuple[Event, ...]:
         """What happened."""
+        ...
 
     @property
     def audit(self) -> tuple[str, ...]:
         """Digests of the audit records of every change it made, in their order."""
+        ...

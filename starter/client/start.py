@@ -43,22 +43,27 @@ class Input(Protocol):
     @property
     def mesh(self) -> str:
         """Name of the mesh."""
+        ...
 
     @property
     def namespace(self) -> str:
         """Of the target."""
+        ...
 
     @property
     def spec(self) -> Any:
         """With a `target.service`."""
+        ...
 
     @property
     def workflow_id(self) -> str:
         """One live operation a resource."""
+        ...
 
     @property
     def summary(self) -> str:
         """What Temporal's UI shows beside the id."""
+        ...
 
 
 async def start_operation(client: Client, given: Input) -> WorkflowHandle[Any, Any]:
