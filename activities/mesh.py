@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.contracts.operation import AcquireRequest, ApplyRequest, Ended, EndRequest, HeldRequest, MeshSignatures
 from activities.heartbeat import heartbeating
 from autopilot.mesh.errors import MeshError, MeshUnavailable
-from autopilot.mesh.kube.client.client import Refused
+from autopilot.mesh.kube.client.api_errors import Refused
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Lease, Receipt, SplitTraffic
 from autopilot.mesh.port import Mesh

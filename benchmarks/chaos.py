@@ -26,21 +26,8 @@ from autopilot.local.record import StackInfo
 from autopilot.mesh.envoy.mesh import EnvoyMesh
 from autopilot.mesh.envoy.mesh_file import read_mesh
 from autopilot.mesh.model import Aspect, InjectFault, Target
-from autopilot.spec.chaos.faults import (
-    Abort,
-    Blackhole,
-    Cookie,
-    Delay,
-    Fault,
-    HeaderMatch,
-    Overflow,
-    Reset,
-    Scope,
-    Source,
-    Users,
-    describe,
-    describe_scope,
-)
+from autopilot.spec.chaos.faults import Abort, Blackhole, Delay, Fault, Overflow, Reset, describe
+from autopilot.spec.chaos.scope import Cookie, HeaderMatch, Scope, Source, Users, describe_scope
 
 RATINGS = Target(mesh=topology.MESH, namespace=topology.NAMESPACE, service="ratings")
 CALLER, OTHER = "reviews-v1", "reviews-v2"

@@ -17,7 +17,7 @@ from autopilot.evidence.batch import take
 from autopilot.evidence.canary import harm_needed
 from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.evidence.statistics import clustering, dispersion, metric_process
+from autopilot.evidence.statistics import clustering, dispersion, metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from autopilot.spec.canary import Analysis
 
@@ -109,7 +109,7 @@ class Watch:
             if self.tempered
             else metric_process.SINGLE
         )
-        found = metric_process.harm(self.judge, self.metric, some, phi=phi) >= self.needed
+        found = process_evidence.harm(self.judge, self.metric, some, phi=phi) >= self.needed
         self.first[rows[found & (gross | (not warm))]] = self.clock
 
     def _gross(self, some: metric_process.Process) -> Counts:

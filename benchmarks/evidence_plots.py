@@ -10,7 +10,7 @@ import numpy as np
 from constant import CLUSTERS, DEFAULT, ERRORS, RATE, SHARES, WEIGHT, Case, arm
 from worlds.compared import OURS, Compared
 
-from autopilot.evidence.statistics import dispersion, metric_process
+from autopilot.evidence.statistics import dispersion, metric_process, process_evidence
 
 
 def plots(figures: Mapping[str, float], folder: Path) -> None:
@@ -53,7 +53,9 @@ def paths() -> dict[str, list[tuple[float, float]]]:
             tick = arm(rng, case, RATE * WEIGHT, canary), arm(rng, case, RATE * (1 - WEIGHT), 0.005)
             gathered = metric_process.fold(DEFAULT, ERRORS, gathered, *tick, seconds=1.0)
             phi = np.full((1, 1), dispersion.FLOOR)
-            points.append((float(second), max(0.0, float(metric_process.harm(DEFAULT, ERRORS, gathered, phi=phi)[0]))))
+            points.append(
+                (float(second), max(0.0, float(process_evidence.harm(DEFAULT, ERRORS, gathered, phi=phi)[0])))
+            )
             if points[-1][1] > 12:
                 break
         found[label] = points

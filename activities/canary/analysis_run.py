@@ -30,9 +30,9 @@ from autopilot.observability.metrics import CANARY_WEIGHT, TELEMETRY_AGE
 from autopilot.operations.canary_status import ENDPOINTS, Progress
 from autopilot.operations.common import Exposure
 from autopilot.spec.canary import CanaryArms, PromQL
-from autopilot.telemetry.counter_deltas import Gap, HubTick
 from autopilot.telemetry.hub import Feed
 from autopilot.telemetry.model import Subject
+from autopilot.telemetry.ticks import Gap, HubTick
 from autopilot.telemetry.unproxied_requests import Arrived
 
 _RECENT = 10

@@ -14,7 +14,8 @@ from autopilot.mesh_registry.meshes import AttachedMesh
 from autopilot.operations.experiment_status import Effect
 from autopilot.reports.experiment import Amplification
 from autopilot.spec.chaos.experiment import ExperimentSpec
-from autopilot.spec.chaos.faults import describe, describe_scope
+from autopilot.spec.chaos.faults import describe
+from autopilot.spec.chaos.scope import describe_scope
 from autopilot.telemetry.fault_effects.port import Counted, FaultEffects, Hop, Mark, grown
 from autopilot.telemetry.model import Subject, TelemetryError
 

@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.contracts.operation import signature_only
 from autopilot.operations.common import Command, Wire
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule_rules import Counted, Decision, Missed, Running, RunRecord, ScheduledInput
+from autopilot.reports.schedule import Counted, Decision, Missed, Running, RunRecord, ScheduledInput
 
 
 class AskRequest(Wire):

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 
 from activities.probes.tolerance import Seen, judged
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.client.client import Absent, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Absent
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import Resource
 from autopilot.spec.chaos.probes import KubernetesProbe
 

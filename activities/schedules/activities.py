@@ -40,17 +40,8 @@ from autopilot.mesh.model import Target
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.operations.task_queues import operation_queue
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule_rules import (
-    Counted,
-    Missed,
-    Running,
-    RunRecord,
-    ScheduledInput,
-    Situation,
-    decide,
-    hand_id,
-    missed,
-)
+from autopilot.reports.schedule import Counted, Missed, Running, RunRecord, ScheduledInput, Situation, hand_id
+from autopilot.reports.schedule_rules import decide, missed
 from autopilot.spec.chaos.schedule import Freeze
 
 CHAOS = "Chaos"

@@ -15,7 +15,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from autopilot.reports.schedule_rules import Pause, ScheduledInput
+from autopilot.reports.schedule import Pause, ScheduledInput
 
 MOST_PAUSES = 10
 """The last pauses are kept, as reasons for what did not run."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopilot.evidence.model import Judge, JudgeMetric
-from autopilot.evidence.statistics import dispersion, metric_process
+from autopilot.evidence.statistics import dispersion, metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm, BatchTick, Counts
 from autopilot.evidence.statistics.dispersion import Gauge
 from autopilot.evidence.statistics.metric_process import Process
@@ -67,7 +67,7 @@ def harm_batch(judge: Judge, processes: Sequence[Process], phi: Sequence[Counts]
     """
     scales = [metric_process.SINGLE] * len(processes) if phi is None else phi
     found = [
-        metric_process.harm(judge, metric, gathered, phi=scale)
+        process_evidence.harm(judge, metric, gathered, phi=scale)
         for metric, gathered, scale in zip(gathering(judge), processes, scales, strict=True)
     ]
     return np.stack(found, axis=-1)

@@ -10,7 +10,7 @@ import numpy as np
 from autopilot.evidence import explanations
 from autopilot.evidence.model import Evidence, Judge, JudgeMetric
 from autopilot.evidence.state import VERSION, JudgeState, MetricState, fitting, unpack
-from autopilot.evidence.statistics import dispersion, exclusion, metric_process, sample_size
+from autopilot.evidence.statistics import dispersion, exclusion, metric_process, process_evidence, sample_size
 from autopilot.evidence.statistics.arrays import Counts
 from autopilot.evidence.statistics.eprocess import log_mean
 from autopilot.evidence.statistics.metric_process import FAILURES, RELATIVE, Process
@@ -75,13 +75,13 @@ def _evidence(judge: Judge, state: JudgeState, metric: JudgeMetric, kept: Metric
     gathered = unpack(metric, kept)
     relative = metric.kind in RELATIVE
     phi = phi_of(judge, metric, kept)
-    boundaries = metric_process.harm_by_boundary(judge, metric, gathered, phi=phi)
+    boundaries = process_evidence.harm_by_boundary(judge, metric, gathered, phi=phi)
     index = int(boundaries.argmax())
     return Evidence(
         metric=metric.name,
         harm=max(0.0, float(log_mean(boundaries))),
         harm_needed=harm_needed(judge, metric),
-        good=max(0.0, float(metric_process.good(gathered, phi=phi))) if relative else None,
+        good=max(0.0, float(process_evidence.good(gathered, phi=phi))) if relative else None,
         good_needed=math.log(1 / judge.beta) if relative else None,
         canary=explanations.share(kept.total.canary_bad[index], kept.total.canary),
         stable=explanations.share(kept.total.stable_bad[index], kept.total.stable),
@@ -113,11 +113,11 @@ def _progress(
     if state.version < VERSION:
         if metric.kind not in RELATIVE:
             return {}
-        good = float(metric_process.good(gathered, phi=phi))
+        good = float(process_evidence.good(gathered, phi=phi))
         return _more(judge, metric, kept, index, phi=float(phi[index]), good=good)
     if not gathered.step_all[0].any():
         return {}
-    boundaries = metric_process.excluded(gathered, phi=phi)
+    boundaries = process_evidence.excluded(gathered, phi=phi)
     least = int(boundaries.argmin())
     needed = math.log(1 / judge.miss_budget)
     sure = (needed + math.log(exclusion.BETS.size)) * float(phi[least])

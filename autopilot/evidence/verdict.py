@@ -10,7 +10,7 @@ import numpy as np
 from autopilot.evidence import explanations, standing
 from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, Judge, JudgeMetric, StepRule
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, past, unpack
-from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics import process_evidence
 from autopilot.evidence.statistics.metric_process import RELATIVE
 
 GUARDED = frozenset({"errors", "success"})
@@ -35,7 +35,7 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
             reason = f"{metric.name}: {explanations.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
         else:
             phi = standing.phi_of(judge, metric, kept)
-            stakes = metric_process.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
+            stakes = process_evidence.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
             view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
             reason = explanations.harm(

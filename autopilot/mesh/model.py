@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from autopilot.spec.chaos.faults import Fault, Scope, describe, describe_scope
+from autopilot.spec.chaos.faults import Fault, describe
+from autopilot.spec.chaos.scope import Scope, describe_scope
 
 
 class Plain(BaseModel):

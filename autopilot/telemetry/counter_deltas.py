@@ -12,62 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from autopilot.evidence.model import ArmTick, Tick
 from autopilot.telemetry.alignment import Aligner, Span
+from autopilot.telemetry.counter_arithmetic import carried, fell, minus, nearest, numbers, summed
 from autopilot.telemetry.inflight_latency import Late, Open, expected
 from autopilot.telemetry.model import RESTART_SLACK, Counters, Observation, SeriesSample
-from autopilot.telemetry.unproxied_requests import Arrived, Unsent
+from autopilot.telemetry.ticks import Exposure, Gap, HubTick, arm_tick
+from autopilot.telemetry.unproxied_requests import Unsent
 
 FORGET = 900.0
 """Seconds after which the totals of a series that has gone are forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """What users met of the canary, in the user view: counts since the tick before."""
-
-    requests: float = 0.0
-    """Given to it, answered or not."""
-    failures: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class HubTick:
-    """What happened between two samples of the same series."""
-
-    tick: Tick
-    """Both arms in the attempt view: what a judge takes."""
-    exposure: Exposure
-    given: dict[str, float] = field(default_factory=dict)
-    """Requests given to each arm in the user view."""
-    arrived: dict[str, Arrived] = field(default_factory=dict)
-    """What each arm's own sidecars took; of arms where it can be told."""
-    active: float = 0.0
-    """The canary's tries under way."""
-    boundaries: tuple[float, ...] = ()
-    """The histogram bounds, in seconds, that `tick.*.slow` refers to, in the order asked; empty before any was seen."""
-    notes: tuple[str, ...] = ()
-    """What is missing from this tick: proxies that did not answer, series that began anew."""
-
-    @property
-    def users(self) -> float:
-        """Requests given to all arms in the user view."""
-        return sum(self.given.values())
-
-    @property
-    def measured(self) -> float | None:
-        """The canary's share of the requests in this tick; None without requests."""
-        return self.exposure.requests / self.users if self.users > 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Nothing advanced: neither good nor bad, but time went by."""
-
-    time: float
-    """When this was noticed, seconds since the epoch."""
-    silent_seconds: float
-    """Since anything advanced, or since watching began."""
-    reason: str
 
 
 @dataclass(slots=True)
@@ -118,7 +70,7 @@ class Differencer:
             before = self._before.get(sample.series)
             if before is not None and sample.time <= before.time:
                 continue
-            now = sample if before is None else _carried(sample, before)
+            now = sample if before is None else carried(sample, before)
             since = self._base(now, before)
             if since is not before:
                 now = sample  # What began anew has no share in the histogram of what was before.
@@ -152,7 +104,7 @@ class Differencer:
         """Adds what one series did between two looks to its arm."""
         given, had = max(now.given, self._given[now.series]), self._given[now.series]
         self._given[now.series] = given
-        counted = _minus(now.attempt, since.attempt)
+        counted = minus(now.attempt, since.attempt)
         self._aligner.add(Span(now.series, now.arm, began=since.time, ended=now.time, counted=counted))
         seen = Counters(requests=given - had, errors=now.user.errors - since.user.errors)
         self._users.setdefault(now.arm, []).append(seen)
@@ -183,7 +135,7 @@ class Differencer:
         before, self._sampled, arms = cut
         moment = self._sampled
         users, self._users = self._users, {}
-        user = _total(users.get(self.canary, ()))
+        user = summed(users.get(self.canary, ()))
         return HubTick(
             tick=Tick(
                 time=moment,
@@ -193,7 +145,7 @@ class Differencer:
                 baseline=self._arm(self.baseline, arms.get(self.baseline, []), present) if self.baseline else None,
             ),
             exposure=Exposure(requests=user.requests, failures=user.errors, seconds=moment - before),
-            given={arm: _total(found).requests for arm, found in users.items()},
+            given={arm: summed(found).requests for arm, found in users.items()},
             arrived={arm: unsent.take() for arm, unsent in self._unsent.items()},
             active=sum(sample.active for sample in usable if sample.arm == self.canary),
             boundaries=self.boundaries,
@@ -229,7 +181,7 @@ class Differencer:
             and before.started is not None
             and sample.started > before.started + RESTART_SLACK
         )
-        if restarted or _fell(sample.attempt, before.attempt) or _fell(sample.user, before.user):
+        if restarted or fell(sample.attempt, before.attempt) or fell(sample.user, before.user):
             return nought if born else None
         return before
 
@@ -240,12 +192,12 @@ class Differencer:
         found = [{bound for bound, _ in sample.attempt.buckets if 0 < bound < math.inf} for sample in samples]
         common = set.intersection(*(bounds for bounds in found if bounds)) if any(found) else set()
         if common:
-            self.boundaries = tuple(_nearest(wanted, common) for wanted in self.wanted)
+            self.boundaries = tuple(nearest(wanted, common) for wanted in self.wanted)
 
     def _arm(self, arm: str, found: list[Counters], present: Container[str]) -> ArmTick:
-        total = _total(found)
+        total = summed(found)
         if not self.boundaries:
-            return _counted(total, timed=0.0, slow=(0.0,) * len(self.wanted))
+            return arm_tick(total, timed=0.0, slow=(0.0,) * len(self.wanted))
         timed, slow = 0.0, [0.0] * len(self.boundaries)
         for counters in found:
             within = dict(counters.buckets)
@@ -255,7 +207,7 @@ class Differencer:
                     slow[index] += max(0.0, counters.timed - within[bound])
         late = self._late.setdefault(arm, Late(lenient=arm == self.canary))
         timed, growth = late.fold(timed, slow, self._overdue(arm, present))
-        return _counted(total, timed=timed, slow=tuple(growth))
+        return arm_tick(total, timed=timed, slow=tuple(growth))
 
     def _overdue(self, arm: str, present: Container[str]) -> list[float]:
         """Requests of the arm that are open for longer than each boundary; the canary's beyond its share of such."""
@@ -274,57 +226,11 @@ class Differencer:
             self._aligner.forget(name)
 
 
-def merge(first: HubTick, second: HubTick) -> HubTick:
-    """Two ticks in a row as one: counts and seconds add up, so a slow consumer loses nothing."""
-    seconds = first.tick.seconds + second.tick.seconds
-    return HubTick(
-        tick=Tick(
-            time=second.tick.time,
-            seconds=seconds,
-            canary=_join(first.tick.canary, second.tick.canary),
-            stable=_join(first.tick.stable, second.tick.stable),
-            baseline=_join(first.tick.baseline, second.tick.baseline)
-            if first.tick.baseline is not None and second.tick.baseline is not None
-            else None,
-        ),
-        exposure=Exposure(
-            requests=first.exposure.requests + second.exposure.requests,
-            failures=first.exposure.failures + second.exposure.failures,
-            seconds=seconds,
-        ),
-        given={arm: first.given.get(arm, 0.0) + second.given.get(arm, 0.0) for arm in {**first.given, **second.given}},
-        arrived={
-            arm: first.arrived.get(arm, Arrived()) + second.arrived.get(arm, Arrived())
-            for arm in {**first.arrived, **second.arrived}
-        },
-        active=second.active,
-        boundaries=second.boundaries,
-        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
-    )
-
-
-def _join(first: ArmTick, second: ArmTick) -> ArmTick:
-    if len(first.slow) != len(second.slow):
-        raise ValueError(f"{len(first.slow)} and {len(second.slow)} boundaries cannot be added")
-    return first.plus(second)
-
-
-def _counted(total: Counters, *, timed: float, slow: tuple[float, ...]) -> ArmTick:
-    return ArmTick(
-        requests=total.requests,
-        errors=total.errors,
-        timed=timed,
-        slow=slow,
-        client_errors=total.client_errors,
-        aborts=total.aborts,
-    )
-
-
 def _usable(observation: Observation) -> tuple[list[SeriesSample], list[str]]:
     """The samples that are numbers throughout, and what is to be said of the rest."""
     usable, notes = [], [f"{name} is missing: {why}" for name, why in observation.missing.items()]
     for sample in observation.samples:
-        if all(map(math.isfinite, _numbers(sample))):
+        if all(map(math.isfinite, numbers(sample))):
             usable.append(sample)
         else:
             notes.append(f"{sample.series} has counters that are not numbers")
@@ -341,64 +247,3 @@ def _why(observation: Observation, usable: list[SeriesSample], notes: list[str],
     else:
         what = "no new sample"
     return "; ".join([what, *notes])
-
-
-def _numbers(sample: SeriesSample) -> list[float]:
-    found = [sample.time, sample.took, sample.active, 0.0 if sample.begun is None else sample.begun]
-    for view in (sample.attempt, sample.user):
-        found += [view.requests, view.errors, view.timed, *(count for _, count in view.buckets)]
-        found += [view.client_errors or 0.0, view.aborts]
-    return found
-
-
-def _fell(now: Counters, before: Counters) -> bool:
-    earlier = dict(before.buckets)
-    return (
-        now.requests < before.requests
-        or now.errors < before.errors
-        or now.timed < before.timed
-        or (now.client_errors or 0.0) < (before.client_errors or 0.0)
-        or now.aborts < before.aborts
-        or any(count < earlier.get(bound, 0.0) for bound, count in now.buckets)
-    )
-
-
-def _carried(sample: SeriesSample, before: SeriesSample) -> SeriesSample:
-    """The sample with the histogram of the one before, where it has lost its own: else it would return as all new."""
-    if sample.attempt.buckets or not before.attempt.buckets:
-        return sample
-    return replace(
-        sample,
-        attempt=replace(sample.attempt, timed=before.attempt.timed, buckets=before.attempt.buckets),
-        user=replace(sample.user, timed=before.user.timed, buckets=before.user.buckets),
-    )
-
-
-def _minus(now: Counters, before: Counters) -> Counters:
-    """Increments; a histogram that was not there before began since, for Envoy has none until a first request."""
-    earlier = dict(before.buckets)
-    return Counters(
-        requests=now.requests - before.requests,
-        errors=now.errors - before.errors,
-        timed=now.timed - before.timed,
-        buckets=tuple(
-            (bound, count - earlier.get(bound, 0.0)) for bound, count in now.buckets if bound in earlier or not earlier
-        ),
-        client_errors=None if now.client_errors is None else now.client_errors - (before.client_errors or 0.0),
-        aborts=now.aborts - before.aborts,
-    )
-
-
-def _total(found: Iterable[Counters]) -> Counters:
-    parts = list(found)
-    told = [counters.client_errors for counters in parts if counters.client_errors is not None]
-    return Counters(
-        requests=sum(counters.requests for counters in parts),
-        errors=sum(counters.errors for counters in parts),
-        client_errors=sum(told) if told else None,
-        aborts=sum(counters.aborts for counters in parts),
-    )
-
-
-def _nearest(wanted: float, bounds: set[float]) -> float:
-    return min(sorted(bounds), key=lambda bound: abs(math.log(bound / max(wanted, 1e-9))))

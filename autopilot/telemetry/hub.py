@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from autopilot.telemetry.counter_deltas import Differencer, Gap, HubTick, merge
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import Observation, ScrapedSource, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.ticks import Gap, HubTick, merge
 
 SHORTEST_TICK = 0.5
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import rel_entr
 
 from autopilot.evidence.model import Judge
-from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics import process_evidence
 from autopilot.evidence.statistics.arrays import Counts, Flags
 from autopilot.evidence.statistics.metric_process import FAILURES, Process
 from worlds.rows import Watched
@@ -80,9 +80,9 @@ def passes(judge: Judge, one: Watched, phi: Counts, held: Flags) -> tuple[Flags,
     some = {name: getattr(one.gathered, name)[rows] for name in ("excluding", "step_bad", "better")}
     gathered = replace(one.gathered, **some)
     compared = one.gathered.step_all[rows, 0, 0] > 0
-    least = metric_process.excluded(gathered, phi=phi[rows]).min(axis=-1)
+    least = process_evidence.excluded(gathered, phi=phi[rows]).min(axis=-1)
     enough[rows] = (least >= math.log(1 / judge.miss_budget)) | ~compared
-    shown[rows] = metric_process.good(gathered, phi=phi[rows]) >= math.log(1 / judge.beta)
+    shown[rows] = process_evidence.good(gathered, phi=phi[rows]) >= math.log(1 / judge.beta)
     return enough, shown
 
 

@@ -15,7 +15,7 @@ from autopilot.evidence.canary import harm_needed
 from autopilot.evidence.comparison import MANY_REQUESTS, MANY_SHARE, YOUNG, crowded
 from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Judge
-from autopilot.evidence.statistics import clustering, coalescing, dispersion, metric_process
+from autopilot.evidence.statistics import clustering, coalescing, dispersion, metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm, Counts, Flags
 from autopilot.evidence.statistics.metric_process import FAILURES
 from autopilot.spec.canary import Analysis, CanaryStep
@@ -248,7 +248,7 @@ class _Walk:
         sooner = found.copy()
         (rows,) = np.nonzero(counts & nearby(judge, one.gathered, phi=phi, needed=self.sooner[number]))
         if rows.size:
-            harm = metric_process.harm(judge, one.metric, take(one.gathered, rows), phi=phi[rows])
+            harm = process_evidence.harm(judge, one.metric, take(one.gathered, rows), phi=phi[rows])
             found[rows] |= harm >= self.needed[number]
             sooner[rows] |= harm >= self.sooner[number]
         return found, sooner

@@ -9,7 +9,8 @@ import numpy as np
 from autopilot.evidence import canary
 from autopilot.evidence.model import Advance, Harm, Judge, StepRule
 from autopilot.spec.canary import CanaryStep
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
+from autopilot.telemetry.ticks import HubTick
 from worlds.model import DEFAULT_STEPS, Step
 from worlds.ours import DEFAULT, MIN_REQUESTS, boundaries, following
 from worlds.outcome import End

@@ -23,7 +23,7 @@ from temporalio.service import RPCError
 
 from activities.schedules import temporal_schedules
 from autopilot.operations.common import Caller
-from autopilot.reports.schedule_rules import RunRecord, ScheduledInput, schedule_id
+from autopilot.reports.schedule import RunRecord, ScheduledInput, schedule_id
 
 PREFIX = "chaos-schedule/"
 _WHOLE = re.compile(r"chaos-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")

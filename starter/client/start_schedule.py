@@ -25,7 +25,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from activities.schedules import temporal_schedules
 from autopilot.operations.task_queues import operation_queue
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule_rules import ManualRun, RunRecord, ScheduledInput, hand_id
+from autopilot.reports.schedule import ManualRun, RunRecord, ScheduledInput, hand_id
 from starter.client.schedules import ScheduleError, provisional, wish
 from starter.client.start import refuse_large
 from workflows.chaos.scheduled_run import ScheduledRun

@@ -9,8 +9,9 @@ from autopilot.local.topology import NAMESPACE
 from autopilot.operations.common import Outcome
 from autopilot.spec.canary import Analysis, CanaryArms, CanarySpec, CanaryStep, CanaryTarget, ErrorRate, Latency
 from autopilot.spec.chaos.experiment import ExperimentSpec, ExperimentTarget, Hypothesis, Inject, MethodStep, Safety
-from autopilot.spec.chaos.faults import Delay, Scope, Users
+from autopilot.spec.chaos.faults import Delay
 from autopilot.spec.chaos.probes import MeshProbe
+from autopilot.spec.chaos.scope import Scope, Users
 from autopilot.spec.chaos.tolerance import Tolerance
 from starter.client.errors import CommandError
 

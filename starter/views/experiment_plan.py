@@ -15,9 +15,10 @@ from autopilot.mesh.model import InjectFault, Target
 from autopilot.reports.experiment import experiment_id
 from autopilot.reports.schedule_rules import clock_notes
 from autopilot.spec.chaos.experiment import Action, Cordon, Drain, PodKill, Scale
-from autopilot.spec.chaos.faults import describe, describe_scope
+from autopilot.spec.chaos.faults import describe
 from autopilot.spec.chaos.limit_checks import doubtful, share_allowed
 from autopilot.spec.chaos.probes import secrets_of
+from autopilot.spec.chaos.scope import describe_scope
 from autopilot.spec.secret_ref import described
 from autopilot.spec.values.units import format_seconds
 from starter.client.experiment_check import check_actions, faults_of

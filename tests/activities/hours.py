@@ -12,7 +12,7 @@ from activities.temporal_health import TemporalHealth
 from autopilot.evidence import canary
 from autopilot.evidence.model import ArmTick, Tick, Verdict
 from autopilot.mesh_registry.meshes import AttachedMesh
-from autopilot.telemetry.counter_deltas import Exposure, HubTick
+from autopilot.telemetry.ticks import Exposure, HubTick
 from tests.activities.test_watch import Mesh
 
 BEGAN = 1_800_000_000.0

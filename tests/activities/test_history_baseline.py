@@ -32,7 +32,8 @@ from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Outcome
 from autopilot.reports.canary import CanaryReport, StepReport, WatchRecord
 from autopilot.spec.canary import Analysis, CanaryArms
-from autopilot.spec.chaos.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort
+from autopilot.spec.chaos.scope import Scope
 from autopilot.telemetry.model import Counters, Observation, SeriesSample, Subject, TelemetryError
 from starter.client.replay import rejudge
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from worlds.scraped import CANARY, EPOCH, STABLE, Scraped, Scraping, scraped_worlds
 
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
+from autopilot.telemetry.ticks import HubTick
 
 WORLDS = scraped_worlds()
 

@@ -17,7 +17,7 @@ import pytest
 import starter.client
 from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule_rules import ManualRun, Missed, RunRecord, schedule_id
+from autopilot.reports.schedule import ManualRun, Missed, RunRecord, schedule_id
 from starter.cli.commands.schedule import ENTRIES
 from starter.client.schedules import ScheduleError, ScheduleRow
 

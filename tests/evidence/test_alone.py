@@ -10,7 +10,7 @@ from autopilot.evidence.canary import begin_step, evidence, harm_needed, replay,
 from autopilot.evidence.configuration import boundaries_of, judge_from
 from autopilot.evidence.model import ArmTick, Harm, Judge, Tick, Verdict
 from autopilot.evidence.state import JudgeState, Tally, arm_of, pack, unpack
-from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics import metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm
 from autopilot.evidence.statistics.eprocess import excess_evidence
 from autopilot.spec.canary import Analysis
@@ -105,15 +105,15 @@ def test_both_comparisons_together_have_expectation_at_most_one(stable: float, a
     wide = judged.past_margin * (judged.ratio * stable + absolute)
     weights = binom.pmf(xc, shared_canary, edge) * binom.pmf(xs, shared_stable, stable) * binom.pmf(xa, alone, wide)
     gathered = metric_process.fresh(ERRORS, xc.shape)
-    assert float((weights * np.exp(metric_process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
+    assert float((weights * np.exp(process_evidence.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
     for canary, other in (
         (_arm(xc, shared_canary), _arm(xs, shared_stable)),
         (_arm(xa, alone), _arm(np.zeros_like(xa), 0)),
     ):
         gathered = metric_process.fold(judged, ERRORS, gathered, canary, other, seconds=1.0)
-        assert float((weights * np.exp(metric_process.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
+        assert float((weights * np.exp(process_evidence.harm(judged, ERRORS, gathered))).sum()) <= 1 + 1e-9
     worst = (xc == 0) & (xs == 0) & (xa == alone)  # And it does bet: what looks worst is worth more than 1.
-    assert metric_process.harm(judged, ERRORS, gathered)[worst].max() > 0
+    assert process_evidence.harm(judged, ERRORS, gathered)[worst].max() > 0
 
 
 def _arm(errors: np.ndarray, requests: int) -> BatchArm:
@@ -256,14 +256,14 @@ def test_stakes_add_up_to_one_and_rest_on_the_right_counts():
         judged, ERRORS, metric_process.begin_step(gathered), arm_of(harm), arm_of(NOBODY), seconds=1.0
     )
     gathered = unpack(ERRORS, pack(gathered, Tally()))
-    stakes = metric_process.harm_by_stake(judged, ERRORS, gathered)[..., 0]
+    stakes = process_evidence.harm_by_stake(judged, ERRORS, gathered)[..., 0]
     assert stakes.shape == (2, 2)
     for row, (bad, total, stake) in enumerate([(302, 2000, 0.8 * 0.1), (300, 1000, 0.2 / 6 * 0.1)]):
         counts = [np.asarray(float(value)) for value in (bad, total, 9, 900)]
         by_hand = float(excess_evidence(*counts, margin=2 * 0.001, ratio=2 * 1.2))
         assert by_hand > 10
         assert stakes[1, row] == pytest.approx(np.log(stake) + by_hand)
-    nothing = np.exp(metric_process.harm_by_stake(judged, ERRORS, metric_process.fresh(ERRORS)))
+    nothing = np.exp(process_evidence.harm_by_stake(judged, ERRORS, metric_process.fresh(ERRORS)))
     assert nothing[0].sum() == pytest.approx(0.9 * (0.8 + 0.1))  # Past and later epochs have the rest.
     assert nothing[1].sum() == 0
 

@@ -33,15 +33,12 @@ from autopilot.spec.chaos.faults import (
     Delay,
     Eject,
     GrpcAbort,
-    HeaderMatch,
     Overflow,
-    PathMatch,
     Reset,
     Retries,
-    Scope,
     Timeout,
-    Users,
 )
+from autopilot.spec.chaos.scope import HeaderMatch, PathMatch, Scope, Users
 from autopilot.spec.mesh import Inbound, Mesh, MeshArm, MeshService, MeshSpec, Outbound, Proxy
 
 EXAMPLES = [

@@ -18,7 +18,8 @@ from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Aspect, InjectFault, Lease, Target
-from autopilot.spec.chaos.faults import Abort, Delay, Fault, HeaderMatch, Retries, Scope, Timeout
+from autopilot.spec.chaos.faults import Abort, Delay, Fault, Retries, Timeout
+from autopilot.spec.chaos.scope import HeaderMatch, Scope
 from tests.kube.world import ME
 from tests.lab import scene
 from tests.lab.pods import PORT

@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from autopilot.mesh.kube.client.client import KubeApi, Refused
+from autopilot.mesh.kube.client.api_errors import Refused
+from autopilot.mesh.kube.client.client import KubeApi
 from autopilot.mesh.kube.client.resources import CRD, Resource
 from autopilot.spec.chaos.experiment import ExperimentSpec
 from autopilot.spec.crd.emit import GROUP, VERSION, crd

@@ -28,7 +28,8 @@ from autopilot.mesh.kube.routes.driver import Overlayer
 from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Aspect, InjectFault, Target
-from autopilot.spec.chaos.faults import Abort, Delay, HeaderMatch, Partition, Scope
+from autopilot.spec.chaos.faults import Abort, Delay, Partition
+from autopilot.spec.chaos.scope import HeaderMatch, Scope
 from tests.kube.mortal import ME, Dead, Mode, MortalApi
 from tests.lab import scene
 from tests.lab.find import Cluster

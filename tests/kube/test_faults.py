@@ -22,18 +22,14 @@ from autopilot.spec.chaos.faults import (
     Abort,
     Bandwidth,
     Blackhole,
-    Cookie,
     Delay,
     Fault,
     GrpcAbort,
-    HeaderMatch,
     Partition,
-    PathMatch,
     Retries,
-    Scope,
-    Source,
     Timeout,
 )
+from autopilot.spec.chaos.scope import Cookie, HeaderMatch, PathMatch, Scope, Source
 from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, ratings_on, same
 from tests.kube.world import ME, World
 from tests.lab import scene

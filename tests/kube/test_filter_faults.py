@@ -21,20 +21,8 @@ from autopilot.mesh.kube.envoyfilter import standing_filter
 from autopilot.mesh.kube.envoyfilter.render import laid_by
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Aspect, InjectFault, Target, Tier
-from autopilot.spec.chaos.faults import (
-    Abort,
-    Cookie,
-    Delay,
-    Fault,
-    GrpcAbort,
-    HeaderMatch,
-    Partition,
-    PathMatch,
-    Retries,
-    Scope,
-    Source,
-    Timeout,
-)
+from autopilot.spec.chaos.faults import Abort, Delay, Fault, GrpcAbort, Partition, Retries, Timeout
+from autopilot.spec.chaos.scope import Cookie, HeaderMatch, PathMatch, Scope, Source
 from autopilot.spec.cluster import ClusterMesh
 from tests.kube.conftest import Clock
 from tests.kube.ratings import EVERYBODY, JASON, USER, Ratings, each_fault, ratings_on, same

@@ -18,7 +18,8 @@ from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import ENVOY_FILTER, HTTP_ROUTE, NETWORK_POLICY, VIRTUAL_SERVICE
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Aspect, Change, InjectFault, Lease, SplitTraffic, Target
-from autopilot.spec.chaos.faults import Abort, HeaderMatch, Partition, Scope
+from autopilot.spec.chaos.faults import Abort, Partition
+from autopilot.spec.chaos.scope import HeaderMatch, Scope
 from tests.kube.world import ME
 from tests.lab import scene
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.mesh.kube.client.client import Forbidden, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Forbidden
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import DEPLOYMENT, NETWORK_POLICY, NODE, POD, SECRET, Resource
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.model import Aspect, InjectFault
 from autopilot.spec.chaos.experiment import Cordon, Drain, PodKill, Scale
-from autopilot.spec.chaos.faults import Abort, Fault, HeaderMatch, Partition, Scope
+from autopilot.spec.chaos.faults import Abort, Fault, Partition
+from autopilot.spec.chaos.scope import HeaderMatch, Scope
 from tests.kube.world import ME, World
 from tests.lab.cluster import NAMESPACE, NODE_NAME, documents
 from tests.lab.find import Cluster

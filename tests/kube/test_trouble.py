@@ -12,7 +12,8 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from autopilot.mesh.errors import MeshUnavailable
-from autopilot.mesh.kube.client.client import Absent, Forbidden, KubeApi, Object, Refused
+from autopilot.mesh.kube.client.api_errors import Absent, Forbidden, Refused
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import HTTP_ROUTE, LEASE, Resource
 from autopilot.mesh.kube.mesh import KubeMesh
 from autopilot.mesh.kube.routes.weight_patch import marks_of

@@ -24,7 +24,7 @@ from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Command
 from autopilot.operations.task_queues import operation_queue, watch_queue
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule_rules import RunRecord, ScheduledInput
+from autopilot.reports.schedule import RunRecord, ScheduledInput
 from autopilot.spec.chaos.experiment import ExperimentSpec
 from autopilot.spec.chaos.limits import Ceilings
 from starter.client import schedules, start_schedule

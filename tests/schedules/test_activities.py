@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.contracts.schedule import StartRequest
 from autopilot.mesh.errors import MeshUnavailable
 from autopilot.mesh.model import Holder, Lease, LeasePhase, LeaseStatus, Target, Tier
-from autopilot.reports.schedule_rules import RunRecord
+from autopilot.reports.schedule import RunRecord
 from tests.schedules.conftest import PlayedMesh, Stage, at, experiment
 
 pytestmark = pytest.mark.devserver

@@ -19,7 +19,7 @@ from temporalio.worker import Replayer
 from activities.contracts.schedule import PauseRequest
 from autopilot.operations.common import Caller
 from autopilot.operations.task_queues import operation_queue
-from autopilot.reports.schedule_rules import ManualRun
+from autopilot.reports.schedule import ManualRun
 from autopilot.spec.chaos.limits import Ceilings
 from autopilot.spec.chaos.schedule import Freeze
 from starter.client import schedules, start_schedule

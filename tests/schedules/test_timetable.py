@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from autopilot.operations.common import Caller
-from autopilot.reports.schedule_rules import (
-    MOST_MISSED,
-    Counted,
-    ManualRun,
-    Pause,
-    Running,
-    Situation,
-    clock_notes,
-    decide,
-    missed,
-)
+from autopilot.reports.schedule import Counted, ManualRun, Pause, Running, Situation
+from autopilot.reports.schedule_rules import MOST_MISSED, clock_notes, decide, missed
 from autopilot.spec.chaos.schedule import Freeze, ScheduleSpec
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autopilot.spec.chaos.experiment import MeshExperiment
-from autopilot.spec.chaos.faults import describe, describe_scope
+from autopilot.spec.chaos.faults import describe
+from autopilot.spec.chaos.scope import describe_scope
 from autopilot.spec.errors import SpecError
 from autopilot.spec.load import load
 

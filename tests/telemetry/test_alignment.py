@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import Counters, SeriesSample
+from autopilot.telemetry.ticks import HubTick
 from tests.drawn import examples
 from tests.telemetry.fakes import sample, seen
 

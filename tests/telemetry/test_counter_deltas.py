@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.counter_deltas import FORGET, Differencer, Gap, HubTick, merge
+from autopilot.telemetry.counter_deltas import FORGET, Differencer
 from autopilot.telemetry.model import Counters
+from autopilot.telemetry.ticks import Gap, HubTick, merge
 from tests.telemetry.fakes import counters, sample, seen
 
 GROWTH = st.lists(

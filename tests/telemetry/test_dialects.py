@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.telemetry.arms import ArmSelector
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.dialects.dialect import Dialect, Matrix, Reading
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import ROUTE, Linkerd
 from autopilot.telemetry.model import Observation, Subject
 from autopilot.telemetry.prometheus.history import observations, ticks
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.fakes import REVIEWS
 from tests.telemetry.meshes import (
     ROUTE_BEGUN,

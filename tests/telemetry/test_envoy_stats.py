@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry.counter_deltas import HubTick
 from autopilot.telemetry.dialects.envoy_names import cluster_pattern, views
 from autopilot.telemetry.envoy.stats import EnvoyStats, parse_stats
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Counters, Door, Observation, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.conftest import Lab, free_ports
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from autopilot.telemetry.counter_deltas import HubTick
 from autopilot.telemetry.envoy.stats import EnvoyStats
 from autopilot.telemetry.exposure import tally
 from autopilot.telemetry.hub import Feed, Hub
 from autopilot.telemetry.model import SeriesSample, Subject
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.conftest import Lab
 
 REVIEWS = Subject(mesh="local", namespace="shop", service="reviews", arms=("v1", "v2"))

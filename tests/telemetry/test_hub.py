@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from autopilot.telemetry.counter_deltas import Gap, HubTick
 from autopilot.telemetry.hub import Feed, Hub
 from autopilot.telemetry.model import Observation, Subject, TelemetryError, TelemetrySource
+from autopilot.telemetry.ticks import Gap, HubTick
 from tests.telemetry.fakes import RATINGS, REVIEWS, ScriptedSource, counters, sample, seen
 
 TICK = 0.5

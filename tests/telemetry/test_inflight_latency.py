@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.inflight_latency import Late, Open, expected
 from autopilot.telemetry.model import Counters, SeriesSample
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.fakes import seen
 
 BOUNDS = (0.25, 1.0, 2.5)

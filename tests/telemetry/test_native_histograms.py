@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.prometheus.native_histograms import expanded
 from autopilot.telemetry.prometheus.source import PrometheusSource
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.running import running
 from tests.telemetry.test_stores import REVIEWS, istio_series, recorded, store
 

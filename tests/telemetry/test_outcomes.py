@@ -10,13 +10,14 @@ from autopilot.evidence import canary
 from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import Advance, Harm, StepRule, Verdict
 from autopilot.spec.canary import Analysis
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.dialects.dialect import Dialect
 from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.dialects.envoy_names import views
 from autopilot.telemetry.dialects.istio import Istio
 from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.model import Counters, Observation
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.fakes import REVIEWS
 from tests.telemetry.meshes import Series, endpoint, istio, matrix, route
 

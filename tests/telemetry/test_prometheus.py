@@ -21,12 +21,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.dialects.envoy import Envoy, parse_matrix, selector
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import HistorySource, Observation, QuerySource, Subject, TelemetryError, TelemetrySource
 from autopilot.telemetry.prometheus.history import ticks
 from autopilot.telemetry.prometheus.source import PrometheusSource
+from autopilot.telemetry.ticks import HubTick
 from tests.telemetry.conftest import Lab, free_ports
 from tests.telemetry.running import running
 

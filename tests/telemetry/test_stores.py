@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from autopilot.telemetry.counter_deltas import Gap
 from autopilot.telemetry.dialects.dialect import Dialect
 from autopilot.telemetry.dialects.envoy import Envoy
 from autopilot.telemetry.dialects.istio import Istio
@@ -22,6 +21,7 @@ from autopilot.telemetry.dialects.linkerd import Linkerd
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Subject, TelemetryError
 from autopilot.telemetry.prometheus.source import PrometheusSource
+from autopilot.telemetry.ticks import Gap
 
 RECORDED = Path(__file__).parent / "recorded" / "stores"
 REVIEWS = Subject(mesh="local", namespace="shop", service="reviews", arms=("v1", "v2"))

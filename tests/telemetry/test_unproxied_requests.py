@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopilot.evidence.unproxied import LEAST
-from autopilot.telemetry.counter_deltas import Differencer, HubTick, merge
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import Arrivals, Observation
+from autopilot.telemetry.ticks import HubTick, merge
 from autopilot.telemetry.unproxied_requests import Arrived, Unsent
 from tests.telemetry.fakes import REVIEWS, counters, sample
 

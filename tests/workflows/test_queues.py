@@ -22,7 +22,7 @@ from autopilot.mesh_registry.meshes import AttachedMesh, Meshes
 from autopilot.operations.common import Approval, Caller, Outcome
 from autopilot.operations.task_queues import EARLIER_QUEUE, EARLIER_WATCH_QUEUE, operation_queue, watch_queue
 from autopilot.reports.canary import CanaryInput
-from autopilot.reports.schedule_rules import RunRecord, ScheduledInput
+from autopilot.reports.schedule import RunRecord, ScheduledInput
 from autopilot.telemetry.hub import Hub
 from autopilot.telemetry.model import Observation, Subject
 from starter.cli.commands import apply, doctor

@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError
 from activities.contracts.schedule import Answer, AskRequest, EndRunRequest, ScheduleSignatures, Started, StartRequest
 from autopilot.operations.common import Caller, Command
 from autopilot.operations.task_queues import watch_queue
-from autopilot.reports.schedule_rules import Counted, Missed, RunRecord, ScheduledInput
+from autopilot.reports.schedule import Counted, Missed, RunRecord, ScheduledInput
 from workflows.operation.outcomes import reason_of
 
 _DUE = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")

@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.capabilities import ABILITIES
 from autopilot.mesh.envoy.admin import AdminClient
-from autopilot.mesh.envoy.config.faults import Laid, clusters, sign_of
+from autopilot.mesh.envoy.config.faults import clusters, sign_of
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.envoy.config.names import APPLICATION
 from autopilot.mesh.envoy.state.ledger import Ledger
 from autopilot.mesh.envoy.state.overrides import Overrides

@@ -7,9 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from autopilot.spec.base import Metadata, Misplaced, SpecModel
-from autopilot.spec.chaos.faults import POLICY, Fault, Scope
+from autopilot.spec.chaos.faults import POLICY, Fault
 from autopilot.spec.chaos.probes import OPT_IN, Probe
 from autopilot.spec.chaos.schedule import ScheduleSpec
+from autopilot.spec.chaos.scope import Scope
 from autopilot.spec.values.units import Count, Fraction, Name, Number, Percent, Seconds, explained
 
 DEFAULT_SHARE = 10.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from autopilot.spec.base import Misplaced, SpecModel
-from autopilot.spec.chaos.faults import HeaderName, HeadersOnce, HeaderText
 from autopilot.spec.chaos.tolerance import Tolerance
+from autopilot.spec.headers import HeaderName, HeadersOnce, HeaderValue
 from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.values.addresses import Address
 from autopilot.spec.values.units import Count, Name, Number, Seconds, explained, is_written
@@ -27,12 +27,6 @@ Argument = Annotated[str, Field(pattern=explained(r"^[A-Za-z_][A-Za-z0-9_]{0,63}
 def _text_or_secret(value: object) -> str:
     """Which of both a value is meant to be, so that a message is about that one alone."""
     return "secret" if isinstance(value, dict | SecretText) else "text"
-
-
-HeaderValue = Annotated[
-    Annotated[HeaderText, Tag("text")] | Annotated[SecretText, Tag("secret")], Discriminator(_text_or_secret)
-]
-"""Text; or, for what must not be written down, where a worker finds it."""
 
 
 class _Probe(SpecModel):

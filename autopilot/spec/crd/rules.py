@@ -21,20 +21,10 @@ from autopilot.spec.canary import (
     SuccessRate,
 )
 from autopilot.spec.chaos.experiment import ExperimentSpec
-from autopilot.spec.chaos.faults import (
-    POLICY,
-    Blackhole,
-    Delay,
-    Eject,
-    HeaderMatch,
-    Overflow,
-    PathMatch,
-    Scope,
-    Source,
-    Users,
-)
+from autopilot.spec.chaos.faults import POLICY, Blackhole, Delay, Eject, Overflow
 from autopilot.spec.chaos.probes import HttpProbe, KubernetesProbe, MeshProbe
 from autopilot.spec.chaos.schedule import Freeze, Window
+from autopilot.spec.chaos.scope import HeaderMatch, PathMatch, Scope, Source, Users
 from autopilot.spec.chaos.tolerance import Tolerance
 from autopilot.spec.crd.structural_schema import Needs, Rule, Rules
 from autopilot.spec.secret_ref import SecretRef

@@ -13,8 +13,9 @@ from itertools import pairwise
 from statistics import median
 
 from autopilot.evidence.model import Tick
-from autopilot.telemetry.counter_deltas import Differencer, HubTick
+from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import Observation, SeriesSample, Subject
+from autopilot.telemetry.ticks import HubTick
 
 _EARLY = 0.9
 """Share of the interval after which the next round begins: scrapes are not punctual to the millisecond."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from autopilot.operations.common import Caller
     from autopilot.reports.experiment import ExperimentInput
-    from autopilot.reports.schedule_rules import Missed, RunRecord
+    from autopilot.reports.schedule import Missed, RunRecord
     from autopilot.spec.chaos.experiment import MeshExperiment
     from starter.client.schedules import ScheduleRow
 
@@ -244,7 +244,7 @@ async def trigger(
     --force overrides the schedule's own freeze, but neither the administrator's freeze nor a halt.
     Exit codes: 0 it started (or waits for the run before it), 1 it did not.
     """
-    from autopilot.reports.schedule_rules import ManualRun  # noqa: PLC0415
+    from autopilot.reports.schedule import ManualRun  # noqa: PLC0415
     from starter.client import start_schedule  # noqa: PLC0415
     from starter.client.identity import caller  # noqa: PLC0415
     from starter.views.output import emit, note, show  # noqa: PLC0415

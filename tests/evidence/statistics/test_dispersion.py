@@ -12,7 +12,7 @@ from autopilot.evidence.canary import begin_step, evidence, observe, replay, sta
 from autopilot.evidence.configuration import judge_from
 from autopilot.evidence.model import ArmTick, Harm, Tick
 from autopilot.evidence.state import JudgeState, pack_gauge, unpack_gauge
-from autopilot.evidence.statistics import clustering, dispersion, metric_process
+from autopilot.evidence.statistics import clustering, dispersion, metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm
 from autopilot.evidence.statistics.dispersion import FLOOR, GROSS, PRIOR, fold, fresh, indices, phi_from
 from autopilot.evidence.statistics.dispersion import dispersion as said
@@ -113,7 +113,8 @@ def test_a_larger_phi_never_crosses_first(phi: float, more: float):
         arms = (_arm(bad, 10.0), _arm(1.0, 90.0))
         gathered = metric_process.fold(judge(ERRORS), ERRORS, gathered, *arms, seconds=1.0)
     less, lesser = (
-        float(metric_process.harm(judge(ERRORS), ERRORS, gathered, phi=np.array([each]))) for each in (phi, phi * more)
+        float(process_evidence.harm(judge(ERRORS), ERRORS, gathered, phi=np.array([each])))
+        for each in (phi, phi * more)
     )
     assert lesser <= max(less, 0) + 1e-9
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autopilot.evidence.model import Judge
-from autopilot.evidence.statistics import exclusion, metric_process
+from autopilot.evidence.statistics import exclusion, metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm
 from tests.evidence.cases import ERRORS, SUCCESS, judge
 
@@ -35,7 +35,7 @@ def excluded(judged: Judge, canary, stable, *, seconds: int, weight=lambda _: 0.
         share = weight(at)
         arms = arm(rng, rate * share, canary(at)), arm(rng, rate * (1 - share), stable(at))
         gathered = metric_process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
-        ever |= metric_process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
+        ever |= process_evidence.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
     return float(ever.mean())
 
 
@@ -84,8 +84,8 @@ def test_the_canary_alone_is_compared_with_the_past() -> None:
         gathered = metric_process.fold(JUDGED, ERRORS, gathered, arm(rng, 100, 0.001), nobody, seconds=1.0)
         worse = metric_process.fold(JUDGED, ERRORS, worse, arm(rng, 100, 0.012), nobody, seconds=1.0)
     needed = math.log(1 / JUDGED.miss_budget)
-    assert np.mean(metric_process.excluded(gathered)[:, 0] >= needed) > 0.95
-    assert np.mean(metric_process.excluded(worse)[:, 0] >= needed) <= 0.1
+    assert np.mean(process_evidence.excluded(gathered)[:, 0] >= needed) > 0.95
+    assert np.mean(process_evidence.excluded(worse)[:, 0] >= needed) <= 0.1
 
 
 def test_an_objective_is_held_against_what_it_allows() -> None:
@@ -95,7 +95,7 @@ def test_an_objective_is_held_against_what_it_allows() -> None:
         gathered, ever = metric_process.fresh(SUCCESS, (ROLLOUTS,)), np.zeros(ROLLOUTS, dtype=bool)
         for _ in range(300):
             gathered = metric_process.fold(judged, SUCCESS, gathered, arm(rng, 10, share), arm(rng, 90, 0), seconds=1.0)
-            ever |= metric_process.excluded(gathered)[:, 0] >= needed
+            ever |= process_evidence.excluded(gathered)[:, 0] >= needed
         assert at_least <= ever.mean() <= at_most
 
 

@@ -11,7 +11,7 @@ from autopilot.evidence.batch import harm_batch, start_batch, update_batch
 from autopilot.evidence.canary import harm_needed, replay
 from autopilot.evidence.explanations import about
 from autopilot.evidence.model import ArmTick, Inconclusive, StepRule
-from autopilot.evidence.statistics import metric_process
+from autopilot.evidence.statistics import metric_process, process_evidence
 from autopilot.evidence.statistics.arrays import BatchArm
 from autopilot.evidence.statistics.sample_size import detectable, requests_needed, requests_to_exclude
 from tests.evidence.cases import ERRORS, draw_batch, judge, steady
@@ -83,7 +83,7 @@ def test_a_step_takes_as_many_requests_as_was_said(stable: float, weight: float)
             for total in (requests, others)
         ]  # fmt: skip
         gathered = metric_process.fold(judged, ERRORS, gathered, *arms, seconds=1.0)
-        over = metric_process.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
+        over = process_evidence.excluded(gathered)[:, 0] >= math.log(1 / judged.miss_budget)
         done = np.where(over & np.isinf(done), number * requests, done)
     assert 0.8 <= np.mean(done <= said) <= 0.99
     assert np.mean(done <= said / 4) < 0.5

@@ -7,27 +7,15 @@ from typing import Any
 
 import pytest
 
-from autopilot.mesh.envoy.config.faults import PRIME, Laid, fault_routes, sizes
+from autopilot.mesh.envoy.config.faults import PRIME, fault_routes, sizes
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.envoy.prepare import prepare
 from autopilot.mesh.envoy.state.ledger import Ledger
 from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import InvalidChange, LeaseHeld, LeasePending
 from autopilot.mesh.model import Aspect, InjectFault, Lease
-from autopilot.spec.chaos.faults import (
-    Abort,
-    Blackhole,
-    Delay,
-    Eject,
-    Fault,
-    HeaderMatch,
-    Overflow,
-    Partition,
-    PathMatch,
-    Reset,
-    Scope,
-    Source,
-    Users,
-)
+from autopilot.spec.chaos.faults import Abort, Blackhole, Delay, Eject, Fault, Overflow, Partition, Reset
+from autopilot.spec.chaos.scope import HeaderMatch, PathMatch, Scope, Source, Users
 from tests.mesh.conftest import REVIEWS, Clock, split
 
 MESH = """\

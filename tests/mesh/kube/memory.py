@@ -9,7 +9,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from autopilot.mesh.kube.client.client import Absent, Conflict, KubeApi, Object, Operation
+from autopilot.mesh.kube.client.api_errors import Absent, Conflict
+from autopilot.mesh.kube.client.client import KubeApi, Object, Operation
 from autopilot.mesh.kube.client.resources import Resource
 from tests.mesh.kube.test_weight_patch import NotSo, patched
 

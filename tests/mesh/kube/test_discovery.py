@@ -25,7 +25,8 @@ from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import EVERY_RULE, Holder, InjectFault, RuleChoice, Target
-from autopilot.spec.chaos.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort
+from autopilot.spec.chaos.scope import Scope
 from tests.mesh.kube.memory import Memory, deployment, service, shop, subsets
 
 RBAC = Path(__file__).parents[3] / "deploy" / "rbac.yaml"

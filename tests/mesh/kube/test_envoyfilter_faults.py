@@ -27,7 +27,8 @@ from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import InjectFault
 from autopilot.mesh.overlay_header import OVERLAY_HEADER
-from autopilot.spec.chaos.faults import GRPC_CODES, Abort, Delay, HeaderMatch, PathMatch, Scope, Source
+from autopilot.spec.chaos.faults import GRPC_CODES, Abort, Delay
+from autopilot.spec.chaos.scope import HeaderMatch, PathMatch, Scope, Source
 from tests.mesh.kube.test_rule_patch import (
     EVERYBODY,
     JASON,

@@ -25,20 +25,8 @@ from autopilot.mesh.kube.routes import fault_marks
 from autopilot.mesh.kube.routes.base import route_to
 from autopilot.mesh.kube.routes.istio import IstioRoutes
 from autopilot.mesh.model import Holder, Target
-from autopilot.spec.chaos.faults import (
-    Abort,
-    Cookie,
-    Delay,
-    Fault,
-    GrpcAbort,
-    HeaderMatch,
-    PathMatch,
-    Retries,
-    Scope,
-    Source,
-    Timeout,
-    Users,
-)
+from autopilot.spec.chaos.faults import Abort, Delay, Fault, GrpcAbort, Retries, Timeout
+from autopilot.spec.chaos.scope import Cookie, HeaderMatch, PathMatch, Scope, Source, Users
 from tests.mesh.kube.test_weight_patch import patched
 
 TARGET = Target(mesh="m", namespace="shop", service="ratings")

@@ -18,7 +18,8 @@ from autopilot.mesh.kube.routes.service_entries import refuse_absent
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import Holder, InjectFault, Target
 from autopilot.spec.chaos.experiment import PodKill
-from autopilot.spec.chaos.faults import Abort, Partition, PathMatch, Scope
+from autopilot.spec.chaos.faults import Abort, Partition
+from autopilot.spec.chaos.scope import PathMatch, Scope
 from autopilot.spec.cluster import ClusterMesh
 from tests.mesh.kube.memory import Memory, service, shop
 

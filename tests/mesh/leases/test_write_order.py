@@ -19,7 +19,8 @@ from autopilot.mesh.envoy.state.ledger import Ledger
 from autopilot.mesh.envoy.state.store import Store
 from autopilot.mesh.errors import LeaseLost, StaleWrite
 from autopilot.mesh.model import Aspect, InjectFault, Lease
-from autopilot.spec.chaos.faults import Abort, Scope
+from autopilot.spec.chaos.faults import Abort
+from autopilot.spec.chaos.scope import Scope
 from tests.drawn import examples
 from tests.mesh.conftest import MESH, REVIEWS, Clock, published, split, take
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from autopilot.mesh.envoy.config import faults
-from autopilot.mesh.envoy.config.faults import Laid
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.model import InjectFault
 from autopilot.mesh.proxy_regex import refuse_regex

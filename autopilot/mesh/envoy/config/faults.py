@@ -9,21 +9,18 @@ nothing about the other.
 from __future__ import annotations
 
 import copy
-import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from autopilot.mesh.envoy.config.fault_matches import header_matches, path_match, user_key
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.envoy.config.names import (
     BLACKHOLE,
-    BUCKETS,
     FAULT_FILTER,
     RESET,
     USER_HEADER,
     arm_cluster,
     fault_cluster,
-    fault_name,
 )
 from autopilot.mesh.leases.records import Overlay
 from autopilot.mesh.model import FaultSign, InjectFault, endpoints_arm
@@ -35,11 +32,9 @@ from autopilot.spec.chaos.faults import (
     Eject,
     Fault,
     GrpcAbort,
-    HeaderMatch,
     Overflow,
     Reset,
     Retries,
-    Scope,
     Timeout,
 )
 from autopilot.spec.mesh import Inbound, MeshService, MeshSpec, Proxy
@@ -49,52 +44,11 @@ PRIME = 999_983
 _MILLION = 1_000_000
 _STEPS = 8
 """Delays with jitter come in so many sizes."""
-FILTERED = (Delay, Abort, GrpcAbort, Bandwidth)
-"""Made by the fault filter."""
 REROUTED = (Reset, Blackhole, Eject, Overflow)
 """Made by a cluster that stands in for the arm's own."""
-EVERYBODY = Scope(percentage=100.0)
-_LATER_FIELDS = ("path", "method", "rule")
-"""Of scopes: not part of a fault's name where they are empty, so that an upgrade renames no fault that is laid."""
 RETRY_ON = "connect-failure,refused-stream,unavailable,5xx"
 """What the mesh retries, where it retries."""
 _HTTP_FAULT = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
-
-
-@dataclass(frozen=True, slots=True)
-class Laid:
-    """One fault as a holder has laid it over a service."""
-
-    service: MeshService
-    fencing: int
-    change: InjectFault
-
-    @property
-    def fault(self) -> Fault:
-        """What it does."""
-        return self.change.fault
-
-    @property
-    def name(self) -> str:
-        """Of its routes, counters and clusters: another fault of the same holder is called otherwise."""
-        later = {name for name in _LATER_FIELDS if getattr(self.scope, name) is None}
-        said = self.change.model_dump_json(exclude={"scope": later})
-        digest = hashlib.sha256(said.encode()).hexdigest()[:8]
-        return fault_name(self.fencing, digest)
-
-    @property
-    def scope(self) -> Scope:
-        """Whom it meets."""
-        return self.change.scope or EVERYBODY
-
-    @property
-    def inbound(self) -> bool:
-        """Whether it is laid at the target's side."""
-        return self.scope.view == "policy" and isinstance(self.fault, FILTERED)
-
-    def meets(self, arm: str) -> bool:
-        """Whether requests to this arm are meant."""
-        return self.scope.arm in (None, endpoints_arm(arm))
 
 
 def laid_over(service: MeshService, overlays: Sequence[Overlay]) -> list[Laid]:
@@ -112,7 +66,7 @@ def users_of(laid: Sequence[Laid]) -> list[str]:
     """What the constant filter must tell users apart by, in the order of its headers."""
     found: list[str] = []
     for one in laid:
-        if (key := _user_key(one)) and key not in found:
+        if (key := user_key(one)) and key not in found:
             found.append(key)
     return found
 
@@ -206,7 +160,7 @@ def fault_routes(
     taken: dict[str, float] = {}
     routes = []
     for one in laid:
-        match = [*headers, *_header_matches(one, users)]
+        match = [*headers, *header_matches(one, users)]
         begins = taken.get(kind_of_scope(one), 0.0)
         share = 100.0 if one.scope.percentage is None else one.scope.percentage
         taken[kind_of_scope(one)] = begins + share
@@ -243,7 +197,7 @@ def sizes(fault: Fault) -> list[Fault]:
 def _route(
     plain: dict[str, Any], headers: list[dict[str, Any]], ends: float, one: Laid, fault: Fault
 ) -> dict[str, Any]:
-    match: dict[str, Any] = {**_path_match(one.scope), "headers": headers}
+    match: dict[str, Any] = {**path_match(one.scope), "headers": headers}
     if ends < 100:
         chance = {"numerator": round(ends / 100 * _MILLION), "denominator": "MILLION"}
         match["runtime_fraction"] = {"default_value": chance}
@@ -295,47 +249,6 @@ def _filter(fault: Fault) -> dict[str, Any]:
             limit = {"fixed_limit": {"limit_kbps": fault.limit}, "percentage": always}
             return {"response_rate_limit": limit}
     raise TypeError(f"{fault.type} is not made by the fault filter")
-
-
-def _header_matches(one: Laid, users: Sequence[str]) -> list[dict[str, Any]]:
-    scope = one.scope
-    matches = [{"name": name, **_string_match(match)} for name, match in scope.headers.items()]
-    if scope.cookie is not None:
-        value = re.escape(scope.cookie.value) if scope.cookie.value is not None else "[^;]*"
-        pattern = rf"(?:.*;\s*)?{re.escape(scope.cookie.name)}={value}(?:\s*;.*)?"
-        matches.append({"name": "cookie", "string_match": {"safe_regex": {"regex": pattern}}})
-    if scope.method is not None:
-        matches.append({"name": ":method", "string_match": {"exact": scope.method}})
-    if scope.users is not None:
-        number = users.index(_user_key(one)) + 1
-        until = round(scope.users.percentage / 100 * BUCKETS)
-        matches.append({"name": f"{USER_HEADER}-{number}", "range_match": {"start": 0, "end": until}})
-    return matches
-
-
-def _path_match(scope: Scope) -> dict[str, Any]:
-    """A route's own specifier of paths, which leaves out the query; a matcher of `:path` would not."""
-    path = scope.path
-    if path is None:
-        return {"prefix": "/"}
-    if path.regex is not None:
-        return {"safe_regex": {"regex": path.regex}}
-    return {"prefix": path.prefix} if path.prefix is not None else {"path": path.exact}
-
-
-def _string_match(match: HeaderMatch) -> dict[str, Any]:
-    if match.present:
-        return {"present_match": True}
-    if match.regex is not None:
-        return {"string_match": {"safe_regex": {"regex": match.regex}}}
-    return {"string_match": {"prefix": match.prefix} if match.prefix is not None else {"exact": match.exact}}
-
-
-def _user_key(one: Laid) -> str:
-    users = one.scope.users
-    if users is None:
-        return ""
-    return f"{'header' if users.header else 'cookie'} {users.header or users.cookie} {one.change.salt}"
 
 
 def kind_of_scope(one: Laid) -> str:

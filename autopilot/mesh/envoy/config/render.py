@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autopilot.mesh.envoy.config import faults
+from autopilot.mesh.envoy.config import faults, laid_fault
 from autopilot.mesh.envoy.config.listener_filters import inner_listeners, steering_filters
 from autopilot.mesh.envoy.config.names import inbound_cluster, outbound_cluster
 from autopilot.mesh.envoy.config.routes import inbound_host, virtual_host
@@ -98,7 +98,7 @@ def _stand_ins(spec: MeshSpec, called: Sequence[str], spares: Sequence[Spare]) -
             continue
         for change in spare.changes:
             if isinstance(change, InjectFault):
-                for each in faults.clusters(spec, faults.Laid(service, spare.lease.holder.fencing, change)):
+                for each in faults.clusters(spec, laid_fault.Laid(service, spare.lease.holder.fencing, change)):
                     endpoints = [socket_address(one) if isinstance(one, str) else one for one in each["endpoints"]]
                     found[each["name"]] = _cluster(each["name"], endpoints, each.get("thresholds"))
     return list(found.values())
@@ -112,7 +112,7 @@ def inbound_table(spec: MeshSpec, proxy: Proxy, inbound: Inbound, overlays: Sequ
     disturbed = [service for service in services if faults.laid_over(service, overlays)]
     service = next(iter(disturbed or services), None)
 
-    def meant(one: faults.Laid) -> bool:
+    def meant(one: laid_fault.Laid) -> bool:
         return inbound in faults.answered_by(proxy, one)
 
     return {"name": inbound.name, "virtual_hosts": [inbound_host(inbound, service, overlays, meant)]}
@@ -123,7 +123,7 @@ def route_table(
 ) -> dict[str, Any]:
     """The route table of one outbound listener; `proxy` is whose, where faults of some callers alone are laid."""
 
-    def meant(one: faults.Laid) -> bool:
+    def meant(one: laid_fault.Laid) -> bool:
         return proxy is None or faults.called_by(spec, proxy, one)
 
     hosts = []

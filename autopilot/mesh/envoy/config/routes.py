@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autopilot.mesh.envoy.config.faults import (
-    PRIME,
-    RETRY_ON,
-    Laid,
-    fault_routes,
-    internal_headers,
-    laid_over,
-    users_of,
-)
+from autopilot.mesh.envoy.config.faults import PRIME, RETRY_ON, fault_routes, internal_headers, laid_over, users_of
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.envoy.config.names import (
     APPLICATION,
     DEADLINES,

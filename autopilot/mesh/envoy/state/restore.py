@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.audit_writer import AuditWriter
-from autopilot.mesh.envoy.config.faults import Laid
+from autopilot.mesh.envoy.config.laid_fault import Laid
 from autopilot.mesh.envoy.config.render import ProxyFiles
 from autopilot.mesh.envoy.config.routes import effective_weights, folded
 from autopilot.mesh.envoy.mesh_file import set_weights

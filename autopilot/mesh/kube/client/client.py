@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autopilot.mesh.errors import MeshError, MeshUnavailable
-from autopilot.mesh.kube.client.api_errors import names_an_object, parsed, retry_after, says, told
+from autopilot.mesh.kube.client.api_errors import (
+    Conflict,
+    failure_of,
+    names_an_object,
+    parsed,
+    retry_after,
+    says,
+)
 from autopilot.mesh.kube.client.resources import POD, Resource
 
 if TYPE_CHECKING:
@@ -34,33 +41,11 @@ _BUDGET = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _PAGE = 500
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_NOT_A_RIGHT = ("admission webhook", "ValidatingAdmissionPolicy", "exceeded quota", "is being terminated")
-"""Other reasons for a 403, where granting a verb would not help."""
 _PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-
-
-class Conflict(MeshError):
-    """Another client changed the object since it was read: nothing was written; read it again."""
-
-    retryable = True
-    unsure = False
-    """Whether an earlier try of the same request may have been carried out, though its answer never came."""
-
-
-class Refused(MeshError):
-    """The API server will not do that; the message says what to change."""
-
-
-class Forbidden(Refused):
-    """Our credentials do not allow it; the message names the verb and the resource."""
-
-
-class Absent(Refused):
-    """The cluster does not serve this kind of object: its CRD is missing."""
 
 
 class KubeApi:
@@ -251,7 +236,7 @@ class KubeApi:
                     renewed = True  # the token may have been renewed since it was read
                     self._read_credentials_again()
                     continue
-                trouble = _error(status, text, method, resource, path)
+                trouble = failure_of(status, text, method, resource, path)
                 if isinstance(trouble, Conflict):
                     trouble.unsure = unsure
                 if status not in _PASSING:
@@ -347,43 +332,3 @@ def _query(*, dry_run: bool = False) -> dict[str, str]:
 def _namespace(body: Object) -> str | None:
     namespace: str | None = body["metadata"].get("namespace")
     return namespace
-
-
-def _error(status: int, text: str, method: str, resource: Resource, path: str) -> MeshError:
-    said = told(text).get("message") or text[:300] or "no reason was given"
-    what = f"{method} {path}"
-    match status:
-        case 401:
-            return MeshUnavailable(
-                f"{what}: the API server does not accept our credentials (401); renew the token, it is read "
-                "again on the next try"
-            )
-        case 403:
-            return _forbidden(what, said, resource)
-        case 404:
-            return _missing(what, said, method, resource, an_object=names_an_object(text))
-        case 409 | 422 if status == 409 or (method == "PATCH" and not told(text).get("details", {}).get("causes")):
-            return Conflict(f"{what}: {said}")
-        case 429 | 500 | 502 | 503 | 504:
-            return MeshUnavailable(
-                f"{what}: the API server answers {status} ({said}); try again when the server has recovered"
-            )
-        case _:
-            return Refused(f"{what}: the API server refuses it ({status}): {said}")
-
-
-def _forbidden(what: str, said: str, resource: Resource) -> Refused:
-    if any(words in said for words in _NOT_A_RIGHT):
-        return Refused(f"{what}: {said}")
-    return Forbidden(f"{said}; grant that verb on {resource.plural}.{resource.group or 'core'} to Autopilot")
-
-
-def _missing(what: str, said: str, method: str, resource: Resource, *, an_object: bool) -> MeshError:
-    if not an_object:
-        return Absent(
-            f"the cluster does not serve {resource.kind} ({resource.api_version}); install its CRDs "
-            f"or choose another provider"
-        )
-    if method == "POST":  # what is created is not there either: it is the namespace that is missed
-        return Refused(f"{what}: {said}; create it, or name another namespace with spec.namespace")
-    return Conflict(f"{what}: {said}")

@@ -13,20 +13,8 @@ from dataclasses import dataclass
 from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.client.client import Object
 from autopilot.mesh.kube.faults.match_narrowing import Narrowing, all_of
-from autopilot.spec.chaos.faults import (
-    GRPC_CODES,
-    Abort,
-    Cookie,
-    Delay,
-    Fault,
-    GrpcAbort,
-    HeaderMatch,
-    PathMatch,
-    Retries,
-    Scope,
-    Timeout,
-    describe,
-)
+from autopilot.spec.chaos.faults import GRPC_CODES, Abort, Delay, Fault, GrpcAbort, Retries, Timeout, describe
+from autopilot.spec.chaos.scope import Cookie, HeaderMatch, PathMatch, Scope
 
 _NOT_HEADERS = {
     "uri": "use scope.path",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from autopilot.mesh.errors import InvalidChange, UnreadableRecord
-from autopilot.mesh.kube.client.client import Forbidden, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Forbidden
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.json_patch import version
 from autopilot.mesh.kube.client.label_selectors import selects
 from autopilot.mesh.kube.client.resources import NETWORK_POLICY, POD
@@ -20,7 +21,8 @@ from autopilot.mesh.kube.routes.overlay import Marked
 from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.kube.state.write_order import refuse_later, write_as_read
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
-from autopilot.spec.chaos.faults import Partition, Scope
+from autopilot.spec.chaos.faults import Partition
+from autopilot.spec.chaos.scope import Scope
 
 OPERATION = "meshautopilot.io/operation"
 """Annotation: whose it is, since a label may not hold a workflow id."""

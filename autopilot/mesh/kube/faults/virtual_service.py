@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from autopilot.mesh.errors import InvalidChange, MeshError, TakenOver, UnreadableRecord
-from autopilot.mesh.kube.client.client import Absent, Conflict, Object
+from autopilot.mesh.kube.client.api_errors import Absent, Conflict
+from autopilot.mesh.kube.client.client import Object
 from autopilot.mesh.kube.client.json_patch import changes, version
 from autopilot.mesh.kube.client.resources import VIRTUAL_SERVICE
 from autopilot.mesh.kube.faults import rule_patch
@@ -27,7 +28,7 @@ from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.kube.state.write_order import refuse_later
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer
-from autopilot.spec.chaos.faults import Scope
+from autopilot.spec.chaos.scope import Scope
 
 _T = TypeVar("_T")
 _PLANNED = Holder(operation="planned", fencing=0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from autopilot.mesh.audit import AuditRecord
 from autopilot.mesh.errors import Condemned, Halted, InvalidChange, LeaseLost, MeshError, UnreadableRecord
-from autopilot.mesh.kube.client.client import Conflict
+from autopilot.mesh.kube.client.api_errors import Conflict
 from autopilot.mesh.kube.client.resources import SERVICE
 from autopilot.mesh.kube.faults.driver import FaultDriver
 from autopilot.mesh.kube.leases.restore import Ending, injected_of, lays, split_of, unknown, weights_of

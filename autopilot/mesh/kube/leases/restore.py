@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from autopilot.mesh.audit import Action, AuditRecord
 from autopilot.mesh.audit_writer import AuditWriter
 from autopilot.mesh.errors import LeaseLost, MeshError, MeshUnavailable, UnreadableRecord
-from autopilot.mesh.kube.client.client import Refused
+from autopilot.mesh.kube.client.api_errors import Refused
 from autopilot.mesh.kube.faults.driver import FaultDriver
 from autopilot.mesh.kube.routes.base import Route
 from autopilot.mesh.kube.routes.overlay import Marked, Overlays

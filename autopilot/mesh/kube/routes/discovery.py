@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autopilot.mesh.kube.client.client import Absent, Forbidden, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Absent, Forbidden
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import (
     SERVICE,
     SERVICE_ENTRY,

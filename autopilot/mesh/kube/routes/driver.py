@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from autopilot.mesh.errors import InvalidChange, TakenOver, UnreadableRecord
 from autopilot.mesh.kube.client import json_patch
-from autopilot.mesh.kube.client.client import MANAGER, Absent, Conflict, Object
+from autopilot.mesh.kube.client.api_errors import Absent, Conflict
+from autopilot.mesh.kube.client.client import MANAGER, Object
 from autopilot.mesh.kube.client.resources import Resource
 from autopilot.mesh.kube.routes import weight_patch
 from autopilot.mesh.kube.routes.backends import Arms, Backend, service_backend

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.client.client import Absent, Forbidden, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Absent, Forbidden
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import DESTINATION_RULE, SERVICE, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import fault_marks
 from autopilot.mesh.kube.routes.backends import Arms, Backend, host_of, meant, service_backend

@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Iterable
 
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.kube.client.client import Absent, Forbidden, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Absent, Forbidden
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import SERVICE, SERVICE_ENTRY, VIRTUAL_SERVICE, Resource
 from autopilot.mesh.kube.routes import fault_marks
 from autopilot.mesh.kube.routes.backends import DOMAIN, host_of, meant

@@ -14,7 +14,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from autopilot.mesh.errors import MeshError, MeshUnavailable, UnreadableRecord
-from autopilot.mesh.kube.client.client import Conflict, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Conflict
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import CONFIG_MAP, LEASE
 from autopilot.mesh.kube.state.target_object import from_object, to_object
 from autopilot.mesh.kube.state.target_record import SELECTOR, OpenTargetRecord, TargetRecord, name_of

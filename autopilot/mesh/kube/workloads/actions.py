@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autopilot.mesh.errors import InvalidChange, MeshError, MeshUnavailable
-from autopilot.mesh.kube.client.client import Conflict, KubeApi, Object
+from autopilot.mesh.kube.client.api_errors import Conflict
+from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.json_patch import annotated, unannotated, unchanged
 from autopilot.mesh.kube.client.resources import DEPLOYMENT, NODE, POD, STATEFUL_SET, Resource
 from autopilot.mesh.kube.routes.base import is_ready, selector_of
