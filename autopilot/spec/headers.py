@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from autopilot.spec.base import Misplaced
-from autopilot.spec.headers import HeaderName, HeadersOnce, HeaderText
 from autopilot.spec.secret_ref import SecretText
 from autopilot.spec.values.units import explained
 
@@ -41,6 +40,11 @@ _ONE_LINE = explained(r"^[^\x00-\x1f\x7f]*$", "text on one line")
 
 
 HeaderText = Annotated[str, Field(min_length=1, max_length=1024, pattern=_ONE_LINE)]
+
+
+def _text_or_secret(value: object) -> str:
+    """Which of both a value is meant to be, so that a message is about that one alone."""
+    return "secret" if isinstance(value, dict | SecretText) else "text"
 
 
 HeaderValue = Annotated[

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from autopilot.spec.base import Misplaced, SpecModel
-from autopilot.spec.chaos.probes import Url
 from autopilot.spec.headers import HeaderName, HeadersOnce, HeaderText, HeaderValue
 from autopilot.spec.secret_ref import SecretRef, SecretText
+from autopilot.spec.values.addresses import Url
 
 Place = tuple[str | int, ...]
 

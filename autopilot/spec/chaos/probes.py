@@ -10,23 +10,14 @@ from autopilot.spec.base import Misplaced, SpecModel
 from autopilot.spec.chaos.tolerance import Tolerance
 from autopilot.spec.headers import HeaderName, HeadersOnce, HeaderValue
 from autopilot.spec.secret_ref import SecretText
-from autopilot.spec.values.addresses import Address
+from autopilot.spec.values.addresses import Address, Url
 from autopilot.spec.values.units import Count, Name, Number, Seconds, explained, is_written
 
 Mode = Literal["before", "after", "edge", "continuous", "during"]
 """When a probe runs: before the method; after the restore; both; all the time; only while faults are laid."""
 
-Url = Annotated[
-    str,
-    Field(max_length=2048, pattern=explained(r"^https?://[^\s\x00-\x1f\x7f]+$", "an address: http://host:port/path")),
-]
 Text = Annotated[str, Field(max_length=4096)]
 Argument = Annotated[str, Field(pattern=explained(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$", "the name of an argument"))]
-
-
-def _text_or_secret(value: object) -> str:
-    """Which of both a value is meant to be, so that a message is about that one alone."""
-    return "secret" if isinstance(value, dict | SecretText) else "text"
 
 
 class _Probe(SpecModel):

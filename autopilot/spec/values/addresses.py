@@ -47,3 +47,9 @@ Address = Annotated[
 
 ListenerAddress = Annotated[Address, AfterValidator(_listens)]
 """`host:port`, the host an IP address: Envoy resolves no names there."""
+
+
+Url = Annotated[
+    str,
+    Field(max_length=2048, pattern=explained(r"^https?://[^\s\x00-\x1f\x7f]+$", "an address: http://host:port/path")),
+]
