@@ -47,15 +47,15 @@ class LeaseRenewer:
     Args:
         mesh: where it is held.
         lease: the lease.
-        pulse: of Temporal.
+        health: whether Temporal answers.
         grace: seconds without Temporal after which it is left to run out.
         halt: what the stop button means to whoever acts.
     """
 
-    def __init__(self, mesh: Mesh, lease: Lease, pulse: TemporalHealth, *, grace: float, halt: HaltRule) -> None:
+    def __init__(self, mesh: Mesh, lease: Lease, health: TemporalHealth, *, grace: float, halt: HaltRule) -> None:
         self._mesh = mesh
         self._lease = lease
-        self._pulse = pulse
+        self._health = health
         self._grace = grace
         self._halt = halt
         self._every = min(_LONGEST, lease.ttl / 10)
@@ -149,18 +149,18 @@ class LeaseRenewer:
         return None
 
     def _unheard(self) -> bool:
-        workflow = self._pulse.workflow(self._lease.holder.operation)
-        left = self._pulse.silent > self._grace or workflow.seconds > self._grace or workflow.over
+        workflow = self._health.workflow(self._lease.holder.operation)
+        left = self._health.silent > self._grace or workflow.seconds > self._grace or workflow.over
         if left != self._left:
             self._left = left
-            target, silent = str(self._lease.target), round(self._pulse.silent, 1)
+            target, silent = str(self._lease.target), round(self._health.silent, 1)
             if left:
                 _log.warning(
                     "the lease is left to expire: its operation would not receive a verdict",
                     target=target,
                     workflow=self._lease.holder.operation,
                     state=workflow.state,
-                    temporal=self._pulse.state,
+                    temporal=self._health.state,
                     silent=silent,
                 )
             else:

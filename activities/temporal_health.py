@@ -53,7 +53,7 @@ class TemporalHealth:
             return client.service_client.check_health(timeout=timedelta(seconds=every))
 
         self._client = client
-        task = asyncio.create_task(self._follow(health, every), name="pulse of Temporal")
+        task = asyncio.create_task(self._follow(health, every), name="health of Temporal")
         try:
             yield
         finally:

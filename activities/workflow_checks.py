@@ -66,7 +66,7 @@ class WorkflowCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """All that is known of one workflow; times are of the pulse's own clock."""
+    """All that is known of one workflow; times are of the monotonic clock."""
 
     check: WorkflowCheck = WorkflowCheck()
     asked: float = 0.0

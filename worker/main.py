@@ -108,11 +108,11 @@ async def working(
     """
     if not any(isinstance(plugin, AutopilotPlugin) for plugin in client.config(active_config=True)["plugins"]):
         raise ValueError("this client has no AutopilotPlugin: connect it with plugins=[AutopilotPlugin()]")
-    pulse = TemporalHealth()
+    health = TemporalHealth()
     archive = Archive(reports)
     mesh, heartbeats = MeshActivities(meshes), HeartbeatActivities(client)
     archived, schedules = OperationReports(archive), ScheduleActivities(client, meshes, reports)
-    holds, tools = HoldActivities(meshes, pulse), Tools(meshes, pulse, archive)
+    holds, tools = HoldActivities(meshes, health), Tools(meshes, health, archive)
     registered = [kind.load("activities")(tools) for kind in kinds() if kind.activities]
 
     def effects(queue: str) -> Worker:
@@ -166,7 +166,7 @@ async def working(
     workers = [effects(EARLIER_QUEUE), watches(EARLIER_WATCH_QUEUE)]
     for name in meshes.attached:
         workers += [effects(operation_queue(name)), restores(restore_queue(name)), watches(watch_queue(name))]
-    async with pulse.following(client), contextlib.AsyncExitStack() as running:
+    async with health.following(client), contextlib.AsyncExitStack() as running:
         for one in workers:
             await running.enter_async_context(one)
         try:

@@ -42,9 +42,9 @@ def register(tools: Tools) -> Registered:
 class TelemetryActivities(TelemetrySignatures):
     """Telemetry of this worker's meshes, as activities."""
 
-    def __init__(self, meshes: Meshes, pulse: TemporalHealth) -> None:
+    def __init__(self, meshes: Meshes, health: TemporalHealth) -> None:
         self._meshes = meshes
-        self._pulse = pulse
+        self._health = health
 
     @activity.defn(name="telemetry.count")
     async def count(self, request: CountRequest) -> Totals:
@@ -83,7 +83,7 @@ class TelemetryActivities(TelemetrySignatures):
         """Judges ticks until there is a verdict; heartbeats its state, renews the lease, condemns it on harm."""
         beats = activity.info().heartbeat_details
         earlier = WatchBeat.model_validate(beats[0]) if beats else None
-        watching = AnalysisRun(request, self._meshes[request.target.mesh], self._pulse, earlier)
+        watching = AnalysisRun(request, self._meshes[request.target.mesh], self._health, earlier)
         try:
             return await watching.run(activity.heartbeat)
         except asyncio.CancelledError:

@@ -50,7 +50,7 @@ class AnalysisRun:
     """Feeds the hub's ticks to the judge."""
 
     def __init__(
-        self, request: WatchRequest, attached: AttachedMesh, pulse: TemporalHealth, earlier: WatchBeat | None
+        self, request: WatchRequest, attached: AttachedMesh, health: TemporalHealth, earlier: WatchBeat | None
     ) -> None:
         self._request = request
         self._attached = attached
@@ -60,7 +60,7 @@ class AnalysisRun:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self._heard = earlier.silent_since if earlier and earlier.silent_since else time.time()
         self._keeper = LeaseRenewer(
-            attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt=request.halt
+            attached.mesh, request.lease, health, grace=request.temporal_grace, halt=request.halt
         )
         self._vigil = EndpointCheck(attached.mesh, request.target, request.arms, request.weight)
         remembered = earlier.split if earlier else ""

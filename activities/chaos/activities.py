@@ -59,9 +59,9 @@ def register(tools: Tools) -> Registered:
 class ExperimentActivities(ExperimentSignatures):
     """Experiments on the meshes of this worker."""
 
-    def __init__(self, meshes: Meshes, pulse: TemporalHealth, archive: Archive) -> None:
+    def __init__(self, meshes: Meshes, health: TemporalHealth, archive: Archive) -> None:
         self._meshes = meshes
-        self._pulse = pulse
+        self._health = health
         self._archive = archive
         self._allowed = allowed_probes(os.environ)
         Allowed(os.environ)  # a mistake in the variable shows when the worker starts, not in an experiment
@@ -162,7 +162,7 @@ class ExperimentActivities(ExperimentSignatures):
                 await asyncio.sleep(sight.witness.lag)  # what was met before the restore is to be counted by then
                 others = await _laying(attached, request.target) if by_proxy else others
                 first = await sight.read(time.time())
-            found = await SteadyStateCheck(request, attached, self._pulse).run(prober)
+            found = await SteadyStateCheck(request, attached, self._health).run(prober)
             if first is None:
                 return found
             last = await sight.read(time.time())
@@ -183,7 +183,7 @@ class ExperimentActivities(ExperimentSignatures):
         beats = activity.info().heartbeat_details
         earlier = HoldBeat.model_validate(beats[0]) if beats else None
         attached = self._meshes[request.target.mesh]
-        holding = FaultStep(request, attached, self._pulse, earlier)
+        holding = FaultStep(request, attached, self._health, earlier)
         async with self._prober(attached, request.target) as prober:
             try:
                 return await holding.run(prober, activity.heartbeat)
@@ -228,7 +228,7 @@ class ExperimentActivities(ExperimentSignatures):
         if lease is None:
             yield
             return
-        keeper = LeaseRenewer(attached.mesh, lease, self._pulse, grace=CHAOS_GRACE, halt="ignore")
+        keeper = LeaseRenewer(attached.mesh, lease, self._health, grace=CHAOS_GRACE, halt="ignore")
 
         async with keeper.keeping():  # what ends it is reported by the hold that follows
             yield

@@ -56,7 +56,7 @@ class FaultStep:
     """Watches one step."""
 
     def __init__(
-        self, request: HoldRequest, attached: AttachedMesh, pulse: TemporalHealth, earlier: HoldBeat | None
+        self, request: HoldRequest, attached: AttachedMesh, health: TemporalHealth, earlier: HoldBeat | None
     ) -> None:
         self._request = request
         self._attached = attached
@@ -64,7 +64,7 @@ class FaultStep:
         self._state = HoldState.model_validate_json(earlier.state) if earlier else HoldState(heard=time.time())
         self._progress = earlier.progress if earlier else ChaosProgress(time=time.time(), hold=request.hold or 0.0)
         self._keeper = LeaseRenewer(
-            attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt=request.halt
+            attached.mesh, request.lease, health, grace=request.temporal_grace, halt=request.halt
         )
         during = PHASES["during"]
         self._guards = {probe.name: probe for probe in self._spec.abort}

@@ -32,13 +32,13 @@ _ENDS: Final[dict[str, Literal["leaseLost", "condemned", "takenOver", "halted"]]
 class SteadyStateCheck:
     """Looks at every probe of one phase until each has an answer."""
 
-    def __init__(self, request: SteadyRequest, attached: AttachedMesh, pulse: TemporalHealth) -> None:
+    def __init__(self, request: SteadyRequest, attached: AttachedMesh, health: TemporalHealth) -> None:
         self._request = request
         modes = PHASES[request.phase]
         self._probes = {probe.name: probe for probe in request.spec.hypothesis.probes if probe.mode in modes}
         self._states: dict[str, ProbeState] = {}
         self._keeper = (
-            LeaseRenewer(attached.mesh, request.lease, pulse, grace=request.temporal_grace, halt="end")
+            LeaseRenewer(attached.mesh, request.lease, health, grace=request.temporal_grace, halt="end")
             if request.lease
             else None
         )

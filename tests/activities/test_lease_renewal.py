@@ -120,11 +120,11 @@ def pulse_of(temporal: Temporal, clock: Clock) -> TemporalHealth:
     return made
 
 
-async def found(pulse: TemporalHealth) -> WorkflowCheck:
+async def found(health: TemporalHealth) -> WorkflowCheck:
     """What a look finds that begins now, where one is due."""
-    pulse.workflow("canary/a")
-    await pulse.settle()
-    return pulse.workflow("canary/a")
+    health.workflow("canary/a")
+    await health.settle()
+    return health.workflow("canary/a")
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def keeper(
-    mesh: Mesh | Hanging, pulse: TemporalHealth | None = None, *, halt: HaltRule = "end", grace: float = 30
+    mesh: Mesh | Hanging, health: TemporalHealth | None = None, *, halt: HaltRule = "end", grace: float = 30
 ) -> LeaseRenewer:
-    return LeaseRenewer(mesh, LEASE, pulse or TemporalHealth(), grace=grace, halt=halt)  # type: ignore[arg-type]
+    return LeaseRenewer(mesh, LEASE, health or TemporalHealth(), grace=grace, halt=halt)  # type: ignore[arg-type]
 
 
 async def test_it_renews_often_enough_and_not_more(clock: Clock) -> None:
@@ -187,8 +187,8 @@ async def test_it_gives_way_whatever_else_holds(clock: Clock) -> None:
 
 async def test_where_temporal_is_silent_for_its_grace_the_lease_is_left(clock: Clock) -> None:
     own = Clock()
-    pulse, mesh = TemporalHealth(own), Mesh()
-    one = keeper(mesh, pulse)
+    health, mesh = TemporalHealth(own), Mesh()
+    one = keeper(mesh, health)
     own.now += 29
     await one.renew()
     assert mesh.renewed == 1
@@ -196,70 +196,70 @@ async def test_where_temporal_is_silent_for_its_grace_the_lease_is_left(clock: C
     clock.now += 10
     assert await one.renew() is None
     assert mesh.renewed == 1
-    pulse.beat()
+    health.beat()
     await one.renew()
     assert mesh.renewed == 2
 
 
 async def test_a_parked_workflow_hears_nothing_either(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     own, temporal, mesh = Clock(), Temporal(), Mesh()
-    pulse = pulse_of(temporal, own)
+    health = pulse_of(temporal, own)
     monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)
-    one = keeper(mesh, pulse)
+    one = keeper(mesh, health)
     await one.renew()
-    await pulse.settle()
+    await health.settle()
     assert (mesh.renewed, temporal.asked) == (1, ["canary/a"])
     temporal.attempt, temporal.since = 7, 5000.0 - 31  # it has failed for longer than the grace
     own.now += 16
-    pulse.beat()
-    assert await found(pulse) == WorkflowCheck("failing", 31)
+    health.beat()
+    assert await found(health) == WorkflowCheck("failing", 31)
     clock.now += 11
     assert await one.renew() is None
     assert mesh.renewed == 1
     temporal.attempt = 1  # mended
     own.now += 16
-    pulse.beat()
-    assert await found(pulse) == WorkflowCheck("runs")
+    health.beat()
+    assert await found(health) == WorkflowCheck("runs")
     await one.renew()
     assert mesh.renewed == 2
 
 
 async def test_one_failed_try_is_not_parked_and_no_answer_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     own, temporal = Clock(), Temporal(attempt=2, since=0.0)
-    pulse = pulse_of(temporal, own)
+    health = pulse_of(temporal, own)
     monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)
-    assert (await found(pulse)).seconds == 0
+    assert (await found(health)).seconds == 0
     temporal.attempt = 3
     own.now += 16
-    assert (await found(pulse)).seconds == 5000
+    assert (await found(health)).seconds == 5000
     temporal.fails = RPCStatusCode.UNAVAILABLE
     own.now += 16
-    assert pulse.parked("canary/a") == 5000
-    await pulse.settle()
+    assert health.parked("canary/a") == 5000
+    await health.settle()
     assert len(temporal.asked) == 3
-    assert pulse.parked("canary/a") == 5000
+    assert health.parked("canary/a") == 5000
 
 
 async def test_a_workflow_that_no_worker_polls_for_is_told_apart_from_one_whose_task_was_just_scheduled(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, temporal, mesh = Clock(), Temporal(attempt=1, since=1400.0, state=SCHEDULED), Mesh()
-    pulse = pulse_of(temporal, own)
+    health = pulse_of(temporal, own)
     monkeypatch.setattr("activities.workflow_checks.time.time", lambda: 5000.0)  # an hour ahead of the server's clock
-    one = keeper(mesh, pulse, grace=30)
-    assert await found(pulse) == WorkflowCheck("runs"), "every task waits for an instant"
+    one = keeper(mesh, health, grace=30)
+    assert await found(health) == WorkflowCheck("runs"), "every task waits for an instant"
     own.now += 16
     temporal.since += 16
-    assert (await found(pulse)).state == "notPolled", "it was not there at the last look, and is that old by our clock"
+    assert (await found(health)).state == "notPolled", "it was not there at the last look, and is that old by our clock"
     temporal.since += 1  # a worker took it, and there is another
     own.now += 16
     temporal.state = PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_STARTED
-    assert await found(pulse) == WorkflowCheck("runs")
+    assert await found(health) == WorkflowCheck("runs")
     temporal.state = SCHEDULED
     for waited in (16, 32, 48):
         own.now += 16
-        pulse.beat()
-        assert await found(pulse) == WorkflowCheck("notPolled", waited)
+        health.beat()
+        assert await found(health) == WorkflowCheck("notPolled", waited)
         clock.now += 11
         await one.renew()
     assert mesh.renewed == 1, "only while it was within the grace"
@@ -278,28 +278,28 @@ async def test_a_workflow_that_no_worker_polls_for_is_told_apart_from_one_whose_
 )
 async def test_for_a_workflow_that_has_ended_nothing_is_renewed(clock: Clock, temporal: Temporal, state: str) -> None:
     own, mesh = Clock(), Mesh()
-    pulse = pulse_of(temporal, own)
-    first = await found(pulse)
+    health = pulse_of(temporal, own)
+    first = await found(health)
     assert first.state == ("unknown" if state == "gone" else state), "a server that starts knows nothing for a moment"
     own.now += 16
-    pulse.beat()
-    assert (await found(pulse)).state == state
-    await keeper(mesh, pulse).renew()
+    health.beat()
+    assert (await found(health)).state == state
+    await keeper(mesh, health).renew()
     assert mesh.renewed == 0
 
 
 async def test_looks_that_hang_do_not_pile_up_and_hold_nobody_up() -> None:
     own, temporal, mesh = Clock(), Temporal(hangs=True), Mesh()
-    pulse = pulse_of(temporal, own)
-    one = keeper(mesh, pulse)
+    health = pulse_of(temporal, own)
+    one = keeper(mesh, health)
     for _ in range(5):
         assert await one.renew() is None
         one._renewed -= 100
         own.now += 16
-        pulse.beat()
+        health.beat()
     assert mesh.renewed == 5
     assert len(temporal.asked) == 1
-    await pulse._checks.close()
+    await health._checks.close()
 
 
 async def test_a_renewal_that_hangs_is_not_waited_for_and_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ async def test_an_infinite_reading_is_harm_after_the_usual_number_of_looks() -> 
     bench.environment.on_heartbeat = lambda *details: bench.beats.append(details[0])
     async with Hub(ScriptedSource(bench.script)) as hub, asyncio.timeout(20):
         meshes = Meshes({"local": AttachedMesh(mesh=bench.mesh, proxies=hub, queries=Infinite())})  # type: ignore[arg-type]
-        activities = TelemetryActivities(meshes, bench.pulse)
+        activities = TelemetryActivities(meshes, bench.health)
         asked = request(hold=60, analysis=analysis)
         result: WatchResult = await bench.environment.run(activities.watch, asked)
     assert isinstance(result.verdict, Harm)

@@ -106,16 +106,16 @@ async def test_a_server_that_answers_with_an_error_is_not_silent(
     answer: bool | RPCStatusCode, state: TemporalState, silent: bool
 ) -> None:
     now, health = 1000.0, Health(answer)
-    pulse = TemporalHealth(lambda: now)
+    health = TemporalHealth(lambda: now)
     now += 130
     with capture_logs() as logged:
-        async with pulse.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
+        async with health.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
             while health.asked < 3:
                 await asyncio.sleep(0.01)
     assert [one.get("state") for one in logged] == ([state] if silent else []), "said once"
-    assert pulse.state == state
-    assert pulse.silent == (130 if silent else 0)
-    assert REGISTRY.get_sample_value("autopilot_temporal_silent_seconds") == pulse.silent
+    assert health.state == state
+    assert health.silent == (130 if silent else 0)
+    assert REGISTRY.get_sample_value("autopilot_temporal_silent_seconds") == health.silent
 
 
 def free_port() -> int:
@@ -156,16 +156,16 @@ async def test_the_judge_goes_on_while_temporal_is_away(
 ) -> None:
     monkeypatch.setattr(workflow_checks, "_EVERY", 0.1)  # as if there were many watches
     beats: list[float] = []
-    pulse = TemporalHealth()
+    health = TemporalHealth()
     async with connected() as (client, process), Hub(ScriptedSource(harm_after(10_000))) as hub:
         attached = AttachedMesh(mesh=Renewed(), proxies=hub)  # type: ignore[arg-type]
-        watching = AnalysisRun(watch_request(), attached, pulse, None)
-        async with pulse.following(client, every=0.5), asyncio.timeout(40):
+        watching = AnalysisRun(watch_request(), attached, health, None)
+        async with health.following(client, every=0.5), asyncio.timeout(40):
             running = asyncio.create_task(watching.run(lambda _: beats.append(time.monotonic())))
             while len(beats) < 3:
                 await asyncio.sleep(0.05)
             process.send_signal(how)
-            while pulse.state != state or len(beats) < 12:
+            while health.state != state or len(beats) < 12:
                 await asyncio.sleep(0.05)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -195,14 +195,14 @@ async def test_a_workflow_without_a_worker_is_told_from_one_that_runs_has_ended_
 ) -> None:
     monkeypatch.setattr(workflow_checks, "_EVERY", 0.1)
     monkeypatch.setattr(workflow_checks, "_TAKEN", 0.5)
-    client, queue, pulse = dev_server.client, str(uuid.uuid4()), TemporalHealth()
+    client, queue, health = dev_server.client, str(uuid.uuid4()), TemporalHealth()
 
     async def becomes(workflow_id: str, state: workflow_checks.WorkflowState) -> None:
         async with asyncio.timeout(20):
-            while pulse.workflow(workflow_id).state != state:
+            while health.workflow(workflow_id).state != state:
                 await asyncio.sleep(0.05)
 
-    async with pulse.following(client):
+    async with health.following(client):
         worker = Worker(
             client,
             task_queue=queue,
@@ -212,10 +212,10 @@ async def test_a_workflow_without_a_worker_is_told_from_one_that_runs_has_ended_
         )
         handle = await client.start_workflow(Waits.run, id=f"canary/{queue}", task_queue=queue)
         await becomes(handle.id, "notPolled")
-        assert pulse.parked(handle.id) >= 0.5
+        assert health.parked(handle.id) >= 0.5
         async with worker:
             await becomes(handle.id, "runs")
-            assert pulse.parked(handle.id) == 0
+            assert health.parked(handle.id) == 0
         await handle.signal(Waits.end)
         await becomes(handle.id, "notPolled")
         await handle.terminate()  # Temporal still shows the task that waits

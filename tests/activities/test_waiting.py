@@ -182,15 +182,15 @@ def spec() -> Any:
     return document.spec.model_copy(update={"tick": 0.5})
 
 
-async def watched(mesh: HangingMesh, pulse: TemporalHealth, script: Any, tick: float = 0.5) -> Verdict:
+async def watched(mesh: HangingMesh, health: TemporalHealth, script: Any, tick: float = 0.5) -> Verdict:
     async with Hub(ScriptedSource(script)) as hub:
         attached = AttachedMesh(mesh=mesh, proxies=hub)  # type: ignore[arg-type]
-        watching = AnalysisRun(watch_request(tick), attached, pulse, None)
+        watching = AnalysisRun(watch_request(tick), attached, health, None)
         async with asyncio.timeout(GENEROUS):
             return (await watching.run(lambda _: None)).verdict
 
 
-def holding(mesh: HangingMesh, pulse: TemporalHealth) -> tuple[FaultStep, AttachedMesh]:
+def holding(mesh: HangingMesh, health: TemporalHealth) -> tuple[FaultStep, AttachedMesh]:
     attached = AttachedMesh(mesh=mesh, proxies=None, witness=Quiet())  # type: ignore[arg-type]
     asked = HoldRequest(
         lease=lease("chaos/a", Aspect.FAULTS),
@@ -203,11 +203,11 @@ def holding(mesh: HangingMesh, pulse: TemporalHealth) -> tuple[FaultStep, Attach
         effects=(),
         baseline=Baseline(seconds=2, requests=100, failures=0),
     )
-    return FaultStep(asked, attached, pulse, None), attached
+    return FaultStep(asked, attached, health, None), attached
 
 
-async def held(mesh: HangingMesh, pulse: TemporalHealth, prober: Alarm, beats: list[HoldBeat]) -> Held:
-    one, _ = holding(mesh, pulse)
+async def held(mesh: HangingMesh, health: TemporalHealth, prober: Alarm, beats: list[HoldBeat]) -> Held:
+    one, _ = holding(mesh, health)
     async with asyncio.timeout(2 * GENEROUS):
         return await one.run(prober, beats.append)
 
@@ -217,19 +217,19 @@ def prober(mesh: HangingMesh) -> Alarm:
 
 
 async def test_harm_is_seen_and_told_though_mesh_and_temporal_hang() -> None:
-    mesh, pulse = HangingMesh(), TemporalHealth()
-    async with pulse.following(HangingTemporal()):  # type: ignore[arg-type]
-        verdict = await watched(mesh, pulse, harm_after(2))
+    mesh, health = HangingMesh(), TemporalHealth()
+    async with health.following(HangingTemporal()):  # type: ignore[arg-type]
+        verdict = await watched(mesh, health, harm_after(2))
     assert isinstance(verdict, Harm)
     assert mesh.renewals >= 1
     assert mesh.cancelled == mesh.renewals, "no renewal lingers"
 
 
 async def test_an_abort_condition_is_seen_and_told_though_mesh_and_temporal_hang() -> None:
-    mesh, pulse, beats = HangingMesh(signed=False), TemporalHealth(), list[HoldBeat]()
+    mesh, health, beats = HangingMesh(signed=False), TemporalHealth(), list[HoldBeat]()
     alarm = prober(mesh)
-    async with pulse.following(HangingTemporal()):  # type: ignore[arg-type]
-        running = asyncio.create_task(held(mesh, pulse, alarm, beats))
+    async with health.following(HangingTemporal()):  # type: ignore[arg-type]
+        running = asyncio.create_task(held(mesh, health, alarm, beats))
         async with asyncio.timeout(GENEROUS):
             while len(beats) < 3 and not running.done():
                 await asyncio.sleep(0.05)

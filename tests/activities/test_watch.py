@@ -101,7 +101,7 @@ class Bench:
 
     script: Any
     mesh: Mesh = field(default_factory=Mesh)
-    pulse: TemporalHealth = field(default_factory=TemporalHealth)
+    health: TemporalHealth = field(default_factory=TemporalHealth)
     environment: ActivityEnvironment = field(default_factory=ActivityEnvironment)
     beats: list[WatchBeat] = field(default_factory=list)
     interval: float | None = None
@@ -111,7 +111,7 @@ class Bench:
         self.environment.on_heartbeat = lambda *details: self.beats.append(details[0])
         async with Hub(ScriptedSource(self.script, interval=self.interval)) as hub:
             meshes = Meshes({"local": AttachedMesh(mesh=self.mesh, proxies=hub, queries=self.queries)})  # type: ignore[arg-type]
-            activities = TelemetryActivities(meshes, self.pulse)
+            activities = TelemetryActivities(meshes, self.health)
             async with asyncio.timeout(20):
                 return await self.environment.run(activities.watch, asked)
 
@@ -167,7 +167,7 @@ async def test_a_mesh_that_does_not_answer_for_a_moment_ends_nothing() -> None:
 
 async def test_where_temporal_is_gone_the_lease_is_left_to_run_out() -> None:
     bench = Bench(traffic())
-    bench.pulse._answered -= 1000
+    bench.health._answered -= 1000
     assert isinstance((await bench.watch(request(temporal_grace=120))).verdict, Advance)
     assert bench.mesh.renewed == 0
 
