@@ -1,4 +1,4 @@
-"""Plain SVG charts, small enough to keep beside the docs."""
+"""Wire SVG charts, small enough to keep beside the docs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from autopilot.evidence.chaos.blast_radius import Count
 from autopilot.mesh.capabilities import fault_change
 from autopilot.mesh.errors import InvalidChange
-from autopilot.mesh.model import Change, FaultSign, InjectFault, Lease, Plain, Target
+from autopilot.mesh.model import Change, FaultSign, InjectFault, Lease, Target
 from autopilot.mesh_registry.meshes import AttachedMesh
 from autopilot.operations.experiment_status import Effect
 from autopilot.reports.experiment import Amplification
@@ -18,6 +18,7 @@ from autopilot.spec.chaos.faults import describe
 from autopilot.spec.chaos.scope import describe_scope
 from autopilot.telemetry.fault_effects.port import Counted, FaultEffects, Hop, Mark, grown
 from autopilot.telemetry.model import Subject, TelemetryError
+from autopilot.wire import Wire
 
 _EVERYBODY = "all requests"
 
@@ -71,7 +72,7 @@ def whose(spec: ExperimentSpec, target: Target) -> tuple[str, str]:
     return (namespace or target.namespace), service
 
 
-class Reading(Plain):
+class Reading(Wire):
     """Running totals of one look; small enough to be heartbeat."""
 
     time: float

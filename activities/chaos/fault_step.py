@@ -23,7 +23,6 @@ from autopilot.evidence.chaos import blast_radius
 from autopilot.evidence.chaos.blast_radius import Count
 from autopilot.evidence.chaos.hypothesis import Look, ProbeState, update
 from autopilot.evidence.model import Inconclusive
-from autopilot.mesh.model import Plain
 from autopilot.mesh_registry.meshes import AttachedMesh
 from autopilot.operations.common import Exposure
 from autopilot.operations.experiment_status import ChaosProgress, Effect, ProbeRecord
@@ -31,6 +30,7 @@ from autopilot.spec.chaos.limit_checks import share_allowed
 from autopilot.spec.chaos.probes import PHASES, Probe
 from autopilot.telemetry.fault_effects.port import Hop
 from autopilot.telemetry.model import TelemetryError
+from autopilot.wire import Wire
 
 _COUNTING = 2.5
 """Time-out of one reading of the counters, in seconds."""
@@ -42,7 +42,7 @@ SILENCE = 10.0
 """Seconds without a reading after which the experiment ends, since its exposure is unknown."""
 
 
-class HoldState(Plain):
+class HoldState(Wire):
     """State that another worker continues from where this one dies."""
 
     probes: dict[str, ProbeState] = Field(default_factory=dict)

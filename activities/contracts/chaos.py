@@ -9,10 +9,11 @@ from temporalio import activity
 from activities.contracts.operation import HaltRule, signature_only
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import FaultSign, Lease, Target
-from autopilot.operations.common import Exposure, Wire
+from autopilot.operations.common import Exposure
 from autopilot.operations.experiment_status import Acted, ChaosProgress, Effect, ProbeRecord
 from autopilot.reports.experiment import Amplification, ExperimentReport
 from autopilot.spec.chaos.experiment import Action, ExperimentSpec
+from autopilot.wire import Wire
 
 HoldCause = Literal[
     "held", "hypothesis", "guard", "limit", "noData", "leaseLost", "condemned", "takenOver", "halted", "stopped"

@@ -14,9 +14,10 @@ from autopilot.evidence.model import Inconclusive, StepRule, Verdict
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Aspect, Change, Lease, Receipt, Target
 from autopilot.operations.canary_status import Progress
-from autopilot.operations.common import Exposure, Outcome, Wire
+from autopilot.operations.common import Exposure, Outcome
 from autopilot.reports.canary import CanaryReport
 from autopilot.spec.canary import Analysis, CanaryArms
+from autopilot.wire import Wire
 
 HaltRule = Literal["end", "over", "ignore"]
 """A halt ends the watch; the release of a halt ends the watch; or the watch ignores halts."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.contracts.operation import signature_only
-from autopilot.operations.common import Command, Wire
+from autopilot.operations.common import Command
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.reports.schedule import Counted, Decision, Missed, Running, RunRecord, ScheduledInput
+from autopilot.wire import Wire
 
 
 class AskRequest(Wire):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from autopilot.wire import Wire
 
 
-class Plain(BaseModel):
-    """A frozen value that may travel over the wire."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class ArmTick(Plain):
+class ArmTick(Wire):
     """What one arm did in one tick: increments, never totals."""
 
     requests: float = 0.0
@@ -46,7 +42,7 @@ class ArmTick(Plain):
         )
 
 
-class Tick(Plain):
+class Tick(Wire):
     """One comparable observation of both arms, and the latest readings of the user's own queries."""
 
     time: float
@@ -61,7 +57,7 @@ class Tick(Plain):
     """Custom thresholds evaluated in this tick, by metric name; None where the query had no data."""
 
 
-class JudgeMetric(Plain):
+class JudgeMetric(Wire):
     """One thing that is judged."""
 
     name: str
@@ -94,7 +90,7 @@ class JudgeMetric(Plain):
     """Seconds for which a step that could end otherwise waits for the first reading of this metric."""
 
 
-class Judge(Plain):
+class Judge(Wire):
     """The numeric settings of a judge, the same for every step."""
 
     metrics: tuple[JudgeMetric, ...]
@@ -137,7 +133,7 @@ class Judge(Plain):
         return self.model_copy(update=own) if own else self
 
 
-class StepRule(Plain):
+class StepRule(Wire):
     """When one step is over."""
 
     hold: float
@@ -148,7 +144,7 @@ class StepRule(Plain):
     """The canary gets all traffic, so that stable's silence need not be waited for."""
 
 
-class Evidence(Plain):
+class Evidence(Wire):
     """How far one metric's evidence has come: natural logarithms, so much of so much needed; never a probability."""
 
     metric: str
@@ -173,7 +169,7 @@ class Evidence(Plain):
     note: str = ""
 
 
-class Harm(Plain):
+class Harm(Wire):
     """The canary is worse than the margin allows, at the stated error rate."""
 
     kind: Literal["harm"] = "harm"
@@ -182,7 +178,7 @@ class Harm(Plain):
     evidence: tuple[Evidence, ...] = ()
 
 
-class Advance(Plain):
+class Advance(Wire):
     """The step has held, with enough requests and no harm."""
 
     kind: Literal["advance"] = "advance"
@@ -190,7 +186,7 @@ class Advance(Plain):
     evidence: tuple[Evidence, ...] = ()
 
 
-class Inconclusive(Plain):
+class Inconclusive(Wire):
     """Nothing can be said: too few requests in the time there was, or no telemetry, of a metric or at all."""
 
     kind: Literal["inconclusive"] = "inconclusive"

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import Field
 
-from autopilot.evidence.model import Plain
 from autopilot.evidence.statistics.arrays import Counts
+from autopilot.wire import Wire
 
 ALPHA = 1e-4
 """Chance of any finding, over a whole rollout, where all is well."""
@@ -45,7 +45,7 @@ _SHIFTS: Counts = np.linspace(math.log(1.1), math.log(30.0), 16)
 _DECIMALS = 6
 
 
-class SplitState(Plain):
+class SplitState(Wire):
     """What the check remembers; small, and the same after a trip through JSON."""
 
     weights: dict[str, float] = Field(default_factory=dict)
@@ -61,7 +61,7 @@ class SplitState(Plain):
     """How long the epoch has lasted."""
 
 
-class Mismatch(Plain):
+class Mismatch(Wire):
     """An arm's share of the requests is not what was set."""
 
     arm: str

@@ -6,19 +6,20 @@ from dataclasses import fields
 
 import numpy as np
 
-from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, Plain, Tick
+from autopilot.evidence.model import ArmTick, Judge, JudgeMetric, Tick
 from autopilot.evidence.statistics import clustering, dispersion
 from autopilot.evidence.statistics.arrays import BatchArm, Counts
 from autopilot.evidence.statistics.dispersion import Gauge
 from autopilot.evidence.statistics.eprocess import POINTS
 from autopilot.evidence.statistics.metric_process import EXCLUDING, RELATIVE, Process, width
 from autopilot.evidence.statistics.sign_test import BETS
+from autopilot.wire import Wire
 
 _DECIMALS = 6
 """Digits kept: what is dropped of a logarithm adds up to about 0.0003 in a million ticks, for it goes up and down."""
 
 
-class Tally(Plain):
+class Tally(Wire):
     """Requests of both arms, and how many were bad (at each boundary)."""
 
     canary: float = 0.0
@@ -27,7 +28,7 @@ class Tally(Plain):
     stable_bad: tuple[float, ...] = ()
 
 
-class GaugeState(Plain):
+class GaugeState(Wire):
     """`autopilot.evidence.statistics.dispersion.Gauge`, of version 1, flat: window by window, boundary by boundary."""
 
     open_bad: tuple[float, ...] = ()
@@ -39,7 +40,7 @@ class GaugeState(Plain):
     seconds: tuple[float, ...] = ()
 
 
-class ClusterState(Plain):
+class ClusterState(Wire):
     """`autopilot.evidence.statistics.clustering.Gauge`, flat: window length by window length, boundary by boundary."""
 
     open_bad: tuple[float, ...] = ()
@@ -58,7 +59,7 @@ class ClusterState(Plain):
     left_out: tuple[float, ...] = ()
 
 
-class MetricState(Plain):
+class MetricState(Wire):
     """What one metric has gathered."""
 
     worse: tuple[float, ...] = ()
@@ -115,7 +116,7 @@ SLACK = 1e-6
 """Seconds: what sums of sample times may be off."""
 
 
-class JudgeState(Plain):
+class JudgeState(Wire):
     """Everything a verdict rests on; its metrics are in the judge's order."""
 
     version: int = 1

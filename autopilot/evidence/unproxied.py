@@ -19,8 +19,8 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import Field
 
-from autopilot.evidence.model import Plain
 from autopilot.evidence.sample_ratio import ALPHA, EPOCH, increment, plus, staked
+from autopilot.wire import Wire
 
 SHARE = 0.05
 """Of an arm's requests may pass no proxy, and it is no finding."""
@@ -32,7 +32,7 @@ _MEASURED = 2.0
 """Seconds for which requests are counted, once it is clear that there are any, so that their number can be told."""
 
 
-class BypassState(Plain):
+class BypassState(Wire):
     """What the check remembers; small, and the same after a trip through JSON."""
 
     whole: dict[str, tuple[float, ...]] = Field(default_factory=dict)
@@ -50,7 +50,7 @@ class BypassState(Plain):
     """How long the epoch has lasted."""
 
 
-class Bypass(Plain):
+class Bypass(Wire):
     """An arm is given requests that passed no proxy."""
 
     arm: str

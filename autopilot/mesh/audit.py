@@ -14,7 +14,8 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from autopilot.mesh.leases.overrides import Actor
-from autopilot.mesh.model import Change, Plain
+from autopilot.mesh.model import Change
+from autopilot.wire import Wire
 
 Action = Literal[
     "acquire", "apply", "extend", "condemn", "commit", "lift", "expire", "yield", "halt", "unhalt", "hand-back"
@@ -23,7 +24,7 @@ GENESIS = "0" * 64
 """What the first record follows."""
 
 
-class AuditRecord(Plain):
+class AuditRecord(Wire):
     """One change, as it was made."""
 
     sequence: int

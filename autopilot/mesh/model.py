@@ -5,16 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from autopilot.spec.chaos.faults import Fault, describe
 from autopilot.spec.chaos.scope import Scope, describe_scope
-
-
-class Plain(BaseModel):
-    """A frozen value that may travel over the wire."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+from autopilot.wire import Wire
 
 
 class Aspect(StrEnum):
@@ -37,7 +32,7 @@ class Tier(StrEnum):
     """Restored when a controller returns."""
 
 
-class Target(Plain):
+class Target(Wire):
     """A service behind which arms stand."""
 
     mesh: str
@@ -76,7 +71,7 @@ def endpoints_arm(arm: str) -> str:
     return arm.removesuffix(BASELINE)
 
 
-class RuleChoice(Plain):
+class RuleChoice(Wire):
     """Which rules of the routes that lead to stable a split concerns: all of them, unless it says otherwise.
 
     A rule is named by its own name, by its route's (`web`), or by its route's with the namespace (`edge/web`).
@@ -96,7 +91,7 @@ class RuleChoice(Plain):
 EVERY_RULE = RuleChoice()
 
 
-class SplitTraffic(Plain):
+class SplitTraffic(Wire):
     """Shares the target's traffic among its arms; weights in percent, adding up to 100."""
 
     kind: Literal["SplitTraffic"] = "SplitTraffic"
@@ -128,7 +123,7 @@ class SplitTraffic(Plain):
         return "split " + ", ".join(f"{arm} {weight:g} %" for arm, weight in self.weights.items())
 
 
-class InjectFault(Plain):
+class InjectFault(Wire):
     """Applies a fault to some of the target's requests; the weights of its arms do not change."""
 
     kind: Literal["InjectFault"] = "InjectFault"
@@ -153,7 +148,7 @@ Change = Annotated[SplitTraffic | InjectFault, Field(discriminator="kind")]
 """The closed set of changes; a new one joins this union (see CONTRIBUTING)."""
 
 
-class Holder(Plain):
+class Holder(Wire):
     """Who holds a lease: an operation (its workflow id, not its run) and how many held the target before it."""
 
     operation: str
@@ -191,7 +186,7 @@ class LeasePhase(StrEnum):
     COMMITTING = "committing"
 
 
-class Lease(Plain):
+class Lease(Wire):
     """The exclusive right to change some aspects of a target, for as long as it is renewed."""
 
     target: Target
@@ -227,7 +222,7 @@ class Lease(Plain):
         return deadline if self.planned_end is None else min(deadline, self.planned_end)
 
 
-class LeaseStatus(Plain):
+class LeaseStatus(Wire):
     """The current state of a lease in the mesh."""
 
     lease: Lease
@@ -246,7 +241,7 @@ class LeaseStatus(Plain):
     changes: tuple[Change, ...] = ()
 
 
-class ArmState(Plain):
+class ArmState(Wire):
     """One version behind a target."""
 
     name: str
@@ -257,7 +252,7 @@ class ArmState(Plain):
     """Percent of the traffic in the base configuration."""
 
 
-class TargetState(Plain):
+class TargetState(Wire):
     """What a target looks like now."""
 
     target: Target
@@ -269,7 +264,7 @@ class TargetState(Plain):
         return next((arm for arm in self.arms if arm.name == name), None)
 
 
-class Plan(Plain):
+class Plan(Wire):
     """What a change would write: nothing is written by planning."""
 
     target: Target
@@ -280,7 +275,7 @@ class Plan(Plain):
     """What it concerns, what it leaves alone, and what to look at before it is done: one sentence each."""
 
 
-class Receipt(Plain):
+class Receipt(Wire):
     """Proof of one write: the version every proxy must report before it counts as made."""
 
     target: Target
@@ -298,7 +293,7 @@ class Receipt(Plain):
     """Changes that others made meanwhile and that were kept, one sentence each."""
 
 
-class FaultSign(Plain):
+class FaultSign(Wire):
     """How to recognise one fault in the counters of proxies."""
 
     kind: str
@@ -309,7 +304,7 @@ class FaultSign(Plain):
     """(proxy, listener) that lay it, where these are known."""
 
 
-class Capability(Plain):
+class Capability(Wire):
     """What a provider can do for one kind of change, and how safely."""
 
     change: str

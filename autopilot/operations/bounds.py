@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from autopilot.operations.common import Caller, Command, Event, Wire
+from autopilot.operations.common import Caller, Command, Event
+from autopilot.wire import Wire
 
 TEXT = 1000
 """Characters of a reason."""

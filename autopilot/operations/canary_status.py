@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from autopilot.evidence.model import Evidence
-from autopilot.operations.common import Event, Exposure, Outcome, Phase, Wire
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
+from autopilot.wire import Wire
 
 ENDPOINTS = "ready endpoints"
 """The metric of a verdict of harm that no metric found: the canary had no endpoint left. No metric of a specification

@@ -8,13 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Wire(BaseModel):
-    """A frozen value that travels through Temporal; fields of newer versions are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+from autopilot.wire import Wire
 
 
 class Outcome(StrEnum):

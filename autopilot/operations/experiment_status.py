@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from autopilot.evidence.chaos.hypothesis import Look
-from autopilot.operations.common import Event, Exposure, Outcome, Phase, Wire
+from autopilot.operations.common import Event, Exposure, Outcome, Phase
+from autopilot.wire import Wire
 
 
 class Verdict(StrEnum):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from autopilot.evidence.model import Evidence, StepRule, Verdict
 from autopilot.mesh.model import Receipt
 from autopilot.operations.asked import Asked
-from autopilot.operations.common import Caller, Event, Exposure, Outcome, Wire
+from autopilot.operations.common import Caller, Event, Exposure, Outcome
 from autopilot.spec.canary import Analysis, CanarySpec, MeshCanary
+from autopilot.wire import Wire
 
 CANARY_TTL = 120.0
 """Seconds without renewal after which guards restore a rollout."""

@@ -9,9 +9,10 @@ from typing import Literal
 
 from autopilot.mesh.model import Receipt
 from autopilot.operations.asked import Asked
-from autopilot.operations.common import Caller, Event, Exposure, Outcome, Wire
+from autopilot.operations.common import Caller, Event, Exposure, Outcome
 from autopilot.operations.experiment_status import Acted, Effect, ProbeRecord, Verdict
 from autopilot.spec.chaos.experiment import ExperimentSpec, MeshExperiment
+from autopilot.wire import Wire
 
 CHAOS_TTL = 30.0
 """Seconds without renewal after which guards restore an experiment."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from autopilot.operations.common import Caller, Wire
+from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.spec.chaos.schedule import Freeze, ScheduleSpec
+from autopilot.wire import Wire
 
 
 def hand_id(schedule: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from autopilot.operations.common import Wire
+from autopilot.wire import Wire
 from starter.client import operations
 from starter.client.environment import reports_folder
 from worker.temporal_client import TemporalUnavailable

@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 AGAIN = "autopilot crds --output tests/spec/golden"
 DEFINITIONS = {f"{found['metadata']['name']}.yaml": found for found in map(crd, resources())}
 ELSEWHERE = re.compile(r"(?i)y|n|yes|no|on|off|~|null|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-"""Plain text that kubectl's YAML (1.1) reads as something else."""
+"""Wire text that kubectl's YAML (1.1) reads as something else."""
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)

@@ -305,7 +305,7 @@ async def test_history_that_is_no_matrix_is_an_error_of_its_own():
 
 
 async def test_clusters_are_called_what_whoever_drives_the_mesh_says():
-    """Plain Envoy on Kubernetes: Istio's own names for clusters, for instance."""
+    """Wire Envoy on Kubernetes: Istio's own names for clusters, for instance."""
 
     def cluster(subject: Subject, arm: str) -> str:
         return f"outbound|80|{arm}|{subject.service}.{subject.namespace}.svc.cluster.local"

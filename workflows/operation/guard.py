@@ -17,7 +17,7 @@ from temporalio.exceptions import ActivityError
 from activities.contracts.operation import EndRequest, HeldRequest, MeshSignatures
 from autopilot.mesh.leases.overrides import Actor
 from autopilot.mesh.model import Lease
-from autopilot.operations.common import Wire
+from autopilot.wire import Wire
 from workflows.operation.outcomes import reason_of
 from workflows.operation.restore import EFFECT, lift
 

@@ -23,8 +23,9 @@ from activities.contracts.operation import (
 )
 from autopilot.mesh.model import Aspect, Lease, Target
 from autopilot.operations.bounds import cut
-from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase, ReportLike, Wire
+from autopilot.operations.common import NO_REASON, Caller, Outcome, Phase, ReportLike
 from autopilot.operations.task_queues import watch_queue
+from autopilot.wire import Wire
 from workflows.operation.leased import Leased
 from workflows.operation.outcomes import (
     OUTCOMES,

@@ -19,7 +19,7 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 from activities.contracts.operation import HeartbeatSignatures, LastHeartbeatRequest
-from autopilot.operations.common import Wire
+from autopilot.wire import Wire
 from workflows.operation.outcomes import reason_of
 
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from scipy.special import betaln
 
-from autopilot.evidence.model import Plain
+from autopilot.wire import Wire
 
 _ALPHA = 0.001
 """Chance that a fault within its share is ever said to be beyond it."""
@@ -21,7 +21,7 @@ _PRIOR = 20.0
 """How many requests the mixture's prior is worth."""
 
 
-class Count(Plain):
+class Count(Wire):
     """What people met by one moment, since the first fault."""
 
     time: float

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
-from autopilot.evidence.model import Plain
+from autopilot.wire import Wire
 
 KEPT = 10
 """Looks that a state remembers."""
@@ -41,7 +41,7 @@ class Thresholds(Protocol):
         ...
 
 
-class Look(Plain):
+class Look(Wire):
     """One look of a probe."""
 
     time: float
@@ -53,7 +53,7 @@ class Look(Plain):
     """Why it did not hold, or why there was nothing to see."""
 
 
-class ProbeState(Plain):
+class ProbeState(Wire):
     """What one probe has come to in one phase so far; small, and the same after a trip through JSON."""
 
     looks: int = 0

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from autopilot.mesh.errors import MeshUnavailable, UnreadableRecord
 from autopilot.mesh.leases.unreadable import is_damaged, why_of
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
-_Record = TypeVar("_Record", bound=Plain)
+_Record = TypeVar("_Record", bound=Wire)
 
 
 def write_atomically(path: Path, content: str) -> None:

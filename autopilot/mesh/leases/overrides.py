@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field
 
 from autopilot.kinds import kind_of
 from autopilot.mesh.errors import UnreadableRecord
-from autopilot.mesh.model import Plain, Target
+from autopilot.mesh.model import Target
 from autopilot.operations.common import NO_REASON
 from autopilot.spec.input_safety.credentials import redacted
 from autopilot.spec.input_safety.invisible_characters import visible
+from autopilot.wire import Wire
 
 LONGEST_WORD = 2000
 """Maximum characters of a reason or a name that are kept: a record must stay small."""
@@ -48,7 +49,7 @@ Scope = Annotated[str, Field(pattern=SCOPE)]
 """A kind or a namespace, or nothing for all; it names a file."""
 
 
-class Actor(Plain):
+class Actor(Wire):
     """Who makes a change, why, and which safety net acts."""
 
     who: Words = "unknown"
@@ -63,7 +64,7 @@ NOBODY = Actor()
 """A caller without a name."""
 
 
-class Tombstone(Plain):
+class Tombstone(Wire):
     """A target that a person took back: nothing acquires it before it is handed back."""
 
     target: Target
@@ -89,7 +90,7 @@ class Tombstone(Plain):
         return self.until is None or now < self.until
 
 
-class Halt(Plain):
+class Halt(Wire):
     """A halt: nothing starts, experiments end, rollouts hold their step or are restored."""
 
     kind: Scope = ""
@@ -142,7 +143,7 @@ def _unread(error: UnreadableRecord) -> Actor:
     return Actor(who="somebody", why=f"{error.where} cannot be read: {error.why}")
 
 
-class LeaseOrders(Plain):
+class LeaseOrders(Wire):
     """The answer to a renewal."""
 
     halted: str = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from autopilot.mesh.model import Aspect, Change, Lease, LeasePhase, Plain
+from autopilot.mesh.model import Aspect, Change, Lease, LeasePhase
+from autopilot.wire import Wire
 
 
-class LeaseRecord(Plain):
+class LeaseRecord(Wire):
     """The sign of life of an operation. Renewing rewrites this file alone."""
 
     lease: Lease
@@ -26,7 +27,7 @@ class LeaseRecord(Plain):
     """When it first asked, seconds since the epoch."""
 
 
-class Overlay(Plain):
+class Overlay(Wire):
     """What one holder has laid over the base, and until when proxies may follow it."""
 
     lease: Lease
@@ -45,7 +46,7 @@ class Overlay(Plain):
         return self.committing or now < self.deadline
 
 
-class Spare(Plain):
+class Spare(Wire):
     """Clusters that stand in for arms' own, for faults that need them: made before routes lead there, kept after."""
 
     lease: Lease
@@ -54,7 +55,7 @@ class Spare(Plain):
     """Until when requests may still be on their way through them, seconds since the epoch; None while the lease is."""
 
 
-class Condemnation(Plain):
+class Condemnation(Wire):
     """The last harm found on a target: the run that did it may not come back, though its lease is gone."""
 
     operation: str
@@ -62,7 +63,7 @@ class Condemnation(Plain):
     reason: str
 
 
-class LastRun(Plain):
+class LastRun(Wire):
     """The run whose lease on a target ended last: one of the same operation that asked before it comes too late."""
 
     operation: str
@@ -77,7 +78,7 @@ class LastRun(Plain):
         return cls(operation=record.lease.holder.operation, token=record.token, asked=record.asked)
 
 
-class Ticket(Plain):
+class Ticket(Wire):
     """One operation that waits for a target, in turn."""
 
     number: int

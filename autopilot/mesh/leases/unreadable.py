@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from autopilot.mesh.errors import TargetUnreadable, UnreadableRecord
-from autopilot.mesh.model import Holder, LeasePhase, Plain, Target
+from autopilot.mesh.model import Holder, LeasePhase, Target
+from autopilot.wire import Wire
 
 LEASE_HIDDEN = "whether its operation is alive is unknown, so no guard restores it; the proxies' deadline applies"
 OVERLAY_HIDDEN = "the routes of its target stay as they are, and the proxies' deadline applies"
@@ -21,7 +22,7 @@ _LONGEST = 200
 """Characters of a reason: a message must stay readable."""
 
 
-class Unreadable(Plain):
+class Unreadable(Wire):
     """One record that cannot be read here."""
 
     where: str
@@ -34,12 +35,12 @@ class Unreadable(Plain):
     """What follows from it until it can be read."""
 
 
-class _Held(Plain):
+class _Held(Wire):
     target: Target
     holder: Holder
 
 
-class OverlayEnvelope(Plain):
+class OverlayEnvelope(Wire):
     """What must be known of an overlay to remove it: its changes need not be understood, for the base is known."""
 
     lease: _Held

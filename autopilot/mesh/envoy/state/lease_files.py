@@ -14,7 +14,8 @@ from autopilot.mesh.envoy.state.overrides_store import OverridesStore
 from autopilot.mesh.envoy.state.record_folder import RecordFolder, Unread, replaceable
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.leases.records import Condemnation, LastRun, LeaseRecord, Overlay, Spare
-from autopilot.mesh.model import Lease, LeasePhase, Plain, Target
+from autopilot.mesh.model import Lease, LeasePhase, Target
+from autopilot.wire import Wire
 
 
 class Records:
@@ -197,7 +198,7 @@ class Records:
         """How many leases the target has had."""
         return self.directory / "autopilot" / "fencing" / _stem(target)
 
-    def _note(self, path: Path, noted: Plain) -> None:
+    def _note(self, path: Path, noted: Wire) -> None:
         """Replaces a note, unless another version's is there: an end never fails for want of a note."""
         if replaceable(path, type(noted)):
             write_atomically(path, noted.model_dump_json())

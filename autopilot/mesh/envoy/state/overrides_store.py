@@ -13,7 +13,8 @@ from autopilot.mesh.envoy.atomic_files import parse, write_atomically
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.leases.overrides import Halt, Tombstone, unread_halt, unread_tombstone
 from autopilot.mesh.leases.records import Ticket
-from autopilot.mesh.model import Plain, Target
+from autopilot.mesh.model import Target
+from autopilot.wire import Wire
 
 _NEVER = 1e18
 """When a ticket that cannot be read was seen last, seconds since the epoch: it never leaves the queue by itself."""
@@ -78,7 +79,7 @@ class OverridesStore:
     def unread(self) -> list[UnreadableRecord]:
         """What cannot be read."""
         found = []
-        kinds: tuple[tuple[str, type[Plain]], ...] = (("halt", Halt), ("tombstone", Tombstone), ("ticket", Ticket))
+        kinds: tuple[tuple[str, type[Wire]], ...] = (("halt", Halt), ("tombstone", Tombstone), ("ticket", Ticket))
         for kind, model in kinds:
             for path in sorted(self._folder.glob(f"{kind}.*.json")):
                 try:

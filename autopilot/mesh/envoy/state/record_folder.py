@@ -11,7 +11,8 @@ from autopilot.mesh.envoy.atomic_files import parse, read_text
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.leases.records import LeaseRecord, Overlay, Spare
 from autopilot.mesh.leases.unreadable import OverlayEnvelope, envelope_of
-from autopilot.mesh.model import Holder, Lease, Plain, Target
+from autopilot.mesh.model import Holder, Lease, Target
+from autopilot.wire import Wire
 
 _Record = TypeVar("_Record", LeaseRecord, Overlay, Spare)
 _NAME = re.compile(r"(?P<namespace>[a-z0-9-]+)\.(?P<service>[a-z0-9-]+)\.(?P<fencing>\d+)\.json")
@@ -149,7 +150,7 @@ def _envelope(path: Path) -> OverlayEnvelope | None:
     return found
 
 
-def replaceable(path: Path, model: type[Plain]) -> bool:
+def replaceable(path: Path, model: type[Wire]) -> bool:
     """Whether a note at this place may be replaced: none that cannot be read is."""
     try:
         parse(path, model)

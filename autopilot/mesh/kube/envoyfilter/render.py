@@ -24,8 +24,9 @@ from autopilot.mesh.kube.client.resources import ENVOY_FILTER
 from autopilot.mesh.kube.envoyfilter.standing_filter import FILTER, MANAGED
 from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.leases.unreadable import why_of
-from autopilot.mesh.model import Holder, Plain, Target
+from autopilot.mesh.model import Holder, Target
 from autopilot.mesh.overlay_header import OVERLAY_HEADER
+from autopilot.wire import Wire
 
 LABEL = "meshautopilot.io/"
 FAULT = LABEL + "fault"
@@ -41,7 +42,7 @@ Kind = Literal["split", "fault"]
 """What an EnvoyFilter of ours says."""
 
 
-class Laid(Plain):
+class Laid(Wire):
     """What an EnvoyFilter of ours says of itself, in an annotation."""
 
     operation: str

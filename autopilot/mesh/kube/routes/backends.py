@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
 DOMAIN = "svc.cluster.local"
 
 
-class Backend(Plain):
+class Backend(Wire):
     """A Service, or a subset of its pods."""
 
     host: str

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from autopilot.mesh.kube.client.client import Object
 from autopilot.mesh.kube.routes.patch_marks import read_mark
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
 PREFIX = "fault.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one VirtualService may lead to several targets."""
@@ -19,7 +19,7 @@ PREFIX = "fault.meshautopilot.io/"
 _COPY = re.compile(r"autopilot\.(?P<service>[a-z0-9.-]+)\.(?P<fencing>\d+)\.(?P<number>\d+)")
 
 
-class LaidRule(Plain):
+class LaidRule(Wire):
     """What was done to one rule's own fields."""
 
     key: str
@@ -29,7 +29,7 @@ class LaidRule(Plain):
     """Field → what we wrote."""
 
 
-class FaultMark(Plain):
+class FaultMark(Wire):
     """Says on the object itself whose faults are laid over it, and what was there before."""
 
     service: str

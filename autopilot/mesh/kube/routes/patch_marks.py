@@ -13,9 +13,9 @@ from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.kube.client.client import Object
 from autopilot.mesh.kube.routes.weight_patch import PREFIX, Mark
 from autopilot.mesh.leases.unreadable import why_of
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
-_Mark = TypeVar("_Mark", bound=Plain)
+_Mark = TypeVar("_Mark", bound=Wire)
 
 
 def has_mark(body: Object, service: str) -> bool:
@@ -49,7 +49,7 @@ def read_mark(body: Object, name: str, model: type[_Mark]) -> _Mark | None:
         raise UnreadableRecord(where, why_of(error)) from error
 
 
-def unread_marks(body: Object, prefix: str, model: type[Plain]) -> list[UnreadableRecord]:
+def unread_marks(body: Object, prefix: str, model: type[Wire]) -> list[UnreadableRecord]:
     """What is wrong with the marks of one kind on an object, where they cannot be read."""
     found = []
     for name in (body.get("metadata") or {}).get("annotations") or {}:

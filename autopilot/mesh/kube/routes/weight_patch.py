@@ -19,7 +19,7 @@ from autopilot.mesh.errors import InvalidChange
 from autopilot.mesh.kube.client.client import Object, Operation
 from autopilot.mesh.kube.client.json_patch import annotated, unannotated, unchanged
 from autopilot.mesh.kube.routes.backends import Backend
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
 PREFIX = "overlay.meshautopilot.io/"
 """Of the annotation, which ends in the service's name: one route may lead to several targets."""
@@ -79,7 +79,7 @@ class WeightList:
         return self.implied if one.weight is None else one.weight
 
 
-class LaidList(Plain):
+class LaidList(Wire):
     """What was done to one list."""
 
     key: str
@@ -89,7 +89,7 @@ class LaidList(Plain):
     """Slot → the weight that we wrote."""
 
 
-class Mark(Plain):
+class Mark(Wire):
     """Says on the object itself what is laid over it, and what was there before."""
 
     service: str

@@ -26,25 +26,26 @@ from autopilot.mesh.kube.state.target_record import (
 from autopilot.mesh.leases.overrides import Tombstone
 from autopilot.mesh.leases.records import Condemnation, LastRun, LeaseRecord, Overlay, Ticket
 from autopilot.mesh.leases.unreadable import envelope_of, why_of
-from autopilot.mesh.model import Holder, Plain, Target
+from autopilot.mesh.model import Holder, Target
+from autopilot.wire import Wire
 
 _Part = TypeVar("_Part", bound=BaseModel)
-_LISTS: dict[str, type[Plain]] = {"leases": LeaseRecord, "overlays": Overlay, "tickets": Ticket}
-_SINGLE: dict[str, type[Plain]] = {"harm": Condemnation, "last": LastRun, "stone": Tombstone}
+_LISTS: dict[str, type[Wire]] = {"leases": LeaseRecord, "overlays": Overlay, "tickets": Ticket}
+_SINGLE: dict[str, type[Wire]] = {"harm": Condemnation, "last": LastRun, "stone": Tombstone}
 
 
-class _Head(Plain):
+class _Head(Wire):
     """What every book must have."""
 
     target: Target
     fencing: int = 0
 
 
-class _Lease(Plain):
+class _Lease(Wire):
     holder: Holder
 
 
-class _LeaseEnvelope(Plain):
+class _LeaseEnvelope(Wire):
     lease: _Lease
 
 

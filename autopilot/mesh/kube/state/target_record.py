@@ -11,14 +11,15 @@ from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.leases.overrides import Halt, Tombstone, unread_tombstone
 from autopilot.mesh.leases.records import Condemnation, LastRun, LeaseRecord, Overlay, Ticket
 from autopilot.mesh.leases.unreadable import OverlayEnvelope
-from autopilot.mesh.model import Holder, Lease, LeasePhase, Plain, Target
+from autopilot.mesh.model import Holder, Lease, LeasePhase, Target
+from autopilot.wire import Wire
 
 ANNOTATION = "meshautopilot.io/book"
 MANAGED = {"app.kubernetes.io/managed-by": "autopilot", "meshautopilot.io/record": "book"}
 SELECTOR = ",".join(f"{key}={value}" for key, value in MANAGED.items())
 
 
-class KeptPart(Plain):
+class KeptPart(Wire):
     """A part of a book that this version does not understand: it stays in the book as it came."""
 
     field: str
@@ -33,7 +34,7 @@ class KeptPart(Plain):
     envelope: OverlayEnvelope | None = None
 
 
-class TargetRecord(Plain):
+class TargetRecord(Wire):
     """What is written of one target."""
 
     target: Target

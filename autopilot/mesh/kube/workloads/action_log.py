@@ -13,7 +13,7 @@ from autopilot.mesh.kube.client.client import KubeApi, Object
 from autopilot.mesh.kube.client.resources import CONFIG_MAP
 from autopilot.mesh.kube.state.store import KubeStore, config_map
 from autopilot.mesh.leases.unreadable import why_of
-from autopilot.mesh.model import Plain
+from autopilot.wire import Wire
 
 NAME = "autopilot-actions"
 """Of the ConfigMap, in Autopilot's own namespace."""
@@ -22,7 +22,7 @@ _MOST = 100
 _ROOM = 700_000
 
 
-class KeptPod(Plain):
+class KeptPod(Wire):
     """One pod, and no other of its name."""
 
     namespace: str
@@ -30,7 +30,7 @@ class KeptPod(Plain):
     uid: str
 
 
-class _Kept(Plain):
+class _Kept(Wire):
     key: str
     time: float
     pods: tuple[KeptPod, ...]
