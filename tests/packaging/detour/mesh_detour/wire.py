@@ -5,7 +5,6 @@ from __future__ import annotations
 from autopilot.operations.asked import Asked
 from autopilot.operations.common import Caller, Event, Outcome, Phase
 from autopilot.wire import Wire
-from autopilot.wire import Wire
 from mesh_detour.document import DetourSpec, MeshDetour
 
 
