@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 GROUP = "autopilot.kinds"
+_SCHEDULE = "-schedule"
 
 
 class UnusableKind(Exception):
@@ -51,8 +52,6 @@ class Kind:
     """The same for people: `(plan) -> rich renderable`."""
     draw: str = "starter.views.operation:snapshot"
     """An operation at one moment: `(snapshot, *, timeline) -> rich renderable`."""
-    schedule: str = ""
-    """Makes the schedule that its `spec.schedule` asks for: `async (client, input) -> id`; it has none by default."""
     resource: str = ""
     """Its custom resource, a `ResourceKind`; none by default."""
     priority: int = 20
@@ -110,7 +109,6 @@ CHAOS = Kind(
     plan="starter.views.experiment_plan:plan",
     draw_plan="starter.views.experiment_plan:picture",
     draw="starter.views.experiment:snapshot",
-    schedule="starter.client.start_schedule:put",
     resource="autopilot.spec.crd.resources:EXPERIMENT",
     priority=10,
 )
@@ -147,6 +145,17 @@ def kinds() -> tuple[Kind, ...]:
 def kind_of(operation: str) -> str:
     """Name of the kind of operation that a workflow id names: its first part (`canary`, `chaos`, …)."""
     return operation.partition("/")[0]
+
+
+def schedule_of(operation: str) -> str:
+    """Id of the schedule whose runs have this workflow id."""
+    name, _, rest = operation.partition("/")
+    return f"{name}{_SCHEDULE}/{rest}"
+
+
+def is_schedule(name: str) -> bool:
+    """Whether an id is a schedule's."""
+    return name.partition("/")[0].endswith(_SCHEDULE)
 
 
 def of_operation(operation: str) -> Kind | None:

@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.contracts.operation import signature_only
 from autopilot.operations.common import Command
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule import Counted, Decision, Missed, Running, RunRecord, ScheduledInput
+from autopilot.reports.schedule import Counted, Decision, Missed, Running, RunRecord, Scheduled, ScheduledInput
 from autopilot.wire import Wire
 
 
@@ -40,11 +40,14 @@ class Answer(Wire):
 
 
 class StartRequest(Wire):
-    """Starts the experiment."""
+    """Starts one run of the operation."""
 
-    experiment: ExperimentInput
+    experiment: ExperimentInput | None = None
+    """What is started, where it is an experiment; as earlier versions have it."""
+    operation: Scheduled | None = None
+    """What is started, where it is of another kind."""
     token: str
-    """Token of the caller: the same token starts an experiment once."""
+    """Token of the caller: the same token starts it once."""
 
 
 class Started(Wire):
@@ -85,7 +88,7 @@ class ScheduleSignatures:
 
     @activity.defn(name="schedule.start")
     async def start(self, request: StartRequest) -> Started:
-        """Starts the experiment, unless a run of it is under way."""
+        """Starts the operation, unless a run of it is under way."""
         signature_only()
 
     @activity.defn(name="schedule.wait")

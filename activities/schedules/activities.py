@@ -1,4 +1,4 @@
-"""Activities for runs of a schedule: read Temporal and the mesh, start experiments, archive records."""
+"""Activities for runs of a schedule: read Temporal and the mesh, start operations, archive records."""
 
 from __future__ import annotations
 
@@ -34,18 +34,25 @@ from activities.contracts.schedule import (
     StartRequest,
 )
 from activities.schedules import temporal_schedules
-from autopilot.mesh.errors import MeshError
+from autopilot.kinds import CHAOS, kind_of, of_operation
+from autopilot.mesh.errors import InvalidChange, MeshError
 from autopilot.mesh.leases.admission import EXCLUDES
 from autopilot.mesh.model import Target
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.operations.task_queues import operation_queue
-from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule import Counted, Missed, Running, RunRecord, ScheduledInput, Situation, hand_id
+from autopilot.reports.schedule import (
+    Counted,
+    Missed,
+    Running,
+    RunRecord,
+    Scheduled,
+    ScheduledInput,
+    Situation,
+    hand_id,
+)
 from autopilot.reports.schedule_rules import decide, missed
 from autopilot.spec.chaos.schedule import Freeze
 
-CHAOS = "Chaos"
-"""The workflow that runs an experiment; started by name, for whoever runs it may be another program."""
 _SCHEDULE, _TOKEN = "autopilot.schedule", "autopilot.token"
 """In the memo of what a schedule started: which one, and which of its runs."""
 _KIND = SearchAttributeKey.for_keyword("AutopilotKind")
@@ -80,7 +87,7 @@ class ScheduleActivities(ScheduleSignatures):
         wanted, now = request.wanted, self._clock()
         description = await self._description(wanted.id)
         counted = _counted(description)
-        running, (refused, frozen) = await asyncio.gather(self._running(wanted), self._mesh_says(wanted.experiment))
+        running, (refused, frozen) = await asyncio.gather(self._running(wanted), self._mesh_says(wanted.scheduled))
         decision = decide(
             wanted.schedule,
             Situation(
@@ -126,7 +133,7 @@ class ScheduleActivities(ScheduleSignatures):
             raise
 
     async def _running(self, wanted: ScheduledInput) -> Running | None:
-        handle = self._client.get_workflow_handle(wanted.experiment.workflow_id)
+        handle = self._client.get_workflow_handle(wanted.scheduled.workflow_id)
         try:
             found = await handle.describe(rpc_timeout=_ANSWER)
         except RPCError as error:
@@ -143,7 +150,7 @@ class ScheduleActivities(ScheduleSignatures):
         )
 
     async def _waiting(self, request: AskRequest, description: ScheduleDescription | None) -> str:
-        """Another run of this schedule that is under way while an experiment is: it waits for its end."""
+        """Another run of this schedule that is under way while an operation is: it waits for its end."""
         begun = () if description is None else description.info.running_actions
         others = [action.workflow_id for action in begun]  # type: ignore[attr-defined]
         by_hand = self._client.get_workflow_handle(hand_id(request.wanted.id))
@@ -155,63 +162,68 @@ class ScheduleActivities(ScheduleSignatures):
                 raise
         return next((other for other in others if other != request.run), "")
 
-    async def _mesh_says(self, experiment: ExperimentInput) -> tuple[str, tuple[Freeze, ...]]:
-        """Why nothing may start there, and the administrator's calendar; the experiment checks again when it begins."""
-        attached = self._meshes.attached.get(experiment.mesh)
+    async def _mesh_says(self, wanted: Scheduled) -> tuple[str, tuple[Freeze, ...]]:
+        """Why nothing may start there, and the administrator's calendar; the operation checks again when it begins."""
+        attached = self._meshes.attached.get(wanted.mesh)
         if attached is None:
             return "", ()
-        target = Target(mesh=experiment.mesh, namespace=experiment.namespace, service=experiment.spec.target.service)
+        target = Target(mesh=wanted.mesh, namespace=wanted.namespace, service=wanted.service)
         mesh = attached.mesh
         try:
-            refused = await mesh.refused(target, experiment.workflow_id)
-            held = [] if experiment.queue else await mesh.leases()
+            refused = await mesh.refused(target, wanted.workflow_id)
+            held = [] if wanted.queue else await mesh.leases()
         except MeshError as error:
             return f"the mesh does not answer: {error}", mesh.ceilings.freeze
+        experiment = kind_of(wanted.workflow_id) == CHAOS.name
         for status in held:
             lease = status.lease
-            others = lease.target == target and lease.holder.operation != experiment.workflow_id
-            if others and ("faults" in lease.aspects or any("faults" in EXCLUDES[each] for each in lease.aspects)):
-                refused = refused or f"{target} is held by {lease.holder.operation}"
+            if lease.target != target or lease.holder.operation == wanted.workflow_id:
+                continue
+            # An experiment may run beside what excludes no faults; what others lay is not known before they start.
+            beside = experiment and "faults" not in lease.aspects
+            if beside and not any("faults" in EXCLUDES[each] for each in lease.aspects):
+                continue
+            refused = refused or f"{target} is held by {lease.holder.operation}"
         return refused, mesh.ceilings.freeze
 
     @activity.defn(name="schedule.start")
     async def start(self, request: StartRequest) -> Started:
-        """Starts the experiment; on a retry, finds the run that it started before."""
-        experiment = request.experiment
-        if run := await self._started_before(request):
+        """Starts the operation; on a retry, finds the run that it started before."""
+        wanted = _wanted(request)
+        kind = of_operation(wanted.workflow_id)
+        if kind is None:
+            raise InvalidChange(
+                f"{wanted.workflow_id} is of no kind that is installed here; install its package where workers run"
+            )
+        if run := await self._started_before(wanted, request.token):
             return Started(run_id=run)
-        target = f"{experiment.namespace}/{experiment.spec.target.service}"
+        target = f"{wanted.namespace}/{wanted.service}"
+        attributes = ((_KIND, kind.document), (_TARGET, target), (_MESH, wanted.mesh))
         try:
             handle = await self._client.start_workflow(
-                CHAOS,
-                experiment,
-                id=experiment.workflow_id,
-                task_queue=operation_queue(experiment.mesh),
+                kind.load("workflow").run,
+                wanted.input,
+                id=wanted.workflow_id,
+                task_queue=operation_queue(wanted.mesh),
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={_SCHEDULE: experiment.schedule, _TOKEN: request.token},
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(_KIND, "MeshExperiment"),
-                        SearchAttributePair(_TARGET, target),
-                        SearchAttributePair(_MESH, experiment.mesh),
-                    ]
-                ),
-                static_summary=f"{target}: {experiment.spec.title or experiment.name}",
+                memo={_SCHEDULE: str(wanted.input.get("schedule", "")), _TOKEN: request.token},
+                search_attributes=TypedSearchAttributes([SearchAttributePair(*pair) for pair in attributes]),
+                static_summary=wanted.summary,
                 rpc_timeout=_ANSWER,
             )
         except WorkflowAlreadyStartedError as error:
-            run = await self._started_before(request)
+            run = await self._started_before(wanted, request.token)
             return Started(run_id=run) if run else Started(held=error.workflow_id)
         return Started(run_id=handle.result_run_id or "")
 
-    async def _started_before(self, request: StartRequest) -> str:
+    async def _started_before(self, wanted: Scheduled, token: str) -> str:
         try:
-            found = await self._client.get_workflow_handle(request.experiment.workflow_id).describe(rpc_timeout=_ANSWER)
+            found = await self._client.get_workflow_handle(wanted.workflow_id).describe(rpc_timeout=_ANSWER)
         except RPCError as error:
             if temporal_schedules.is_gone(error):
                 return ""
             raise
-        return found.run_id if await found.memo_value(_TOKEN, "") == request.token else ""
+        return found.run_id if await found.memo_value(_TOKEN, "") == token else ""
 
     @activity.defn(name="schedule.wait")
     async def wait(self, request: EndRunRequest) -> bool:
@@ -267,6 +279,13 @@ class ScheduleActivities(ScheduleSignatures):
                 return "the schedule no longer exists"
             raise
         return "paused" if paused else "the schedule was paused already"
+
+
+def _wanted(request: StartRequest) -> Scheduled:
+    given = request.operation or request.experiment
+    if given is None:
+        raise InvalidChange("the request names neither an experiment nor an operation")
+    return given if isinstance(given, Scheduled) else Scheduled.of(given)
 
 
 def _stopped(request: AskRequest, description: ScheduleDescription | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Protocol, Self
 
+from autopilot.kinds import schedule_of
 from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.spec.chaos.schedule import Freeze, ScheduleSpec
@@ -15,9 +16,42 @@ def hand_id(schedule: str) -> str:
     return f"{schedule}/by-hand"
 
 
-def schedule_id(mesh: str, namespace: str, name: str) -> str:
-    """The id of an experiment's schedule in Temporal."""
-    return f"chaos-schedule/{mesh}/{namespace}/{name}"
+class SchedulableInput(Protocol):
+    """What starts an operation that may have a schedule: its spec has a `target.service` and a `deadline`."""
+
+    @property
+    def workflow_id(self) -> str:
+        """One live operation a resource."""
+        ...
+
+    @property
+    def mesh(self) -> str:
+        """Name of the mesh."""
+        ...
+
+    @property
+    def namespace(self) -> str:
+        """Of the target."""
+        ...
+
+    @property
+    def queue(self) -> bool:
+        """Whether to wait in turn."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What Temporal's UI shows beside the id."""
+        ...
+
+    @property
+    def spec(self) -> Any:
+        """The specification."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """As plain values."""
+        ...
 
 
 class ManualRun(Wire):
@@ -38,10 +72,56 @@ class Pause(Wire):
     reason: str = ""
 
 
+class Scheduled(Wire):
+    """An operation that runs by a schedule: what must be known of it, and what its runs are started with."""
+
+    workflow_id: str
+    mesh: str
+    namespace: str
+    service: str
+    deadline: float
+    """Seconds within which a run ends."""
+    schedule: ScheduleSpec
+    summary: str = ""
+    queue: bool = False
+    input: dict[str, Any]
+    """Of its workflow, as JSON."""
+
+    @classmethod
+    def of(cls, given: SchedulableInput) -> Self:
+        """What a schedule keeps of an operation's input.
+
+        Raises:
+            ValueError: it asks for no schedule.
+        """
+        spec = given.spec
+        if (schedule := getattr(spec, "schedule", None)) is None:
+            raise ValueError(f"{given.workflow_id} has no spec.schedule")
+        return cls(
+            workflow_id=given.workflow_id,
+            mesh=given.mesh,
+            namespace=given.namespace,
+            service=spec.target.service,
+            deadline=spec.deadline,
+            schedule=schedule,
+            summary=given.summary,
+            queue=given.queue,
+            input=given.model_dump(mode="json"),
+        )
+
+    def run_by(self, schedule: str, caller: Caller) -> Self:
+        """The same as one run of the schedule starts it."""
+        said = {"schedule": schedule, "caller": caller.model_dump(mode="json")}
+        return self.model_copy(update={"input": self.input | said})
+
+
 class ScheduledInput(Wire):
     """What a schedule hands to each of its runs."""
 
-    experiment: ExperimentInput
+    experiment: ExperimentInput | None = None
+    """What runs, where it is an experiment."""
+    operation: Scheduled | None = None
+    """What runs, where it is of another kind."""
     since: float = 0.0
     """Cron times before it are not reported, since the schedule did not exist. Seconds since the epoch."""
     pauses: tuple[Pause, ...] = ()
@@ -49,20 +129,31 @@ class ScheduledInput(Wire):
     hand: ManualRun | None = None
 
     @property
+    def scheduled(self) -> Scheduled:
+        """What runs.
+
+        Raises:
+            ValueError: it has no schedule.
+        """
+        if self.operation is not None:
+            return self.operation
+        if self.experiment is None:
+            raise ValueError("neither an experiment nor an operation is scheduled")
+        return Scheduled.of(self.experiment)
+
+    @property
     def schedule(self) -> ScheduleSpec:
         """When it runs.
 
         Raises:
-            ValueError: the experiment has no schedule.
+            ValueError: it has no schedule.
         """
-        if self.experiment.spec.schedule is None:
-            raise ValueError(f"{self.experiment.workflow_id} has no spec.schedule")
-        return self.experiment.spec.schedule
+        return self.scheduled.schedule
 
     @property
     def id(self) -> str:
         """The schedule's."""
-        return schedule_id(self.experiment.mesh, self.experiment.namespace, self.experiment.name)
+        return schedule_of(self.scheduled.workflow_id)
 
 
 class Running(Wire):

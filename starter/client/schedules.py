@@ -1,4 +1,4 @@
-"""Recurring experiments as Temporal Schedules: reading and commanding those that are there, for any program to do.
+"""Recurring operations as Temporal Schedules: reading and commanding those that are there, for any program to do.
 
 Temporal keeps the cron and wakes a short `ScheduledRun` when it is due, never two at once; that decides, and says why.
 `starter.client.start_schedule` makes schedules and triggers runs.
@@ -22,11 +22,11 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from activities.schedules import temporal_schedules
+from autopilot.kinds import is_schedule, schedule_of
 from autopilot.operations.common import Caller
-from autopilot.reports.schedule import RunRecord, ScheduledInput, schedule_id
+from autopilot.reports.schedule import RunRecord, ScheduledInput
 
-PREFIX = "chaos-schedule/"
-_WHOLE = re.compile(r"chaos-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")
+_WHOLE = re.compile(r"[a-z0-9-]+-schedule/[a-z0-9.-]+/[a-z0-9.-]+/[a-z0-9.-]+")
 _ANSWER = timedelta(seconds=10)
 
 
@@ -107,7 +107,7 @@ async def delete(client: Client, schedule: str) -> None:
 
 async def list_schedules(client: Client) -> list[ScheduleRow]:
     """All of ours, by id."""
-    ids = sorted([entry.id async for entry in await client.list_schedules() if entry.id.startswith(PREFIX)])
+    ids = sorted([entry.id async for entry in await client.list_schedules() if is_schedule(entry.id)])
     rows = await asyncio.gather(*(_row(client, each) for each in ids))
     return [row for row in rows if row is not None]
 
@@ -124,7 +124,7 @@ async def _row(client: Client, schedule: str) -> ScheduleRow | None:
     last = await runs(client, schedule, limit=1)
     return ScheduleRow(
         id=schedule,
-        target=f"{given.experiment.namespace}/{given.experiment.spec.target.service}",
+        target=f"{given.scheduled.namespace}/{given.scheduled.service}",
         cron=given.schedule.cron,
         time_zone=given.schedule.time_zone,
         next=None if state.paused or not info.next_action_times else info.next_action_times[0],
@@ -197,11 +197,11 @@ async def resolve(client: Client, text: str) -> str:
     Raises:
         ScheduleError: nothing, or more than one, answers to it.
     """
-    if text.startswith("chaos/"):
-        text = schedule_id(*text.removeprefix("chaos/").split("/", 2)) if text.count("/") == 3 else text
+    if text.count("/") == 3 and not is_schedule(text):  # an operation's id
+        text = schedule_of(text)
     if _WHOLE.fullmatch(text):
         return text
-    known = sorted([entry.id async for entry in await client.list_schedules() if entry.id.startswith(PREFIX)])
+    known = sorted([entry.id async for entry in await client.list_schedules() if is_schedule(entry.id)])
     ids = [each for each in known if each.endswith(f"/{text}")]
     if len(ids) == 1:
         return ids[0]

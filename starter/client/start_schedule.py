@@ -1,4 +1,4 @@
-"""Making and triggering recurring experiments: the part that needs workflow classes.
+"""Making and triggering recurring operations: the part that needs workflow classes.
 
 `starter.client.schedules` has what reads and commands schedules that are there.
 """
@@ -25,7 +25,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from activities.schedules import temporal_schedules
 from autopilot.operations.task_queues import operation_queue
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule import ManualRun, RunRecord, ScheduledInput, hand_id
+from autopilot.reports.schedule import ManualRun, RunRecord, SchedulableInput, Scheduled, ScheduledInput, hand_id
 from starter.client.schedules import ScheduleError, provisional, wish
 from starter.client.start import refuse_large
 from workflows.chaos.scheduled_run import ScheduledRun
@@ -35,20 +35,23 @@ _SLACK = timedelta(hours=1)
 """What a run of a schedule may take beyond a wait: where no worker runs, it holds up the next one for so long."""
 
 
-async def put(client: Client, wanted: ExperimentInput) -> str:
+async def put(client: Client, wanted: SchedulableInput) -> str:
     """Makes the schedule that `spec.schedule` asks for, or brings the one that is there up to date; returns its id.
 
     What is there keeps its pause. Nothing runs at once.
 
     Raises:
         OperationError: its specification is too large.
-        ScheduleError: the experiment asks for none.
+        ScheduleError: it asks for none.
         RPCError: Temporal does not take it.
     """
     refuse_large(wanted.spec)
-    if wanted.spec.schedule is None:
-        raise ScheduleError(f"{wanted.namespace}/{wanted.name} has no spec.schedule: add spec.schedule.cron")
-    new = ScheduledInput(experiment=wanted, since=time.time())
+    if getattr(wanted.spec, "schedule", None) is None:
+        raise ScheduleError(f"{wanted.workflow_id} has no spec.schedule: add spec.schedule.cron")
+    if isinstance(wanted, ExperimentInput):
+        new = ScheduledInput(experiment=wanted, since=time.time())
+    else:
+        new = ScheduledInput(operation=Scheduled.of(wanted), since=time.time())
     schedule = _schedule(new)
     try:
         await client.create_schedule(new.id, schedule, rpc_timeout=_ANSWER)
@@ -60,15 +63,15 @@ async def put(client: Client, wanted: ExperimentInput) -> str:
 
 
 def _schedule(given: ScheduledInput) -> Schedule:
-    wish, experiment = given.schedule, given.experiment
+    wish, operation = given.schedule, given.scheduled
     return Schedule(
         action=ScheduleActionStartWorkflow(
             ScheduledRun.run,
             given,
             id=f"{given.id}/run",
-            task_queue=operation_queue(experiment.mesh),
-            execution_timeout=timedelta(seconds=experiment.spec.deadline) + _SLACK,
-            static_summary=f"may {experiment.workflow_id} run now?",
+            task_queue=operation_queue(operation.mesh),
+            execution_timeout=timedelta(seconds=operation.deadline) + _SLACK,
+            static_summary=f"may {operation.workflow_id} run now?",
         ),
         spec=ScheduleSpec(
             cron_expressions=[wish.cron], time_zone_name=wish.time_zone, jitter=timedelta(seconds=wish.jitter)
@@ -100,10 +103,10 @@ async def trigger(client: Client, schedule: str, hand: ManualRun, *, limit: floa
             ScheduledRun.run,
             given.model_copy(update={"hand": hand}),
             id=hand_id(schedule),
-            task_queue=operation_queue(given.experiment.mesh),
+            task_queue=operation_queue(given.scheduled.mesh),
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            execution_timeout=timedelta(seconds=given.experiment.spec.deadline) + _SLACK,
-            static_summary=f"may {given.experiment.workflow_id} run now? {hand.caller.who} asks",
+            execution_timeout=timedelta(seconds=given.scheduled.deadline) + _SLACK,
+            static_summary=f"may {given.scheduled.workflow_id} run now? {hand.caller.who} asks",
         )
     except WorkflowAlreadyStartedError as error:
         raise ScheduleError(

@@ -17,7 +17,7 @@ import pytest
 import starter.client
 from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule import ManualRun, Missed, RunRecord, schedule_id
+from autopilot.reports.schedule import ManualRun, Missed, RunRecord
 from starter.cli.commands.schedule import ENTRIES
 from starter.client.schedules import ScheduleError, ScheduleRow
 
@@ -56,7 +56,7 @@ def book(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Schedules:
 
     async def put(_client: object, wanted: ExperimentInput) -> str:
         book.put.append(wanted)
-        return schedule_id(wanted.mesh, wanted.namespace, wanted.name)
+        return schedule_of(wanted.workflow_id)
 
     async def resolve(_client: object, text: str) -> str:
         if text == "unknown":

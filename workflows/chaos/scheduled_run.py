@@ -1,4 +1,4 @@
-"""One run of a schedule: asks whether the experiment may run now, starts it or skips it, and leaves a record."""
+"""One run of a schedule: asks whether the operation may run now, starts it or skips it, and leaves a record."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class ScheduledRun:
     @workflow.init
     def __init__(self, wanted: ScheduledInput) -> None:
         self._wanted = wanted
+        self._operation = wanted.scheduled
         self._scheduled = _scheduled()
         self._before = None if wanted.hand else workflow.get_last_completion_result(RunRecord)
         self._missed: tuple[Missed, ...] = ()
@@ -93,11 +94,11 @@ class ScheduledRun:
                 ScheduleSignatures.wait,
                 EndRunRequest(
                     running=answer.running,
-                    limit=self._wanted.experiment.spec.deadline,
+                    limit=self._operation.deadline,
                     abort=self._abort() if answer.decision.kind == "replace" else None,
                 ),
-                task_queue=watch_queue(self._wanted.experiment.mesh),
-                start_to_close_timeout=timedelta(seconds=self._wanted.experiment.spec.deadline) + _EFFECT,
+                task_queue=watch_queue(self._operation.mesh),
+                start_to_close_timeout=timedelta(seconds=self._operation.deadline) + _EFFECT,
                 heartbeat_timeout=_HEARTBEAT,
                 retry_policy=_RETRIES,
                 summary=answer.decision.reason,
@@ -116,13 +117,18 @@ class ScheduledRun:
         return hand.caller if hand else Caller(who=f"schedule {self._wanted.id}")
 
     async def _start(self) -> Started:
-        given = {"schedule": self._wanted.id, "caller": self._caller()}
+        caller, token = self._caller(), workflow.info().run_id
+        if (experiment := self._wanted.experiment) is not None:  # as earlier versions of workers read it
+            given = {"schedule": self._wanted.id, "caller": caller}
+            request = StartRequest(experiment=experiment.model_copy(update=given), token=token)
+        else:
+            request = StartRequest(operation=self._operation.run_by(self._wanted.id, caller), token=token)
         return await workflow.execute_activity_method(
             ScheduleSignatures.start,
-            StartRequest(experiment=self._wanted.experiment.model_copy(update=given), token=workflow.info().run_id),
+            request,
             start_to_close_timeout=_EFFECT,
             retry_policy=_RETRIES,
-            summary=f"start {self._wanted.experiment.workflow_id}",
+            summary=f"start {self._operation.workflow_id}",
         )
 
     async def _archive(self) -> None:
@@ -148,7 +154,7 @@ class ScheduledRun:
             decision=decision,
             reason=reason,
             by=self._wanted.hand.caller.who if self._wanted.hand else "",
-            experiment=self._wanted.experiment.workflow_id if run_id else "",
+            experiment=self._operation.workflow_id if run_id else "",
             experiment_run=run_id,
             waited=self._waited,
             missed=self._missed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autopilot.kinds import is_schedule
 from autopilot.operations.asked import Asked
 from autopilot.operations.bounds import news
 from autopilot.operations.common import Caller
@@ -22,8 +23,6 @@ from starter.views import by_kind
 from starter.views.output import emit, note, show
 from starter.views.output_format import Output
 from starter.views.widgets import clock
-
-SCHEDULE = "chaos-schedule/"
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -60,12 +59,12 @@ async def apply(
             emit([{"workflow_id": each} for each in started], output)
         else:
             for each in started:
-                show(f"scheduled {each}" if each.startswith(SCHEDULE) else f"started {each}")
-            if running := [each for each in started if not each.startswith(SCHEDULE)]:
+                show(f"scheduled {each}" if is_schedule(each) else f"started {each}")
+            if running := [each for each in started if not is_schedule(each)]:
                 note(f"follow it with `autopilot watch {running[0]}`")
             await _warn_of_no_worker(client, name)
         return 0
-    waited = [each for each in started if not each.startswith(SCHEDULE)]
+    waited = [each for each in started if not is_schedule(each)]
     ends = await asyncio.gather(*(_end(client, each, timeout, quiet=output.machine) for each in waited))
     if output.machine:
         emit([end.report or end.status for end in ends], output)
@@ -99,11 +98,10 @@ async def _begin(client: Client, manifest: Manifest, mesh: str, asks: Caller, *,
     if (schedule := getattr(manifest.document.spec, "schedule", None)) is None:
         await start.start_operation(client, given)
         return str(given.workflow_id)
-    if not manifest.kind.schedule:
-        raise CommandError(f"{manifest.kind.document} cannot be scheduled", hint="remove spec.schedule")
     from autopilot.reports.schedule_rules import clock_notes  # noqa: PLC0415
+    from starter.client import start_schedule  # noqa: PLC0415
 
-    made: str = await manifest.kind.load("schedule")(client, given)
+    made = await start_schedule.put(client, given)
     for line in clock_notes(schedule, datetime.now(UTC)):
         note(line)
     return made

@@ -1,4 +1,4 @@
-"""`autopilot schedule …`: recurring experiments, and why each of their runs began or did not."""
+"""`autopilot schedule …`: recurring operations, and why each of their runs began or did not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from autopilot.operations.common import Caller
-    from autopilot.reports.experiment import ExperimentInput
-    from autopilot.reports.schedule import Missed, RunRecord
-    from autopilot.spec.chaos.experiment import MeshExperiment
+    from autopilot.reports.schedule import Missed, RunRecord, SchedulableInput
     from starter.client.schedules import ScheduleRow
 
 _SECTION = "Commands"
@@ -44,7 +42,7 @@ Name = Annotated[
 
 
 async def create(files: Files, mesh: MeshOption = None, who: Who = None, output: OutputOption = Output.TABLE) -> int:
-    """Create the schedules of experiments that have spec.schedule; nothing runs at once.
+    """Create the schedules of operations that have spec.schedule; nothing runs at once.
 
     An existing schedule is updated; a paused one stays paused.
     """
@@ -69,41 +67,32 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
     return 0
 
 
-async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[ExperimentInput]:
-    """Every experiment of the files, all of them with a schedule.
+async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[SchedulableInput]:
+    """Every operation of the files, all of them with a schedule.
 
     Raises:
         SpecError: a file is wrong.
         CommandError: it holds something that cannot be scheduled.
     """
-    from autopilot.reports.experiment import ExperimentInput  # noqa: PLC0415
-    from autopilot.spec.chaos.experiment import MeshExperiment  # noqa: PLC0415
-    from autopilot.spec.load import STDIN, load  # noqa: PLC0415
-    from starter.client import preflight  # noqa: PLC0415
+    from autopilot.operations.asked import Asked  # noqa: PLC0415
+    from starter.client import manifests, preflight  # noqa: PLC0415
+    from starter.client.environment import heartbeat_timeout  # noqa: PLC0415
 
-    found: list[MeshExperiment] = []
-    for file in files:
-        name = "<stdin>" if file == STDIN else str(file)
-        for document in load(file, name):
-            ref = f"{name}: {document.kind} {document.metadata.name}"
-            if not isinstance(document, MeshExperiment):
-                raise CommandError(f"{ref} cannot be scheduled", hint="only a MeshExperiment with spec.schedule can")
-            if document.spec.schedule is None:
-                raise CommandError(
-                    f"{ref} has no spec.schedule", hint="write spec.schedule.cron, or `autopilot apply` it"
-                )
-            found.append(document)
+    found = manifests.read(files)
+    for each in found:
+        ref, spec = f"{each.file}: {each.kind.document} {each.document.metadata.name}", each.document.spec
+        if "schedule" not in type(spec).model_fields:
+            raise CommandError(f"{ref} cannot be scheduled", hint="only kinds that have spec.schedule can")
+        if spec.schedule is None:
+            raise CommandError(f"{ref} has no spec.schedule", hint="write spec.schedule.cron, or `autopilot apply` it")
     driven = ""
-    if any(each.spec.target.mesh is None for each in found):
+    if any(each.document.spec.target.mesh is None for each in found):
         async with preflight.open_mesh(mesh) as opened:
             driven = opened.name
     return [
-        ExperimentInput(
-            mesh=each.spec.target.mesh or driven,
-            namespace=each.metadata.namespace,
-            name=each.metadata.name,
-            spec=each.spec,
-            caller=asks,
+        each.kind.load("request")(
+            each.document,
+            Asked(mesh=each.document.spec.target.mesh or driven, caller=asks, heartbeat_timeout=heartbeat_timeout()),
         )
         for each in found
     ]
