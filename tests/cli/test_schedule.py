@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import starter.client
+from autopilot.kinds import schedule_of
 from autopilot.operations.common import Caller
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.reports.schedule import ManualRun, Missed, RunRecord

@@ -128,6 +128,22 @@ def test_it_is_planned_run_watched_reported_and_replayed(stack: Stack) -> None:
     assert "replayed" in replayed.stdout, replayed.stderr
 
 
+def test_it_runs_by_a_schedule(stack: Stack) -> None:
+    file = stack.state / "scheduled.yaml"
+    file.write_text(document("1s").replace("hold: 1s", "hold: 1s, schedule: {cron: '0 4 1 1 *'}"))
+    assert "scheduled detour-schedule/local/shop/aside" in stack.told("apply", "-f", str(file))
+    rows = json.loads(stack.told("schedule", "list", "-o", "json"))
+    assert [(row["id"], row["target"]) for row in rows] == [("detour-schedule/local/shop/aside", "shop/reviews")]
+    reports = (stack.state / "reports").glob
+    before = len(list(reports("detour_*.json")))
+    assert f"started {ID}" in stack.told("schedule", "trigger", "aside", "--reason", "to see it")
+    stack.until(lambda: len(list(reports("detour_*.json"))) > before, "the report of the run")
+    assert f"{ID} Passed" in stack.told("status", ID)
+    (run,) = json.loads(stack.told("schedule", "runs", "aside", "-o", "json"))
+    assert (run["decision"], run["experiment"]) == ("started", ID)
+    stack.told("schedule", "delete", "aside")
+
+
 def test_it_holds_a_lease_is_refused_beside_another_and_restores_when_it_is_aborted(stack: Stack) -> None:
     stack.told("apply", "-f", stack.file("60s"))
     stack.until(lambda: ID in stack.run("leases").stdout, "its lease")

@@ -83,7 +83,7 @@ async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[Sc
         ref, spec = f"{each.file}: {each.kind.document} {each.document.metadata.name}", each.document.spec
         if "schedule" not in type(spec).model_fields:
             raise CommandError(f"{ref} cannot be scheduled", hint="only kinds that have spec.schedule can")
-        if spec.schedule is None:
+        if getattr(spec, "schedule", None) is None:
             raise CommandError(f"{ref} has no spec.schedule", hint="write spec.schedule.cron, or `autopilot apply` it")
     driven = ""
     if any(each.document.spec.target.mesh is None for each in found):

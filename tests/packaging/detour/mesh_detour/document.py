@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from autopilot.spec.base import API_VERSION, Metadata, SpecModel
+from autopilot.spec.chaos.schedule import ScheduleSpec
 from autopilot.spec.crd.resources import ResourceKind, column
 from autopilot.spec.values.units import Name, Seconds
 
@@ -22,6 +23,8 @@ class DetourSpec(SpecModel):
     target: Target
     arm: Name
     hold: Seconds = 60.0
+    deadline: Seconds = 600.0
+    schedule: ScheduleSpec | None = None
 
 
 class MeshDetour(SpecModel):

@@ -17,6 +17,8 @@ class DetourInput(Wire):
     spec: DetourSpec
     caller: Caller = Caller()
     queue: bool = False
+    schedule: str = ""
+    """Id of the schedule that started it; empty where a person or a program did."""
 
     @property
     def workflow_id(self) -> str:

@@ -25,8 +25,8 @@ class DetourWorkflow(Operation):
     @workflow.run
     async def run(self, given: DetourInput) -> DetourReport:
         target = Target(mesh=given.mesh, namespace=given.namespace, service=given.spec.target.service)
-        lasting = given.spec.hold + 60
-        ending = await self.execute(target, (Aspect.TRAFFIC,), ttl=30, lasting=lasting, queue=given.queue)
+        lasting, queue = given.spec.deadline, given.queue
+        ending = await self.execute(target, (Aspect.TRAFFIC,), ttl=30, lasting=lasting, queue=queue)
         return self.report(ending)
 
     async def operate(self) -> Ending:
