@@ -29,7 +29,7 @@ from autopilot.evidence.model import Inconclusive
 from autopilot.mesh.errors import MeshError
 from autopilot.mesh_registry.meshes import Meshes
 from autopilot.telemetry.exposure import tally
-from autopilot.telemetry.first_look import without_histogram
+from autopilot.telemetry.query_preflight import without_histogram
 
 
 def register(tools: Tools) -> Registered:

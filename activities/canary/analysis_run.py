@@ -18,7 +18,7 @@ from activities.contracts.operation import WatchBeat, WatchRequest, WatchResult
 from activities.judge_stalls import Stalls
 from activities.lease_renewal import LeaseRenewer
 from activities.temporal_health import TemporalHealth
-from autopilot.evidence import canary, sample_ratio, unproxied
+from autopilot.evidence import bypass_check, canary, sample_ratio
 from autopilot.evidence.configuration import boundaries_of, judge_from
 from autopilot.evidence.explanations import shortened
 from autopilot.evidence.model import Advance, Harm, Inconclusive, Verdict
@@ -68,7 +68,7 @@ class AnalysisRun:
             sample_ratio.SplitState.model_validate_json(remembered) if remembered else sample_ratio.SplitState()
         )
         passed = earlier.bypass if earlier else ""
-        self._bypass = unproxied.BypassState.model_validate_json(passed) if passed else unproxied.BypassState()
+        self._bypass = bypass_check.BypassState.model_validate_json(passed) if passed else bypass_check.BypassState()
         self._thresholds = Thresholds()
         self._recorder = Recorder(earlier.ticks if earlier else "")
 
@@ -193,7 +193,7 @@ class AnalysisRun:
         arms = (self._request.arms.canary, self._request.arms.stable)
         found = {arm: item.arrived.get(arm, Arrived()) for arm in arms}
         arrived = {arm: (one.requests, one.unsent) for arm, one in found.items()}
-        self._bypass, finding = unproxied.update(self._bypass, arrived, seconds=item.tick.seconds)
+        self._bypass, finding = bypass_check.update(self._bypass, arrived, seconds=item.tick.seconds)
         return finding.reason if finding else ""
 
     def _silence(self, gap: Gap) -> Verdict | None:

@@ -10,7 +10,7 @@ from activities.contracts.operation import CountRequest
 from autopilot.mesh.model import Target
 from autopilot.mesh_registry.meshes import AttachedMesh
 from autopilot.spec.canary import CanaryArms, PromQL
-from autopilot.telemetry import first_look
+from autopilot.telemetry import query_preflight
 from autopilot.telemetry.model import QuerySource, TelemetryError, sendable
 from autopilot.telemetry.query_template import filled
 
@@ -72,4 +72,4 @@ async def try_queries(attached: AttachedMesh, request: CountRequest) -> list[str
         source = attached.query_source(metric.name)
         return await source.query(filled(metric.query, target.namespace, target.service, request.arms))
 
-    return await first_look.without_value(request.analysis, ask)
+    return await query_preflight.without_value(request.analysis, ask)

@@ -24,8 +24,8 @@ import numpy as np
 
 from autopilot.evidence import comparison, history, verdict
 from autopilot.evidence.history import learned, observe, usual
+from autopilot.evidence.metric_progress import every, evidence, harm_needed
 from autopilot.evidence.model import Judge, JudgeMetric, StepRule, Tick, Verdict
-from autopilot.evidence.standing import every, evidence, harm_needed
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, MetricState, Tally, arm_of, fitting, pack, unpack
 from autopilot.evidence.statistics import metric_process
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autopilot.evidence import explanations, standing
+from autopilot.evidence import explanations, metric_progress
 from autopilot.evidence.model import Judge, JudgeMetric, Tick
 from autopilot.evidence.state import (
     VERSION,
@@ -73,7 +73,7 @@ def usual(
         if metric.implied and not total.any():
             continue
         told = judge.phi is not None
-        phi = standing.phi_of(judge, metric, kept) if told else measured(metric, kept, state.version).phi
+        phi = metric_progress.phi_of(judge, metric, kept) if told else measured(metric, kept, state.version).phi
         found.append((judge.of(metric), tuple((bad / np.maximum(total, 1.0)).tolist()), tuple(phi.tolist())))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autopilot.evidence import explanations, standing
+from autopilot.evidence import explanations, metric_progress
 from autopilot.evidence.model import Advance, Evidence, Harm, Inconclusive, Judge, JudgeMetric, StepRule
 from autopilot.evidence.state import SLACK, VERSION, JudgeState, past, unpack
 from autopilot.evidence.statistics import process_evidence
@@ -23,10 +23,10 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
     Args:
         judge: how the rollout is judged.
         state: after the last tick.
-        shown: what `autopilot.evidence.standing` says of that state.
+        shown: what `autopilot.evidence.metric_progress` says of that state.
     """
     for metric, kept, found in zip(judge.metrics, state.metrics, shown, strict=True):
-        if found.harm < found.harm_needed or (state.warm and not standing.gross(judge, metric, kept)):
+        if found.harm < found.harm_needed or (state.warm and not metric_progress.gross(judge, metric, kept)):
             continue
         if metric.kind == "threshold":
             if kept.reading is None:
@@ -34,14 +34,14 @@ def harm(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm | N
             out = beyond(metric, kept.reading)
             reason = f"{metric.name}: {explanations.reading(kept.reading)} is {out}, {kept.failures} readings in a row"
         else:
-            phi = standing.phi_of(judge, metric, kept)
+            phi = metric_progress.phi_of(judge, metric, kept)
             stakes = process_evidence.harm_by_stake(judge, metric, unpack(metric, kept), phi=phi)
             view, row, index = (int(at) for at in np.unravel_index(int(stakes.argmax()), stakes.shape))
             counted = (past(kept) if view else (kept.since, kept.recent))[row]
             reason = explanations.harm(
                 metric, counted, index, found, before=view == 1, warm=state.warm
             ) + explanations.left(kept)
-        return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
+        return Harm(metric=metric.name, reason=reason, evidence=metric_progress.told(judge, state, shown))
     return _guarded(judge, state, shown) if state.version >= VERSION else None
 
 
@@ -57,7 +57,7 @@ def _guarded(judge: Judge, state: JudgeState, shown: Sequence[Evidence]) -> Harm
             enough = seen.canary >= judge.guard_requests and seen.stable > 0 and failing >= judge.guard_failing
             if enough and canary >= judge.guard_share and canary >= judge.gross_ratio * stable:
                 reason = explanations.guarded(metric, seen, judge.guard_share) + explanations.left(kept)
-                return Harm(metric=metric.name, reason=reason, evidence=standing.told(judge, state, shown))
+                return Harm(metric=metric.name, reason=reason, evidence=metric_progress.told(judge, state, shown))
     return None
 
 
@@ -81,9 +81,9 @@ def ready(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evide
     seconds, requests = state.step_seconds, state.step_requests
     if state.version < VERSION and (enough or _good(judge, shown)):
         reason = explanations.advance(seconds, requests, shown, by_evidence=not enough)
-        return Advance(reason=reason, evidence=standing.told(judge, state, shown))
+        return Advance(reason=reason, evidence=metric_progress.told(judge, state, shown))
     if state.version >= VERSION and enough and (_excluded(shown) or _good(judge, shown)):
-        said = standing.told(judge, state, shown)
+        said = metric_progress.told(judge, state, shown)
         return Advance(reason=explanations.advance_excluding(seconds, requests, said), evidence=said)
     return None
 
@@ -108,14 +108,14 @@ def end(judge: Judge, rule: StepRule, state: JudgeState, shown: Sequence[Evidenc
         lacking = tuple(metric for metric in lacking if metric.kind == "threshold" or requests > 0)
     if lacking and (late or over):
         reason = explanations.no_data(lacking, seconds, requests)
-        return Inconclusive(cause="noData", reason=reason, evidence=standing.told(judge, state, shown))
+        return Inconclusive(cause="noData", reason=reason, evidence=metric_progress.told(judge, state, shown))
     if late:
-        said = standing.told(judge, state, shown)
+        said = metric_progress.told(judge, state, shown)
         reason = explanations.out_of_time(
             seconds, requests, rule.min_requests, said, warm=state.warm, version=state.version
         )
         reason += explanations.lacking(judge, said)
-        return Inconclusive(cause="time", reason=reason, evidence=standing.told(judge, state, shown))
+        return Inconclusive(cause="time", reason=reason, evidence=metric_progress.told(judge, state, shown))
     return None
 
 

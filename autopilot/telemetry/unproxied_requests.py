@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autopilot.evidence.unproxied import LEAST
+from autopilot.evidence.bypass_check import LEAST
 from autopilot.telemetry.model import RESTART_SLACK, Arrivals
 
 SETTLE = 5.0

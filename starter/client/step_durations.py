@@ -47,7 +47,7 @@ async def of(canary: MeshCanary, mesh: Mesh) -> Pace | None:
     if reached is None:
         return None
     from autopilot.evidence import configuration  # noqa: PLC0415 - slow to load
-    from autopilot.telemetry import first_look, quantiles  # noqa: PLC0415
+    from autopilot.telemetry import quantiles, query_preflight  # noqa: PLC0415
     from autopilot.telemetry.counter_deltas import Differencer  # noqa: PLC0415
     from autopilot.telemetry.model import Subject, TelemetryError  # noqa: PLC0415
     from autopilot.telemetry.prometheus.history import ticks  # noqa: PLC0415
@@ -64,8 +64,8 @@ async def of(canary: MeshCanary, mesh: Mesh) -> Pace | None:
     try:
         looks = await source.history(subject, HISTORY, latency=bool(configuration.boundaries_of(spec.analysis)))
         newest = looks[-1].samples if looks else ()
-        lacking = first_look.without_histogram(spec.analysis, newest, spec.arms.stable)
-        lacking += await first_look.without_value(spec.analysis, ask)
+        lacking = query_preflight.without_histogram(spec.analysis, newest, spec.arms.stable)
+        lacking += await query_preflight.without_value(spec.analysis, ask)
     except TelemetryError:
         return None  # `plan` says elsewhere that it cannot be asked
     finally:

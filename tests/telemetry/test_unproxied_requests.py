@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopilot.evidence.unproxied import LEAST
+from autopilot.evidence.bypass_check import LEAST
 from autopilot.telemetry.counter_deltas import Differencer
 from autopilot.telemetry.model import Arrivals, Observation
 from autopilot.telemetry.ticks import HubTick, merge

@@ -29,7 +29,7 @@ from autopilot.mesh.kube.routes.base import Route, Routes, addresses, arms_of, i
 from autopilot.mesh.kube.routes.driver import Overlayer
 from autopilot.mesh.kube.routes.gateway_api import GatewayRoutes
 from autopilot.mesh.kube.routes.istio import IstioRoutes
-from autopilot.mesh.kube.routes.overlay import Overlays
+from autopilot.mesh.kube.routes.overlay_port import Overlays
 from autopilot.mesh.kube.routes.service_entries import refuse_absent
 from autopilot.mesh.kube.routes.smi import SplitRoutes
 from autopilot.mesh.kube.routes.weight_patch import mark_of

@@ -24,7 +24,7 @@ from autopilot.mesh.kube.routes.backends import Arms
 from autopilot.mesh.kube.routes.base import Route, Routes, Split
 from autopilot.mesh.kube.routes.discovery import Found
 from autopilot.mesh.kube.routes.driver import Overlayer
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.patch_marks import own_mark
 from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.kube.state.store import KubeStore

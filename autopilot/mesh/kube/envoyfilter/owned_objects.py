@@ -23,7 +23,7 @@ from autopilot.mesh.kube.envoyfilter.render import (
 )
 from autopilot.mesh.kube.envoyfilter.standing_filter import MANAGED
 from autopilot.mesh.kube.routes.base import Route
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.kube.state.write_order import refuse_later, write_as_read
 from autopilot.mesh.model import Holder, Target, Writer

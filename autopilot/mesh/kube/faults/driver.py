@@ -14,7 +14,7 @@ from autopilot.mesh.kube.routes.base import Route, Routes, selector_of
 from autopilot.mesh.kube.routes.discovery import RouteDiscovery
 from autopilot.mesh.kube.routes.fault_marks import own_mark
 from autopilot.mesh.kube.routes.istio import IstioRoutes
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.service_entries import refuse_absent
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Tier

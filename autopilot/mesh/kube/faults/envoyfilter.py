@@ -35,7 +35,7 @@ from autopilot.mesh.kube.faults.virtual_service import RouteFaults
 from autopilot.mesh.kube.routes import fault_marks
 from autopilot.mesh.kube.routes.base import Route
 from autopilot.mesh.kube.routes.istio import IstioRoutes
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.model import LAST_WRITE, Holder, Target
 from autopilot.mesh.overlay_header import OVERLAY_HEADER

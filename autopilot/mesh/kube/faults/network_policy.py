@@ -17,7 +17,7 @@ from autopilot.mesh.kube.client.resources import NETWORK_POLICY, POD
 from autopilot.mesh.kube.envoyfilter.render import DEADLINE, FAULT, FENCING, MESH, SERVICE, selector
 from autopilot.mesh.kube.envoyfilter.standing_filter import MANAGED
 from autopilot.mesh.kube.routes.base import Route
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.weight_patch import Mark
 from autopilot.mesh.kube.state.write_order import refuse_later, write_as_read
 from autopilot.mesh.model import LAST_WRITE, Holder, InjectFault, Target, Writer

@@ -21,7 +21,7 @@ from autopilot.mesh.kube.routes.base import Route
 from autopilot.mesh.kube.routes.driver import editor
 from autopilot.mesh.kube.routes.fault_marks import PREFIX, FaultMark
 from autopilot.mesh.kube.routes.istio import IstioRoutes
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.patch_marks import unread_marks
 from autopilot.mesh.kube.routes.service_entries import refuse_absent, refuse_routed
 from autopilot.mesh.kube.routes.weight_patch import Mark

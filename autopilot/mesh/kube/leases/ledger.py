@@ -19,7 +19,7 @@ from autopilot.mesh.kube.client.resources import SERVICE
 from autopilot.mesh.kube.faults.driver import FaultDriver
 from autopilot.mesh.kube.leases.restore import Ending, injected_of, lays, split_of, unknown, weights_of
 from autopilot.mesh.kube.routes.base import Route, addresses, service_of
-from autopilot.mesh.kube.routes.overlay import Overlays
+from autopilot.mesh.kube.routes.overlay_port import Overlays
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.kube.state.target_record import OpenTargetRecord
 from autopilot.mesh.leases.admission import Admission, Claim, refuse_other_write, refuse_stale

@@ -15,7 +15,7 @@ from autopilot.mesh.errors import LeaseLost, MeshError, MeshUnavailable, Unreada
 from autopilot.mesh.kube.client.api_errors import Refused
 from autopilot.mesh.kube.faults.driver import FaultDriver
 from autopilot.mesh.kube.routes.base import Route
-from autopilot.mesh.kube.routes.overlay import Marked, Overlays
+from autopilot.mesh.kube.routes.overlay_port import Marked, Overlays
 from autopilot.mesh.kube.state.audit_log import KubeAuditLog
 from autopilot.mesh.kube.state.store import KubeStore
 from autopilot.mesh.kube.state.target_record import OpenTargetRecord, TargetRecord

@@ -20,7 +20,7 @@ from autopilot.mesh.kube.routes import weight_patch
 from autopilot.mesh.kube.routes.backends import Arms, Backend, service_backend
 from autopilot.mesh.kube.routes.base import Route, Routes, Split, arms_of, beside, holds, ip_of, pod_names, route_to
 from autopilot.mesh.kube.routes.discovery import Found, RouteDiscovery
-from autopilot.mesh.kube.routes.overlay import Marked
+from autopilot.mesh.kube.routes.overlay_port import Marked
 from autopilot.mesh.kube.routes.patch_marks import has_mark, own_mark, unread_marks
 from autopilot.mesh.kube.routes.weight_patch import Mark, WeightList
 from autopilot.mesh.kube.state.store import KubeStore

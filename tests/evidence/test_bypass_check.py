@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autopilot.evidence.bypass_check import LEAST, SHARE, Bypass, BypassState, update
 from autopilot.evidence.sample_ratio import TOLERANCE
-from autopilot.evidence.unproxied import LEAST, SHARE, Bypass, BypassState, update
 
 
 def noticed(
