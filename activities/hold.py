@@ -29,6 +29,8 @@ class HoldActivities(HoldSignatures):
         began = activity.info().scheduled_time.timestamp()
         mesh = self._meshes[request.lease.target.mesh].mesh
         renewer = LeaseRenewer(mesh, request.lease, self._health, grace=request.temporal_grace, halt=request.halt)
+        if (found := await renewer.renew()) is not None:  # also where its time went by while no worker had it
+            return HeldLease(held=time.time() - began, ended=found)
         async with renewer.keeping() as kept:
             while not kept.done() and (left := began + request.seconds - time.time()) > 0:
                 activity.heartbeat(HoldLeaseBeat(held=time.time() - began))

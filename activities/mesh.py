@@ -51,7 +51,7 @@ class MeshActivities(MeshSignatures):
         receipt = await mesh.apply(request.lease, request.changes, request.by)
         await mesh.verify(receipt)
         for change in request.changes:
-            if isinstance(change, SplitTraffic):
+            if isinstance(change, SplitTraffic) and request.canary:
                 for arm, weight in change.weights.items():
                     CANARY_WEIGHT.labels(request.lease.target.namespace, request.name, arm, "set").set(weight)
         return receipt

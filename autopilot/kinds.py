@@ -47,13 +47,15 @@ class Kind:
     check: str = "starter.client.preflight:check_target"
     """What stands against starting, a sentence each: `async (mesh, document, *, queue) -> list[str]`."""
     plan: str = "starter.views.target_plan:plan"
-    """What `autopilot plan` tells programs: `async (mesh, document, problems) -> dict`; adds to the problems."""
+    """What `autopilot plan` tells programs: `async (mesh, manifest, problems) -> dict`; adds to the problems."""
     draw_plan: str = "starter.views.target_plan:picture"
     """The same for people: `(plan) -> rich renderable`."""
     draw: str = "starter.views.operation:snapshot"
     """An operation at one moment: `(snapshot, *, timeline) -> rich renderable`."""
     resource: str = ""
     """Its custom resource, a `ResourceKind`; none by default."""
+    holds: bool = False
+    """Whether it stays where it is while the mesh is halted; others are restored at once."""
     priority: int = 20
     """Which gives way where two want one target: the lower one (chaos 10, rollouts 20, security 30)."""
 
@@ -94,6 +96,7 @@ CANARY = Kind(
     draw_plan="starter.views.canary_plan:picture",
     draw="starter.views.canary:snapshot",
     resource="autopilot.spec.crd.resources:CANARY",
+    holds=True,
 )
 CHAOS = Kind(
     name="chaos",
@@ -113,8 +116,8 @@ CHAOS = Kind(
     priority=10,
 )
 BUILT_IN = (CANARY, CHAOS)
-_PRIORITIES = {kind.name: kind.priority for kind in BUILT_IN} | {"security": 30}
-"""Also of kinds that other versions of this program have: their leases are given way to."""
+_PRIORITIES = {"security": 30}
+"""Of kinds that other versions of this program have: their leases are given way to."""
 
 
 @cache
@@ -172,6 +175,12 @@ def priority_of(operation: str) -> int:
     """
     kind = of_operation(operation)
     return kind.priority if kind else _PRIORITIES.get(kind_of(operation), CANARY.priority)
+
+
+def holds(operation: str) -> bool:
+    """Whether a halt leaves an operation where it is. One of a kind that is not known here stays, too."""
+    kind = of_operation(operation)
+    return kind is None or kind.holds
 
 
 def of_document(document: str) -> Kind | None:

@@ -48,7 +48,7 @@ class ApplyRequest(Wire):
     lease: Lease
     changes: tuple[Change, ...]
     canary: str = ""
-    """The arm whose weight is exported as a metric, under the resource's name."""
+    """The arm under test: with one, the weights are exported as metrics, under the resource's name."""
     name: str = ""
     by: Actor = Actor()
 

@@ -1,4 +1,4 @@
-"""Whether a scheduled experiment runs now: rules without a clock, so that any decision can be taken again on paper.
+"""Whether a scheduled operation runs now: rules without a clock, so that any decision can be taken again on paper.
 
 Whoever asks brings the facts (`Situation`); the answer is one `Decision` with its reason, in words for people. What no
 run began for at all is told afterwards, by `missed`.

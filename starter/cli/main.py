@@ -30,7 +30,7 @@ ENTRIES = (
     Entry("report", "Print the full report of a finished operation.", "starter.cli.commands.report:report", ROLLOUTS),
     Entry(
         "schedule",
-        "Recurring experiments: create, list, pause, run now.",
+        "Recurring operations: create, list, pause, run now.",
         "starter.cli.commands.schedule:ENTRIES",
         ROLLOUTS,
     ),

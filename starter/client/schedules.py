@@ -107,7 +107,7 @@ async def delete(client: Client, schedule: str) -> None:
 
 async def list_schedules(client: Client) -> list[ScheduleRow]:
     """All of ours, by id."""
-    ids = sorted([entry.id async for entry in await client.list_schedules() if is_schedule(entry.id)])
+    ids = sorted([entry.id async for entry in await client.list_schedules() if _WHOLE.fullmatch(entry.id)])
     rows = await asyncio.gather(*(_row(client, each) for each in ids))
     return [row for row in rows if row is not None]
 
@@ -201,7 +201,7 @@ async def resolve(client: Client, text: str) -> str:
         text = schedule_of(text)
     if _WHOLE.fullmatch(text):
         return text
-    known = sorted([entry.id async for entry in await client.list_schedules() if is_schedule(entry.id)])
+    known = sorted([entry.id async for entry in await client.list_schedules() if _WHOLE.fullmatch(entry.id)])
     ids = [each for each in known if each.endswith(f"/{text}")]
     if len(ids) == 1:
         return ids[0]

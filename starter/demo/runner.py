@@ -333,4 +333,5 @@ def _line(snapshot: Snapshot) -> str:
         return "ended"
     if snapshot.status is None:
         return snapshot.note
-    return f"{snapshot.status.phase.lower()}: {snapshot.status.standing}"
+    weight = getattr(snapshot.status, "weight", None)
+    return f"{snapshot.status.phase.lower()}{'' if weight is None else f': reviews v2 at {weight:g} %'}"

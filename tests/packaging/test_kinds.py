@@ -157,6 +157,24 @@ def test_it_holds_a_lease_is_refused_beside_another_and_restores_when_it_is_abor
     assert ID not in stack.told("leases")
 
 
+def test_a_pause_makes_it_longer(stack: Stack) -> None:
+    stack.told("apply", "-f", stack.file("3s"))
+    stack.until(lambda: "Progressing" in stack.run("status", ID).stdout, "the detour to be laid")
+    stack.told("pause", ID, "--reason", "look")
+    stack.until(lambda: "Paused" in stack.run("status", ID).stdout, "the end of its time")
+    stack.told("resume", ID)
+    assert "Passed" in stack.told("status", ID, "--timeout", "20s")
+
+
+def test_a_halt_restores_it(stack: Stack) -> None:
+    stack.told("apply", "-f", stack.file("62s"))
+    stack.until(lambda: "Progressing" in stack.run("status", ID).stdout, "the detour to be laid")
+    assert "restored" in stack.told("halt", "--kind", "detour", "--reason", "enough")
+    assert ID not in stack.told("leases")
+    assert "there is no kind 'detours'" in stack.run("halt", "--kind", "detours").stderr
+    stack.told("unhalt", "--kind", "detour")
+
+
 async def test_its_guard_restores_when_it_is_terminated(stack: Stack) -> None:
     await asyncio.to_thread(stack.told, "apply", "-f", stack.file("61s"))
     await asyncio.to_thread(stack.until, lambda: "all to v2" in stack.run("status", ID).stdout, "the detour to be laid")

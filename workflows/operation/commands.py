@@ -57,7 +57,7 @@ class Commanded:
 
     def details(self) -> str:
         """Markdown for Temporal's UI."""
-        raise NotImplementedError
+        return f"**{self.phase.value}**"
 
     # Reporting progress
 

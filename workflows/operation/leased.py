@@ -200,7 +200,7 @@ class Leased(Commanded):
             changes: all that is to be laid from now on.
             summary: for Temporal's UI.
             why: for the audit record.
-            canary: the arm whose weight is exported as a metric, under the resource's name.
+            canary: the arm under test, where the weights are to be exported as metrics of `name`.
             name: of the resource.
 
         Raises:

@@ -40,6 +40,8 @@ from workflows.operation.watch_until import watch_until
 
 _TAKES_OVER = timedelta(seconds=10)
 """Limit for taking over what the run before a reset held, where this run is to end at once."""
+_PAUSED = 86400.0
+"""Seconds of one hold while an operation is paused; another follows."""
 _AT_THE_END = (Phase.RESTORING, Phase.CHECKING)
 """Phases of the clean-up."""
 
@@ -224,12 +226,20 @@ class Operation(Leased):
     async def hold_lease(
         self, seconds: float, *, summary: str, until: Callable[[], bool] = lambda: False, temporal_grace: float = 120.0
     ) -> None:
-        """Holds what is laid, with the lease renewed, until the time is over or `until` holds.
+        """Holds what is laid, with the lease renewed, until the time is over or `until` holds; a pause makes it longer.
 
         Raises:
             EndOperation: the ending is due, a halt came, or another operation or a person took the target.
             LeaseExpired: the lease was lost.
         """
+        await self._hold(seconds, summary, until, temporal_grace)
+        while self._paused is not None:
+            phase = self.phase
+            self.enter(Phase.PAUSED, f"holds until `autopilot resume {workflow.info().workflow_id}`")
+            await self._hold(_PAUSED, "paused", lambda: self._paused is None, temporal_grace)
+            self.enter(phase, "goes on")
+
+    async def _hold(self, seconds: float, summary: str, until: Callable[[], bool], temporal_grace: float) -> None:
         self.go_on()
         handle = workflow.start_activity_method(
             HoldSignatures.hold,

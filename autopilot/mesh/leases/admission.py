@@ -1,6 +1,6 @@
 """Decides which operation gets a target: people's orders first, then priorities, then the queue.
 
-The same for every provider: each shows what it keeps as a `AdmissionRecords`, and sees to it that nobody else writes
+The same for every provider: each shows what it keeps as `AdmissionRecords`, and sees to it that nobody else writes
 meanwhile.
 """
 

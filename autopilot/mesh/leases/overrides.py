@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from autopilot.kinds import kind_of
+from autopilot.kinds import holds, kind_of
 from autopilot.mesh.errors import UnreadableRecord
 from autopilot.mesh.model import Target
 from autopilot.operations.common import NO_REASON
@@ -121,8 +121,8 @@ class Halt(Wire):
         return self.kind in ("", kind_of(operation)) and self.namespace in ("", target.namespace)
 
     def ends(self, operation: str) -> bool:
-        """Whether such an operation is restored at once, and not only held: experiments always are."""
-        return self.restore or kind_of(operation) == "chaos"
+        """Whether such an operation is restored at once, and not only held: all are whose kind cannot hold."""
+        return self.restore or not holds(operation)
 
 
 def unread_halt(name: str, error: UnreadableRecord) -> Halt | None:

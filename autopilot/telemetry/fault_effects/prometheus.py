@@ -47,16 +47,16 @@ class PrometheusFaultEffects:
 
     async def effects(self, subject: Subject, marks: Sequence[Mark]) -> list[Counted]:
         """What each fault has met so far."""
-        of = await self.arm_tick(subject)
-        return [Counted(met=await self.arm_tick(subject, _FLAGS.get(mark.kind, "none")), of=of) for mark in marks]
+        of = await self._counted(subject)
+        return [Counted(met=await self._counted(subject, _FLAGS.get(mark.kind, "none")), of=of) for mark in marks]
 
     async def hops(self, subjects: Sequence[Subject]) -> list[Hop]:
         """What callers, and the services themselves, have counted: tries are what arrived."""
         found = []
         for subject in subjects:
-            requests = await self.arm_tick(subject)
-            tries = await self.arm_tick(subject, reporter="destination")
-            failures = await self.arm_tick(subject, codes="(5..|0)")
+            requests = await self._counted(subject)
+            tries = await self._counted(subject, reporter="destination")
+            failures = await self._counted(subject, codes="(5..|0)")
             ref = f"{subject.namespace}/{subject.service}"
             found.append(Hop(caller="its callers", service=ref, requests=requests, tries=tries, failures=failures))
         return found
@@ -64,7 +64,7 @@ class PrometheusFaultEffects:
     async def close(self) -> None:
         """The source is closed by whoever made it."""
 
-    async def arm_tick(
+    async def _counted(
         self, subject: Subject, flags: str = "", *, reporter: str = "source", codes: str = ""
     ) -> Mapping[str, float]:
         """Newest values of the matching series, by their labels."""

@@ -152,7 +152,8 @@ def _sentence(snapshot: Snapshot) -> str:
     if snapshot.report is not None:
         return f"{snapshot.workflow_id} {snapshot.report.outcome}: {snapshot.report.reason}"
     if snapshot.status is not None:
-        return f"{snapshot.workflow_id} {snapshot.status.phase}: {snapshot.status.standing}"
+        standing = f": {snapshot.status.standing}" if snapshot.status.standing else ""
+        return f"{snapshot.workflow_id} {snapshot.status.phase}{standing}"
     return f"{snapshot.workflow_id} is running, but {snapshot.note}"
 
 

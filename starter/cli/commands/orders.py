@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,17 +14,9 @@ from starter.client.identity import actor
 from starter.views.output import emit, show
 from starter.views.output_format import Output
 
-
-class Kind(StrEnum):
-    """Kinds of operations."""
-
-    CANARY = "canary"
-    CHAOS = "chaos"
-    SECURITY = "security"
-    AUTOMATION = "automation"
-
-
-KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only operations of this kind; default: all.")]
+KindOption = Annotated[
+    str, typer.Option("--kind", help="Only operations of this kind (canary, chaos, one of a package); default: all.")
+]
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", "-n", help="Only targets in this namespace; default: all.")
 ]
@@ -33,7 +24,7 @@ NamespaceOption = Annotated[
 
 async def halt(
     reason: Annotated[str, typer.Option("--reason", help="Why; shown to everyone whose operation is stopped.")] = "",
-    kind: KindOption = None,
+    kind: KindOption = "",
     namespace: NamespaceOption = "",
     *,
     restore: Annotated[bool, typer.Option("--restore", help="Also restore rollouts instead of holding them.")] = False,
@@ -50,9 +41,9 @@ async def halt(
     from autopilot.operations.common import NO_REASON  # noqa: PLC0415
     from starter.client.preflight import at_the_proxies, open_meshes  # noqa: PLC0415
 
-    _check(namespace)
+    _check(namespace, kind)
     by = actor(who, reason.strip() or NO_REASON)
-    order = Halt(kind=kind.value if kind else "", namespace=namespace, restore=restore, actor=by, since=time.time())
+    order = Halt(kind=kind, namespace=namespace, restore=restore, actor=by, since=time.time())
     told = []
     async with open_meshes(mesh) as opened:
         for each in opened:
@@ -76,7 +67,7 @@ async def halt(
 
 
 async def unhalt(
-    kind: KindOption = None,
+    kind: KindOption = "",
     namespace: NamespaceOption = "",
     reason: Reason = "",
     mesh: Meshes = None,
@@ -93,7 +84,7 @@ async def unhalt(
     found = False
     async with open_meshes(mesh) as opened:
         for each in opened:
-            let_go = await each.unhalt(kind.value if kind else "", namespace, by)
+            let_go = await each.unhalt(kind, namespace, by)
             found |= let_go
             pressed = [halt.name for halt in (await each.orders())[0]]
             rest = f"; still halted: {', '.join(pressed)}" if pressed else ""
@@ -101,8 +92,13 @@ async def unhalt(
     return 0 if found else ERROR
 
 
-def _check(namespace: str) -> None:
+def _check(namespace: str, kind: str = "") -> None:
     from autopilot.mesh.leases.overrides import SCOPE  # noqa: PLC0415
 
     if not re.fullmatch(SCOPE, namespace):
         raise CommandError(f"{namespace!r} is not a namespace", hint="letters a to z, digits and dashes")
+    from autopilot.kinds import BUILT_IN, kinds  # noqa: PLC0415
+
+    known = {each.name for each in BUILT_IN} | {"security", "automation"}
+    if kind and kind not in known and kind not in (known := known | {each.name for each in kinds()}):
+        raise CommandError(f"there is no kind {kind!r}", hint=f"kinds: {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""Books in a cluster, read part by part: what is not understood goes back as it came."""
+"""Target records in a cluster, read part by part: what is not understood goes back as it came."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class TargetRecord(Wire):
 
 
 class OpenTargetRecord:
-    """A book being written in: a `AdmissionRecords` of one target, and its orders. Nothing counts before it is closed.
+    """A target record being written: `AdmissionRecords` of one target, and its orders. Nothing counts until `close`.
 
     Args:
         book: as it was read.
