@@ -105,12 +105,12 @@ async def test_a_call_that_does_not_end_is_given_up() -> None:
 async def test_a_server_that_answers_with_an_error_is_not_silent(
     answer: bool | RPCStatusCode, state: TemporalState, silent: bool
 ) -> None:
-    now, health = 1000.0, Health(answer)
+    now, server = 1000.0, Health(answer)
     health = TemporalHealth(lambda: now)
     now += 130
     with capture_logs() as logged:
-        async with health.following(health, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
-            while health.asked < 3:
+        async with health.following(server, every=0.01), asyncio.timeout(5):  # type: ignore[arg-type]
+            while server.asked < 3:
                 await asyncio.sleep(0.01)
     assert [one.get("state") for one in logged] == ([state] if silent else []), "said once"
     assert health.state == state

@@ -93,7 +93,7 @@ def stack(with_a_kind: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("kind", kinds.BUILT_IN, ids=lambda kind: kind.name)
 def test_each_part_of_a_kind_that_is_built_in_is_there(kind: kinds.Kind) -> None:
-    parts = {one.name for one in dataclasses.fields(kind)} - {"name", "document", "progress", "priority"}
+    parts = {one.name for one in dataclasses.fields(kind)} - {"name", "document", "progress", "priority", "holds"}
     for part in parts:
         assert not getattr(kind, part) or kind.load(part) is not None
     assert all(kind.progress_model(activity) is not None for activity in kind.progress)
@@ -158,7 +158,7 @@ def test_it_holds_a_lease_is_refused_beside_another_and_restores_when_it_is_abor
 
 
 def test_a_pause_makes_it_longer(stack: Stack) -> None:
-    stack.told("apply", "-f", stack.file("3s"))
+    stack.told("apply", "-f", stack.file("10s"))
     stack.until(lambda: "Progressing" in stack.run("status", ID).stdout, "the detour to be laid")
     stack.told("pause", ID, "--reason", "look")
     stack.until(lambda: "Paused" in stack.run("status", ID).stdout, "the end of its time")
@@ -171,6 +171,7 @@ def test_a_halt_restores_it(stack: Stack) -> None:
     stack.until(lambda: "Progressing" in stack.run("status", ID).stdout, "the detour to be laid")
     assert "restored" in stack.told("halt", "--kind", "detour", "--reason", "enough")
     assert ID not in stack.told("leases")
+    stack.until(lambda: f"{ID} TakenOver" in stack.run("status", ID).stdout, "the operation to end")
     assert "there is no kind 'detours'" in stack.run("halt", "--kind", "detours").stderr
     stack.told("unhalt", "--kind", "detour")
 
