@@ -173,14 +173,22 @@ def priority_of(operation: str) -> int:
 
     The operation of the lower priority is asked to stop, restores, and releases the target.
     """
-    kind = of_operation(operation)
+    kind = _known(operation)
     return kind.priority if kind else _PRIORITIES.get(kind_of(operation), CANARY.priority)
 
 
 def holds(operation: str) -> bool:
     """Whether a halt leaves an operation where it is. One of a kind that is not known here stays, too."""
-    kind = of_operation(operation)
+    kind = _known(operation)
     return kind is None or kind.holds
+
+
+def _known(operation: str) -> Kind | None:
+    """As `of_operation`, for halts and leases: no package that cannot be loaded may stop those."""
+    try:
+        return of_operation(operation)
+    except UnusableKind:
+        return None
 
 
 def of_document(document: str) -> Kind | None:

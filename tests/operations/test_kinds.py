@@ -64,6 +64,8 @@ def test_one_that_cannot_be_used_is_refused_by_name_and_others_go_on(
     assert said in str(refused.value)
     assert explain(refused.value).expected
     assert kinds.of_operation("canary/local/shop/a") is CANARY, "commands to rollouts work all the same"
+    assert kinds.holds("theirs/local/shop/a"), "a halt goes on to the others"
+    assert kinds.priority_of("theirs/local/shop/a") == CANARY.priority
 
 
 def test_a_part_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
