@@ -102,10 +102,44 @@ class Event(Wire):
 
 
 class ProgressLike(Protocol):
-    """A watch under way, of any kind of operation."""
+    """A value of any kind of operation; by itself, a watch under way."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """As plain values."""
+        ...
+
+
+class InputLike(ProgressLike, Protocol):
+    """What starts an operation, of any kind."""
+
+    @property
+    def workflow_id(self) -> str:
+        """One live operation a resource."""
+        ...
+
+    @property
+    def mesh(self) -> str:
+        """Name of the mesh."""
+        ...
+
+    @property
+    def namespace(self) -> str:
+        """Of the target."""
+        ...
+
+    @property
+    def spec(self) -> Any:
+        """With a `target.service`; of what may be scheduled, with a `deadline` and a `schedule`."""
+        ...
+
+    @property
+    def queue(self) -> bool:
+        """Whether to wait in turn where another operation holds the target."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What Temporal's UI shows beside the id."""
         ...
 
 

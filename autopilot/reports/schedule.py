@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from autopilot.kinds import schedule_of
-from autopilot.operations.common import Caller
+from autopilot.operations.common import Caller, InputLike
 from autopilot.reports.experiment import ExperimentInput
 from autopilot.spec.chaos.schedule import Freeze, ScheduleSpec
 from autopilot.wire import Wire
@@ -14,44 +15,6 @@ from autopilot.wire import Wire
 def hand_id(schedule: str) -> str:
     """Workflow id of the run that a person asks for: one at a time."""
     return f"{schedule}/by-hand"
-
-
-class SchedulableInput(Protocol):
-    """What starts an operation that may have a schedule: its spec has a `target.service` and a `deadline`."""
-
-    @property
-    def workflow_id(self) -> str:
-        """One live operation a resource."""
-        ...
-
-    @property
-    def mesh(self) -> str:
-        """Name of the mesh."""
-        ...
-
-    @property
-    def namespace(self) -> str:
-        """Of the target."""
-        ...
-
-    @property
-    def queue(self) -> bool:
-        """Whether to wait in turn."""
-        ...
-
-    @property
-    def summary(self) -> str:
-        """What Temporal's UI shows beside the id."""
-        ...
-
-    @property
-    def spec(self) -> Any:
-        """The specification."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """As plain values."""
-        ...
 
 
 class ManualRun(Wire):
@@ -88,7 +51,7 @@ class Scheduled(Wire):
     """Of its workflow, as JSON."""
 
     @classmethod
-    def of(cls, given: SchedulableInput) -> Self:
+    def of(cls, given: InputLike) -> Self:
         """What a schedule keeps of an operation's input.
 
         Raises:
@@ -128,7 +91,7 @@ class ScheduledInput(Wire):
     """The last ones, so that what did not run meanwhile has its reason."""
     hand: ManualRun | None = None
 
-    @property
+    @cached_property
     def scheduled(self) -> Scheduled:
         """What runs.
 

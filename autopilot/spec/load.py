@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,10 +108,11 @@ def _document(source: Source, problems: list[Problem]) -> Document | None:
     if not isinstance(data, dict):
         problems.append(source.problem((), "a document must be a mapping that begins with apiVersion and kind"))
         return None
-    envelope = _envelope(data, source)
+    known = models()
+    envelope = _envelope(data, source, known)
     problems.extend(envelope)
     kind = data.get("kind")
-    model = models().get(kind) if isinstance(kind, str) else None
+    model = known.get(kind) if isinstance(kind, str) else None
     if model is Mesh and in_a_cluster(data):
         model = ClusterMesh
     if model is None:
@@ -135,7 +137,7 @@ def _validated(
     return None if found else document
 
 
-def _envelope(data: dict[str, Any], source: Source) -> list[Problem]:
+def _envelope(data: dict[str, Any], source: Source, known: Collection[str]) -> list[Problem]:
     """What is wrong with apiVersion and kind."""
     problems = []
     version, kind = data.get("apiVersion"), data.get("kind")
@@ -144,11 +146,11 @@ def _envelope(data: dict[str, Any], source: Source) -> list[Problem]:
     elif version != API_VERSION:
         problems.append(source.problem(("apiVersion",), f"{shown(version)} is not known", hint=f"write {API_VERSION}"))
     if kind is None:
-        problems.append(source.problem(("kind",), "is missing", hint=f"known: {', '.join(models())}"))
+        problems.append(source.problem(("kind",), "is missing", hint=f"known: {', '.join(known)}"))
     elif not isinstance(kind, str):
         problems.append(source.problem(("kind",), f"expects text, got {shown(kind)}"))
-    elif kind not in models():
-        problems.append(source.problem(("kind",), f"{shown(kind)} is not known", hint=nearest(kind, list(models()))))
+    elif kind not in known:
+        problems.append(source.problem(("kind",), f"{shown(kind)} is not known", hint=nearest(kind, list(known))))
     return problems
 
 

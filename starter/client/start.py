@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
@@ -23,6 +23,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from autopilot.kinds import of_operation
 from autopilot.operations.bounds import SPEC
+from autopilot.operations.common import InputLike
 from autopilot.operations.task_queues import operation_queue, restore_queue, watch_queue
 from starter.client.operations import KIND, MESH, TARGET, OperationError
 
@@ -37,36 +38,7 @@ class OperationRunning(OperationError):
         self.workflow_id = workflow_id
 
 
-class Input(Protocol):
-    """What starts an operation of any kind."""
-
-    @property
-    def mesh(self) -> str:
-        """Name of the mesh."""
-        ...
-
-    @property
-    def namespace(self) -> str:
-        """Of the target."""
-        ...
-
-    @property
-    def spec(self) -> Any:
-        """With a `target.service`."""
-        ...
-
-    @property
-    def workflow_id(self) -> str:
-        """One live operation a resource."""
-        ...
-
-    @property
-    def summary(self) -> str:
-        """What Temporal's UI shows beside the id."""
-        ...
-
-
-async def start_operation(client: Client, given: Input) -> WorkflowHandle[Any, Any]:
+async def start_operation(client: Client, given: InputLike) -> WorkflowHandle[Any, Any]:
     """Starts an operation of the kind that its id names; returns at once.
 
     Raises:

@@ -23,9 +23,10 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities.schedules import temporal_schedules
+from autopilot.operations.common import InputLike
 from autopilot.operations.task_queues import operation_queue
 from autopilot.reports.experiment import ExperimentInput
-from autopilot.reports.schedule import ManualRun, RunRecord, SchedulableInput, Scheduled, ScheduledInput, hand_id
+from autopilot.reports.schedule import ManualRun, RunRecord, Scheduled, ScheduledInput, hand_id
 from starter.client.schedules import ScheduleError, provisional, wish
 from starter.client.start import refuse_large
 from workflows.chaos.scheduled_run import ScheduledRun
@@ -35,7 +36,7 @@ _SLACK = timedelta(hours=1)
 """What a run of a schedule may take beyond a wait: where no worker runs, it holds up the next one for so long."""
 
 
-async def put(client: Client, wanted: SchedulableInput) -> str:
+async def put(client: Client, wanted: InputLike) -> str:
     """Makes the schedule that `spec.schedule` asks for, or brings the one that is there up to date; returns its id.
 
     What is there keeps its pause. Nothing runs at once.

@@ -58,9 +58,10 @@ def _definitions(kind: str | None) -> list[dict[str, Any]]:
     from autopilot.spec.validation_messages import nearest  # noqa: PLC0415
     from autopilot.spec.values.units import shown  # noqa: PLC0415
 
-    known = [resource.kind for resource in resources()]
+    served = resources()
+    known = [resource.kind for resource in served]
     if kind is None or kind in known:
-        return [crd(resource) for resource in resources() if kind in {None, resource.kind}]
+        return [crd(resource) for resource in served if kind in {None, resource.kind}]
     if kind in models():
         raise CommandError(
             f"{kind} is not a Kubernetes resource: it describes a mesh in a local file",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from temporalio.client import Client
 
-    from autopilot.operations.common import Caller
-    from autopilot.reports.schedule import Missed, RunRecord, SchedulableInput
+    from autopilot.operations.common import Caller, InputLike
+    from autopilot.reports.schedule import Missed, RunRecord
     from starter.client.schedules import ScheduleRow
 
 _SECTION = "Commands"
@@ -67,7 +67,7 @@ async def create(files: Files, mesh: MeshOption = None, who: Who = None, output:
     return 0
 
 
-async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[SchedulableInput]:
+async def _wanted(files: list[Path], mesh: Path | None, asks: Caller) -> list[InputLike]:
     """Every operation of the files, all of them with a schedule.
 
     Raises:
